@@ -1,0 +1,80 @@
+"""The whole of VSSFlow at small scale, on a laptop, from nothing:
+
+python run_train.py --config=configs/demo.py --workdir=runs/demo
+"""
+
+import ml_collections
+
+STEPS = 1000
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The demo: 3 s clips, a few million parameters, about 20 minutes on two cores."""
+    return ml_collections.ConfigDict(
+        {
+            "seed": 0,
+            "clip": {"duration_sec": 3.0},
+            "data": {
+                "source": "demo",  # made when the folder has none; "none" takes what is there
+                "path": "runs/demo-data",
+                "seed": 0,
+                "num_train": 600,
+                "num_test": 60,
+                "mixture": {
+                    "weights": {"v2s": 0.25, "visualtts": 0.5, "tts": 0.05, "joint": 0.2},
+                    "synthetic_ratio": 0.8,
+                    "joint_modes": ("add",),
+                },
+            },
+            "model": {
+                "placement": "lip_synch_text",
+                "widths": {
+                    "clip": {"features": 72, "projected": 64},
+                    "synch": {"features": 48, "projected": 64},
+                    "lips": {"features": 80, "projected": 64},
+                    "phonemes": {"features": 0, "projected": 32},
+                },
+                "speaker_features": 128,
+                "transformer": {
+                    "layers": 6,
+                    "heads": 4,
+                    "kv_heads": 2,
+                    "head_dim": 48,
+                    "ffw_multiple": 4,
+                    "time_features": 128,
+                    "unroll": 6,
+                },
+                "dtype": "float32",
+            },
+            "train": {
+                "steps": STEPS,
+                "batch_size": 24,
+                "accumulation_steps": 1,
+                "learning_rate": 2e-3,
+                "warmup_steps": 50,
+                "schedule": "linear",
+                "decay_steps": STEPS,
+                "beta1": 0.9,
+                "beta2": 0.99,
+                "weight_decay": 0.01,
+                "grad_clip_norm": 1.0,
+                "ema_decay": 0.99,
+                "condition_dropout": 0.1,
+                "mask_ratios": (),
+                "log_every": 5,
+                "checkpoint_every": 200,
+                "keep_checkpoints": 2,
+                "sample_every": 500,
+            },
+            "eval": {
+                "after_training": True,
+                "sampler": {"method": "euler", "steps": 25, "guidance": 2.0},
+                "batch_size": 20,
+                "report_clips": 24,
+            },
+            "sharding": {
+                "strategy": "fsdp",
+                "mesh": {"data": 1, "fsdp": -1, "tensor": 1, "sequence": 1},
+            },
+        }
+    )

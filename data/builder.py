@@ -1,0 +1,154 @@
+"""The TFDS builder: manifest rows and media files to ArrayRecord shards (`docs/data.md`)."""
+
+import concurrent.futures
+import functools
+import multiprocessing
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from data.features import Encoders
+from vssflow_jax import dataset, media
+from vssflow_jax.clip import ClipSpec, fit_length
+from vssflow_jax.phonemes import phoneme_ids, phonemes
+
+Row = Mapping[str, Any]
+
+SHARDS = 4
+_INT16_MAX = 32767
+
+
+class Vssflow(tfds.core.GeneratorBasedBuilder):
+    """Records of the schema that `vssflow_jax.dataset` reads; a split for each part and task.
+
+    Args:
+      root: folder of the manifest's media files; the dataset is written below it.
+      rows: manifest rows.
+      encoders: of the features.
+      spec: geometry of the clips.
+      origin: what the rows were made from, kept in the metadata.
+      pool: of the processes that extract features.
+    """
+
+    name = dataset.NAME
+    VERSION = tfds.core.Version(dataset.SCHEMA_VERSION)
+
+    def __init__(
+        self,
+        root: Path,
+        rows: Sequence[Row],
+        encoders: Encoders,
+        spec: ClipSpec,
+        origin: Mapping[str, Any],
+        pool: concurrent.futures.Executor,
+    ):
+        self._root = root
+        self._rows = rows
+        self._encoders = encoders
+        self._spec = spec
+        self._origin = origin
+        self._pool = pool
+        super().__init__(data_dir=root, file_format="array_record")
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        frames, ids = tfds.features.Tensor, tfds.features.Text
+        encoders = self._encoders
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Precomputed video, voice and phoneme features beside the sound.",
+            features=tfds.features.FeaturesDict(
+                {
+                    "schema_version": ids(),
+                    "clip_id": ids(),
+                    "task": ids(),
+                    "transcript": ids(),
+                    "voice": ids(),
+                    "video": ids(),
+                    "duration_sec": np.float32,
+                    "event_times_sec": frames(shape=(None,), dtype=np.float32),
+                    "audio": frames(shape=(None,), dtype=np.int16),
+                    "phonemes": frames(shape=(None,), dtype=np.int32),
+                    "clip": frames(shape=(None, encoders.clip.width), dtype=np.float16),
+                    "synch": frames(shape=(None, encoders.synch.width), dtype=np.float16),
+                    "lips": frames(shape=(None, encoders.lips.width), dtype=np.float16),
+                    "speaker": frames(shape=(encoders.speaker.width,), dtype=np.float32),
+                }
+            ),
+            metadata=tfds.core.MetadataDict(
+                schema_version=dataset.SCHEMA_VERSION, origin=dict(self._origin)
+            ),
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[str, Row]]]:
+        splits: dict[str, list[Row]] = {}
+        for row in self._rows:
+            splits.setdefault(f"{row['split']}_{row['task']}", []).append(row)
+        return {name: self._generate_examples(splits[name]) for name in sorted(splits)}
+
+    def _generate_examples(self, rows: Sequence[Row]) -> Iterator[tuple[str, Row]]:
+        speakers = {sample: self._speaker(sample) for sample in {r["voice_sample"] for r in rows}}
+        extract = functools.partial(_record, self._root, self._encoders, self._spec)
+        for row, record in zip(rows, self._pool.map(extract, rows, chunksize=4), strict=True):
+            yield row["clip_id"], {**record, "speaker": speakers[row["voice_sample"]]}
+
+    def _speaker(self, sample: str) -> np.ndarray:
+        if not sample:
+            return np.zeros(self._encoders.speaker.width, np.float32)
+        waveform = media.read_audio(self._root / sample, self._spec.sampling_rate)
+        return self._encoders.speaker(waveform)
+
+
+def build(
+    root: Path,
+    rows: Sequence[Row],
+    encoders: Encoders,
+    spec: ClipSpec,
+    origin: Mapping[str, Any],
+    workers: int,
+) -> None:
+    """Write the dataset of `rows`; see `Vssflow` for the arguments.
+
+    There are `SHARDS` shards a split, or fewer where the smallest split has fewer clips.
+    """
+    smallest = min(Counter((row["split"], row["task"]) for row in rows).values())
+    # Spawned, since a process that has started JAX must not be forked.
+    with concurrent.futures.ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context("spawn")
+    ) as pool:
+        Vssflow(root, rows, encoders, spec, origin, pool).download_and_prepare(
+            download_config=tfds.download.DownloadConfig(num_shards=min(SHARDS, smallest))
+        )
+
+
+def _record(root: Path, encoders: Encoders, spec: ClipSpec, row: Row) -> dict[str, Any]:
+    """The values of a record, but for the speaker."""
+    frames, _ = media.read_video(root / row["video"])
+    frames = fit_length(frames, spec.video_frames)
+    audio = media.read_audio(root / row["video"], spec.sampling_rate)
+    audio = fit_length(audio, int(row["duration_sec"] * spec.sampling_rate))
+    spoken = bool(row["transcript"])
+    lips = (
+        encoders.lips(frames, tuple(row["mouth_box"]))
+        if row["mouth_box"]
+        else np.zeros((0, encoders.lips.width))
+    )
+    symbols = phonemes(row["transcript"]) if spoken else []
+    return {
+        "schema_version": dataset.SCHEMA_VERSION,
+        "clip_id": row["clip_id"],
+        "task": row["task"],
+        "transcript": row["transcript"],
+        "voice": row["voice"],
+        "video": row["video"],
+        "duration_sec": row["duration_sec"],
+        "event_times_sec": np.array(row["event_times_sec"], np.float32),
+        "audio": np.round(np.clip(audio, -1, 1) * _INT16_MAX).astype(np.int16),
+        "phonemes": phoneme_ids(symbols),
+        "clip": encoders.clip(frames, spec).astype(np.float16),
+        "synch": encoders.synch(frames, spec).astype(np.float16),
+        "lips": lips.astype(np.float16),
+    }

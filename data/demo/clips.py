@@ -1,0 +1,379 @@
+"""Makes the demo dataset: mp4 clips with sound, voice samples and a manifest.
+
+A clip is 3 s of a 192x128 picture. Its left half belongs to the presenter, its right half to the
+foley scene; the half that a clip does not use is black. ROOT gets
+
+  manifest.jsonl             one row per clip, sorted by clip_id
+  clips/SPLIT/CLIP_ID.mp4    H.264 and AAC
+  voices/VOICE.wav           a sentence of each voice that is in no clip
+  parameters.json            what the set was made from
+
+By hand:  python -m data.demo.clips --out=DIR --seed=0
+"""
+
+import argparse
+import functools
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import soundfile
+from PIL import Image, ImageDraw
+from tqdm import tqdm
+
+from data.demo import face, scenes, speech
+from vssflow_jax import grid, media
+from vssflow_jax.errors import UserError
+
+FORMAT_VERSION: Final = 1
+"""Raise it whenever the same parameters give other clips than before."""
+
+DURATION_SEC: Final = 3.0
+FPS: Final = 25
+SAMPLING_RATE: Final = speech.SAMPLING_RATE
+WIDTH: Final = 192
+HEIGHT: Final = 128
+SCENE_X: Final = face.WIDTH
+"""Left edge of the foley scene's half."""
+
+SCENE_SCALE: Final = 2
+"""Supersampling of the foley scene."""
+
+# Share of the foley and of the joint clips; the rest is speech.
+_SHARES: Final = {"train": {"v2s": 1 / 4, "joint": 1 / 20}, "test": {"v2s": 1 / 3, "joint": 1 / 6}}
+_TASK_LABELS: Final = {"visualtts": "speech", "v2s": "sound", "joint": "joint"}
+"""Task -> its word in a clip id."""
+
+_MAX_SPEECH_SEC: Final = 2.3
+_MARGIN_SEC: Final = 0.1
+"""Least silence before and after speech."""
+_RATE_SPREAD: Final = 0.03
+_PITCH_SPREAD: Final = 4.0
+_FASTER: Final = 1.06
+"""Factor on the speaking rate until a long sentence fits."""
+
+_SPEECH_PEAK: Final = (0.5, 0.8)
+_SOUND_GAIN: Final = 0.9
+_JOINT_SOUND_GAIN: Final = (0.3, 0.7)
+_MAX_PEAK: Final = 0.95
+_BLINK_SEC: Final = 0.24
+_FIRST_BLINK_SEC: Final = (0.2, 2.0)
+_BLINK_INTERVAL_SEC: Final = (1.4, 3.5)
+
+_ENROLMENT_TEXT: Final = "The north wind and the warm sun met over our quiet garden this morning"
+
+DEFAULT_NUM_TRAIN: Final = 600
+DEFAULT_NUM_TEST: Final = 60
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """What is decided about a clip before it is made.
+
+    Attributes:
+      clip_id: e.g. "test-speech-003".
+      split: "train" or "test".
+      task: "visualtts", "v2s" or "joint".
+      transcript: a GRID sentence; "" without speech.
+      voice: the speaker; None without speech.
+      event_kind: one of `scenes.KINDS`; "" without a foley scene.
+    """
+
+    clip_id: str
+    split: str
+    task: str
+    transcript: str
+    voice: speech.Voice | None
+    event_kind: str
+
+
+def make_demo_clips(
+    root: str | Path, seed: int, num_train: int, num_test: int, workers: int
+) -> Path:
+    """Makes the demo clips under `root`, or what is missing of them after an interruption.
+
+    The files depend on the seed and the numbers of clips only. A complete set of the same
+    parameters is left as it is.
+
+    Args:
+      root: folder to fill; made when missing.
+      seed: of everything that varies.
+      num_train, num_test: clips of each split.
+      workers: processes to use; with 1 the work is done in this process.
+
+    Returns:
+      Path of the manifest.
+
+    Raises:
+      UserError: `root` holds clips of other parameters, or cannot be written.
+    """
+    root = Path(root)
+    manifest = root / "manifest.jsonl"
+    parameters = {
+        "format_version": FORMAT_VERSION,
+        "seed": seed,
+        "num_train": num_train,
+        "num_test": num_test,
+    }
+    try:
+        if _holds_same(root, parameters) and manifest.exists():
+            return manifest
+        plans = plan_clips(seed, num_train, num_test)
+        rows_dir = root / "rows"
+        for folder in ("rows", "voices", "clips/train", "clips/test"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        _write_text(root / "parameters.json", json.dumps(parameters, indent=2) + "\n")
+        _write_voice_samples(root)
+        missing = [plan for plan in plans if not (rows_dir / f"{plan.clip_id}.json").exists()]
+        _make_all(root, seed, missing, workers, num_made=len(plans) - len(missing))
+
+        rows = [(rows_dir / f"{plan.clip_id}.json").read_text() for plan in plans]
+        # Written last: where there is a manifest, there are all the clips.
+        _write_text(manifest, "".join(rows))
+        shutil.rmtree(rows_dir)
+    except OSError as error:
+        raise UserError(f"{error.filename or root}: {error.strerror}; free it or choose another "
+                        "folder for the demo clips") from error  # fmt: skip
+    return manifest
+
+
+def plan_clips(seed: int, num_train: int, num_test: int) -> list[ClipPlan]:
+    """Decides tasks, sentences, voices and kinds of events, sorted by clip id.
+
+    No sentence occurs twice. Within each task, voices and kinds take turns.
+    """
+    rng = np.random.default_rng(seed)
+    used: set[str] = set()
+    plans = []
+    for split, total in (("test", num_test), ("train", num_train)):
+        counts = {task: round(share * total) for task, share in _SHARES[split].items()}
+        counts["visualtts"] = total - sum(counts.values())
+        for task, count in counts.items():
+            for index in range(count):
+                transcript, voice, event_kind = "", None, ""
+                if task != "v2s":
+                    transcript = _new_sentence(rng, used)
+                    voice = speech.VOICES[index % len(speech.VOICES)]
+                if task != "visualtts":
+                    event_kind = scenes.KINDS[index % len(scenes.KINDS)]
+                clip_id = f"{split}-{_TASK_LABELS[task]}-{index:03d}"
+                plans.append(ClipPlan(clip_id, split, task, transcript, voice, event_kind))
+    return sorted(plans, key=lambda plan: plan.clip_id)
+
+
+def make_clip(root: Path, seed: int, plan: ClipPlan) -> dict[str, Any]:
+    """Draws, speaks, sounds and writes one clip; returns its row of the manifest."""
+    rng = np.random.default_rng([seed, zlib.crc32(plan.clip_id.encode())])
+    num_frames = round(DURATION_SEC * FPS)
+    # Each picture stands for the moment in the middle of its time on the screen.
+    times_sec = (np.arange(num_frames) + 0.5) / FPS
+    frames = np.zeros((num_frames, HEIGHT, WIDTH, 3), np.uint8)
+    waveform = np.zeros(round(DURATION_SEC * SAMPLING_RATE), np.float32)
+    row: dict[str, Any] = {
+        "clip_id": plan.clip_id,
+        "split": plan.split,
+        "task": plan.task,
+        "video": f"clips/{plan.split}/{plan.clip_id}.mp4",
+        "duration_sec": DURATION_SEC,
+        "transcript": plan.transcript,
+        "voice": plan.voice.name if plan.voice else "",
+        "voice_sample": _voice_sample(plan.voice) if plan.voice else "",
+        "speech_start_sec": None,
+        "speech_end_sec": None,
+        "event_kind": plan.event_kind,
+        "event_times_sec": [],
+        "mouth_box": None,
+    }
+
+    if plan.event_kind:
+        scene = scenes.make_scene(plan.event_kind, rng, DURATION_SEC)
+        gain = rng.uniform(*_JOINT_SOUND_GAIN) if plan.voice else _SOUND_GAIN
+        waveform += np.float32(gain) * scene.sound(SAMPLING_RATE)
+        frames[:, :, SCENE_X:] = _draw_scene(scene, times_sec)
+        row["event_times_sec"] = [round(time, 6) for time in scene.event_times_sec]
+
+    if plan.voice:
+        spoken = _speak(plan.transcript, plan.voice, rng)
+        latest_sec = DURATION_SEC - _MARGIN_SEC - spoken.duration_sec
+        start = round(rng.uniform(_MARGIN_SEC, latest_sec) * SAMPLING_RATE)
+        end = start + len(spoken.waveform)
+        peak = np.float32(rng.uniform(*_SPEECH_PEAK))
+        waveform[start:end] += _normalised(spoken.waveform) * peak
+        start_sec, end_sec = start / SAMPLING_RATE, end / SAMPLING_RATE
+        phonemes = [(start_sec + time, phoneme) for time, phoneme in spoken.phonemes]
+        mouths = face.mouth_track(phonemes, end_sec, times_sec)
+        eyes_closed = _blinks(rng, times_sec)
+        presenter = _presenter(plan.voice.name)
+        for picture, mouth, closed in zip(frames, mouths, eyes_closed, strict=True):
+            picture[:, : face.WIDTH] = presenter.frame(mouth, float(closed))
+        row["speech_start_sec"] = round(start_sec, 6)
+        row["speech_end_sec"] = round(end_sec, 6)
+        row["mouth_box"] = list(face.MOUTH_BOX)
+
+    waveform *= min(1.0, _MAX_PEAK / max(float(np.abs(waveform).max()), _MAX_PEAK))
+    media.write_video(root / row["video"], frames, FPS, waveform, SAMPLING_RATE)
+    return row
+
+
+def _new_sentence(rng: np.random.Generator, used: set[str]) -> str:
+    """A sentence that is not yet among the used ones; adds it to them."""
+    while (text := grid.sentence(rng)) in used:
+        pass
+    used.add(text)
+    return text
+
+
+def _speak(text: str, voice: speech.Voice, rng: np.random.Generator) -> speech.Speech:
+    """Speaks with a rate and pitch near the voice's own, faster where the text is long."""
+    rate = voice.words_per_minute * rng.uniform(1 - _RATE_SPREAD, 1 + _RATE_SPREAD)
+    pitch = round(voice.pitch + rng.uniform(-_PITCH_SPREAD, _PITCH_SPREAD))
+    spoken = speech.synthesize(text, voice.name, round(rate), pitch)
+    while spoken.duration_sec > _MAX_SPEECH_SEC:
+        rate *= _FASTER
+        spoken = speech.synthesize(text, voice.name, round(rate), pitch)
+    return spoken
+
+
+def _normalised(waveform: np.ndarray) -> np.ndarray:
+    return waveform / np.abs(waveform).max()
+
+
+@functools.cache
+def _presenter(voice: str) -> face.Presenter:
+    return face.Presenter(face.LOOKS[voice])
+
+
+def _blinks(rng: np.random.Generator, times_sec: np.ndarray) -> np.ndarray:
+    """How far the eyes are closed at each time, 0 to 1."""
+    closed = np.zeros(len(times_sec))
+    blink_sec = rng.uniform(*_FIRST_BLINK_SEC)
+    while blink_sec < DURATION_SEC:
+        distance = np.abs(times_sec - blink_sec) / (_BLINK_SEC / 2)
+        closed = np.maximum(closed, 1.0 - distance)
+        blink_sec += rng.uniform(*_BLINK_INTERVAL_SEC)
+    return closed
+
+
+def _draw_scene(scene: scenes.Scene, times_sec: np.ndarray) -> np.ndarray:
+    """Pictures of a foley scene, uint8 [n, HEIGHT, WIDTH - SCENE_X, 3]."""
+    size = ((WIDTH - SCENE_X) * SCENE_SCALE, HEIGHT * SCENE_SCALE)
+    pictures = []
+    for time_sec in times_sec:
+        image = Image.new("RGB", size)
+        scene.draw(ImageDraw.Draw(image), float(time_sec), (0.0, 0.0), SCENE_SCALE)
+        pictures.append(np.asarray(image.reduce(SCENE_SCALE)))
+    return np.stack(pictures)
+
+
+def _voice_sample(voice: speech.Voice) -> str:
+    return f"voices/{voice.name}.wav"
+
+
+def _write_voice_samples(root: Path) -> None:
+    for voice in speech.VOICES:
+        spoken = speech.synthesize(_ENROLMENT_TEXT, *voice)
+        with _renamed(root / _voice_sample(voice)) as partial:
+            samples = _normalised(spoken.waveform) * _SPEECH_PEAK[1]
+            soundfile.write(partial, samples, SAMPLING_RATE, subtype="PCM_16", format="WAV")
+
+
+def _make_and_note(root: Path, seed: int, plan: ClipPlan) -> None:
+    """Makes a clip, then its row's file, which marks the clip as made."""
+    row = make_clip(root, seed, plan)
+    _write_text(root / "rows" / f"{plan.clip_id}.json", json.dumps(row) + "\n")
+
+
+def _make_all(root: Path, seed: int, plans: list[ClipPlan], workers: int, num_made: int) -> None:
+    with tqdm(
+        total=num_made + len(plans), initial=num_made, desc="demo clips", unit="clip"
+    ) as progress:
+        if workers <= 1:
+            for plan in plans:
+                _make_and_note(root, seed, plan)
+                progress.update()
+            return
+        # Spawned, not forked: JAX may have threads in the parent.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, context) as pool:
+            futures = [pool.submit(_make_and_note, root, seed, plan) for plan in plans]
+            try:
+                for future in as_completed(futures):
+                    future.result()
+                    progress.update()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+
+def _holds_same(root: Path, parameters: dict[str, int]) -> bool:
+    """Whether `root` was begun with these parameters.
+
+    Raises:
+      UserError: it was begun with others.
+    """
+    file = root / "parameters.json"
+    if not file.exists():
+        return False
+    try:
+        found = json.loads(file.read_text())
+    except ValueError:
+        found = "unreadable parameters"
+    if found != parameters:
+        raise UserError(
+            f"{root} holds demo clips made with {found}, wanted are {parameters}: "
+            "remove the folder or choose another"
+        )
+    return True
+
+
+def _write_text(path: Path, text: str) -> None:
+    with _renamed(path) as partial:
+        partial.write_text(text)
+
+
+@contextmanager
+def _renamed(path: Path) -> Iterator[Path]:
+    """A temporary path to write to, renamed to `path` when all went well."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m data.demo.clips", description="Make the demo clips."
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder to fill")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--num_train", type=int, default=DEFAULT_NUM_TRAIN)
+    parser.add_argument("--num_test", type=int, default=DEFAULT_NUM_TEST)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args(arguments)
+    try:
+        print(
+            make_demo_clips(
+                options.out, options.seed, options.num_train, options.num_test, options.workers
+            )
+        )
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

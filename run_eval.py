@@ -1,0 +1,22 @@
+"""Evaluate a run: `python run_eval.py --config=configs/demo.py --workdir=runs/demo`."""
+
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from vssflow_jax import cli
+from vssflow_jax.evaluate import benchmark
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "experiment", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    benchmark.evaluate_and_print(_CONFIG.value, Path(_WORKDIR.value))
+
+
+if __name__ == "__main__":
+    cli.run(main)

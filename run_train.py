@@ -1,0 +1,34 @@
+"""Train: `python run_train.py --config=configs/demo.py --workdir=runs/demo`.
+
+Makes the dataset if the config says how, trains (or goes on from the newest checkpoint), evaluates.
+"""
+
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from data import build
+from vssflow_jax import cli
+from vssflow_jax.clip import ClipSpec
+from vssflow_jax.train import train
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "experiment", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    config, workdir = _CONFIG.value, Path(_WORKDIR.value)
+    build.ensure(config.data, ClipSpec(**config.clip))
+    if train(config, workdir) and config.eval.after_training:
+        # Imported here: it needs the video library and the recogniser, which training does not.
+        from vssflow_jax.evaluate import benchmark
+
+        if not benchmark.is_done(workdir, config.train.steps):
+            benchmark.evaluate_and_print(config, workdir)
+
+
+if __name__ == "__main__":
+    cli.run(main)

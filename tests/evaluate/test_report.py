@@ -1,0 +1,337 @@
+"""The page of an evaluation: complete, self-contained, and unharmed by odd input."""
+
+import base64
+import dataclasses
+import html.parser
+import io
+import math
+import re
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from vssflow_jax.errors import UserError
+from vssflow_jax.evaluate import report
+
+NUM_FRAMES, NUM_BANDS = 30, 64
+METRICS = {
+    "wer": 0.237,
+    "wer_ground_truth": 0.087,
+    "wer_codec": math.nan,
+    "wer_shuffled": 0.874,
+    "onset_f1_joint": 0.7,
+    "onset_f1_joint_shuffled": 0.25,
+    "real_time_factor": 3.2,
+}
+HISTORY = [
+    {"step": step, "loss": 2 / step, "loss_t0": 1 / step, "loss_t4": 3 / step}
+    for step in range(1, 101)
+]
+
+
+class Page(html.parser.HTMLParser):
+    """What a browser would see: tags with attributes, and the text of each table cell and mark."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.source = path.read_text(encoding="utf-8")
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.rows: list[list[str]] = []
+        self.marks: list[str] = []
+        self.text = ""
+        self._open = ""
+        self.feed(self.source)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._open = tag
+        if tag == "tr":
+            self.rows.append([])
+        elif tag == "td":
+            self.rows[-1].append("")
+        elif tag == "mark":
+            self.marks.append("")
+
+    def handle_endtag(self, tag):
+        self._open = ""
+
+    def handle_data(self, data):
+        self.text += data
+        if self._open == "td":
+            self.rows[-1][-1] += data.strip()
+        elif self._open == "mark":
+            self.marks[-1] += data
+        elif self._open == "code":
+            self.rows[-1].insert(0, data)
+
+    def attributes(self, tag: str, name: str) -> list[str]:
+        return [value for t, attrs in self.tags if t == tag and (value := attrs.get(name))]
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory) -> Path:
+    """A tiny mp4 of two pictures."""
+    path = tmp_path_factory.mktemp("video") / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"threads": "1"})
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        for level in (0, 255):
+            picture = np.full((32, 48, 3), level, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.fixture
+def clip(video) -> report.ReportClip:
+    rng = np.random.default_rng(0)
+    return report.ReportClip(
+        clip_id="test-speech-003",
+        task="visualtts",
+        transcript="bin blue at f two now",
+        recognised="bin blue by f two",
+        scores={"wer": 1 / 3, "mel_distance_db": math.nan},
+        generated_video=video,
+        reference_video=video,
+        generated_log_mel=rng.normal(-4, 2, (NUM_FRAMES, NUM_BANDS)).astype(np.float32),
+        reference_log_mel=rng.normal(-4, 2, (NUM_FRAMES, NUM_BANDS)).astype(np.float32),
+        event_times_sec=[0.15],
+    )
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a page with the given parts, and reads it back."""
+
+    def _write(**parts) -> Page:
+        defaults = {
+            "title": "Evaluation",
+            "config_summary": {"guidance": "3.0"},
+            "metrics": METRICS,
+            "history": HISTORY,
+            "clips": [],
+        }
+        path = tmp_path / "eval" / "report.html"
+        report.write_report(path, **(defaults | parts))
+        assert [file.name for file in path.parent.iterdir()] == ["report.html"]
+        return Page(path)
+
+    return _write
+
+
+def decode(uri: str, media_type: str) -> bytes:
+    head, _, content = uri.partition(",")
+    assert head == f"data:{media_type};base64"
+    return base64.b64decode(content, validate=True)
+
+
+def test_nothing_lies_outside_the_file(write, clip):
+    page = write(clips=[clip])
+    assert not re.search(r"https?://|//\w+\.\w+/|url\(|@import", page.source)
+    links = [
+        value
+        for _, attrs in page.tags
+        for name, value in attrs.items()
+        if name in ("src", "href", "srcset", "poster", "action", "data") and value
+    ]
+    assert links and all(link.startswith(("data:", "#")) for link in links)
+
+
+def test_videos_decode_to_the_files(write, clip, video):
+    uris = write(clips=[clip]).attributes("video", "src")
+    assert [decode(uri, "video/mp4") for uri in uris] == [video.read_bytes()] * 2
+
+
+def test_clips_stand_under_their_task(write, clip):
+    clips = [
+        dataclasses.replace(clip, clip_id=f"clip-{task}-{index}", task=task)
+        for index in range(2)
+        for task in ("joint", "visualtts")
+    ]
+    page = write(clips=clips)
+    order = [
+        report.TASK_HEADINGS["visualtts"],
+        "clip-visualtts-0",
+        "clip-visualtts-1",
+        report.TASK_HEADINGS["joint"],
+        "clip-joint-0",
+        "clip-joint-1",
+    ]
+    body = page.text.rpartition("Training")[2]
+    assert sorted(order, key=body.index) == order
+    assert report.TASK_HEADINGS["v2s"] not in page.text
+
+
+def test_table_has_a_row_for_each_metric(write):
+    rows = {name: cells for name, *cells in write().rows[1:]}
+    percent = "{:.1f}\N{NO-BREAK SPACE}%".format
+    assert rows == {
+        "wer": [percent(23.7), percent(8.7), "-", percent(87.4)],
+        "onset_f1_joint": ["0.70", "-", "-", "0.25"],
+        "real_time_factor": ["3.2", "-", "-", "-"],
+    }
+
+
+def test_score_that_is_not_a_number_shows_as_absent(write, clip):
+    page = write(clips=[clip], metrics={})
+    scores = page.text.partition(clip.clip_id)[2]
+    assert re.search(r"Word error rate\s*33\.3\s%", scores)
+    assert re.search(r"Mel distance\s*-", scores)
+    assert not re.search(r"\bnan\b", page.text, re.IGNORECASE)
+
+
+def test_differing_words_are_marked(write, clip):
+    assert write(clips=[clip]).marks == ["at", "now", "by"]
+    assert write(clips=[dataclasses.replace(clip, recognised="BIN  blue at f two now")]).marks == []
+    nothing_heard = write(clips=[dataclasses.replace(clip, recognised="")])
+    assert nothing_heard.marks == clip.transcript.split()
+    no_speech = write(clips=[dataclasses.replace(clip, transcript="", recognised="")])
+    assert "recognised" not in no_speech.text.partition(clip.clip_id)[2]
+
+
+def test_markup_in_text_is_escaped(write, clip):
+    odd = "<script>alert(1)</script> \"q\" 'x' & {{ 7 * 7 }} ünï 漢字"
+    plain = write(clips=[clip])
+    page = write(
+        title=odd,
+        config_summary={odd: odd},
+        clips=[dataclasses.replace(clip, clip_id=odd, transcript=odd, recognised=odd)],
+        metrics={odd: 1.0},
+    )
+    assert len(page.attributes("video", "src")) == 2
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert [tag for tag, _ in plain.tags].count("script") == 1
+    assert page.text.count(odd) >= 5
+
+
+def test_without_history_or_metrics_it_says_so(write):
+    page = write(history=[], metrics={})
+    assert "No training history" in page.text
+    assert "No metrics" in page.text
+    assert not page.attributes("polyline", "points")
+
+
+@pytest.mark.parametrize("values", [[1.9], [math.nan, 2.0], [1.0, 1.0, 1.0], [3.0, math.inf]])
+def test_short_flat_and_broken_histories_are_drawn(write, values):
+    history = [{"step": step, "loss": value} for step, value in enumerate(values, start=1)]
+    (raw, smoothed) = write(history=[*history, {"step": 9}]).attributes("polyline", "points")
+    for points in (raw, smoothed):
+        numbers = [float(number) for number in re.split("[ ,]", points)]
+        assert np.isfinite(numbers).all()
+        assert all(0 <= number <= 100 for number in numbers)
+
+
+def test_curves_fall_with_the_loss(write):
+    curves = write().attributes("polyline", "points")
+    assert len(curves) == 4  # raw and smoothed loss, two bins of flow time
+    for points in curves[1:]:
+        x, y = np.array([pair.split(",") for pair in points.split()], float).T
+        assert (np.diff(x) >= 0).all()
+        assert (np.diff(y) >= 0).all()  # SVG counts downwards
+
+
+def test_bins_of_flow_time_are_named(write):
+    text = write().text
+    assert "0\N{EN DASH}0.2" in text and "0.8\N{EN DASH}1" in text
+
+
+def test_last_value_of_a_step_counts():
+    rows = [{"step": 1, "loss": 5.0}, {"step": 2, "loss": 4.0}, {"step": 1, "loss": 3.0}]
+    series = report._series([*rows, {"step": 2, "wer": 0.1}], "loss")
+    assert series is not None
+    assert series.steps.tolist() == [1, 2]
+    assert series.values.tolist() == [3, 4]
+
+
+def test_smoothing_keeps_a_line_and_calms_noise():
+    rng = np.random.default_rng(0)
+    line = np.linspace(2, 1, 500)
+    np.testing.assert_allclose(report._smooth(line)[50:-50], line[50:-50], atol=1e-9)
+    noise = rng.normal(size=500)
+    assert report._smooth(noise).std() < 0.3 * noise.std()
+    assert report._smooth(np.array([4.0])).tolist() == [4.0]
+
+
+@pytest.mark.parametrize("low, high", [(0, 3), (1, 20_000), (0.48, 0.61), (0, 10)])
+def test_ticks_are_few_round_and_on_the_axis(low, high):
+    ticks = report._Axis(low, high).ticks()
+    assert 2 <= len(ticks) <= 6
+    for tick in ticks:
+        value = float(tick.label.replace(",", ""))
+        assert tick.percent == pytest.approx(100 * (value - low) / (high - low))
+        assert len(tick.label.strip("0.,").replace(",", "").replace(".", "")) <= 2
+
+
+def test_spectrograms_share_one_scale(write, clip):
+    quiet = np.full((NUM_FRAMES, NUM_BANDS), -20.0)
+    loud = quiet.copy()
+    loud[3, 5] = 0.0
+    half = quiet.copy()
+    half[3, 5] = -report._DYNAMIC_RANGE_DB / 2 * math.log(10) / 20
+    page = write(clips=[dataclasses.replace(clip, generated_log_mel=half, reference_log_mel=loud)])
+    uris = page.attributes("img", "src")[1:]  # the first is the scale of colour
+    generated, reference = (
+        np.asarray(Image.open(io.BytesIO(decode(uri, "image/png")))).astype(int) for uri in uris
+    )
+    row = NUM_BANDS - 1 - 5  # low bands are at the bottom
+    assert generated.shape == reference.shape == (NUM_BANDS, NUM_FRAMES)
+    assert reference[row, 3] == 255
+    assert abs(generated[row, 3] - 127) <= 1
+    assert np.count_nonzero(generated) == np.count_nonzero(reference) == 1
+
+
+def test_silent_or_broken_sound_is_dark():
+    silent = np.full((NUM_FRAMES, NUM_BANDS), math.log(1e-5))
+    broken = np.full((NUM_FRAMES, NUM_BANDS), math.nan)
+    for uri in report._spectrograms(silent, broken):
+        assert not np.asarray(Image.open(io.BytesIO(decode(uri, "image/png")))).any()
+
+
+def test_frequency_ticks_lie_on_their_bands():
+    hertz = 1000.0
+    tick = next(tick for tick in report._frequency_ticks(NUM_BANDS) if tick.label == "1")
+    # The band whose filter answers most to this frequency contains the tick.
+    position = tick.percent / 100 * NUM_BANDS
+    spectrum = report.mel.filterbank()
+    fft_bin = round(hertz * report.mel.WINDOW / report.mel.SAMPLING_RATE)
+    assert abs(int(np.argmax(spectrum[:, fft_bin])) + 0.5 - position) <= 0.5
+
+
+def test_events_stand_at_their_time(write, clip):
+    page = write(clips=[dataclasses.replace(clip, event_times_sec=[0.0, 0.15])])
+    assert '<div class="events"><i style="left:0.00%"></i><i style="left:50.00%"></i></div>' in (
+        page.source
+    )
+
+
+def test_same_input_gives_the_same_bytes(write, clip):
+    assert write(clips=[clip]).source == write(clips=[clip]).source
+
+
+def test_missing_video_is_named_and_the_old_page_stays(write, clip, tmp_path):
+    before = write().source
+    broken = dataclasses.replace(clip, reference_video=tmp_path / "gone.mp4")
+    with pytest.raises(UserError, match=r"test-speech-003.*gone\.mp4"):
+        write(clips=[broken])
+    assert (tmp_path / "eval" / "report.html").read_text(encoding="utf-8") == before
+
+
+def test_full_disk_leaves_the_old_page(write, monkeypatch, tmp_path):
+    before = write().source
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(report.os, "replace", fail)
+    with pytest.raises(OSError, match="No space"):
+        write(title="new")
+    assert [file.name for file in (tmp_path / "eval").iterdir()] == ["report.html"]
+    assert (tmp_path / "eval" / "report.html").read_text(encoding="utf-8") == before
+
+
+def test_unknown_task_is_refused(clip):
+    with pytest.raises(ValueError, match="singing"):
+        dataclasses.replace(clip, task="singing")

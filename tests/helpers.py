@@ -1,0 +1,159 @@
+"""A tiny model with random weights, and a plain NumPy account of what it should compute.
+
+The NumPy side follows REFERENCE section 4 word by word, one clip and one head at a time, in float64.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from flax import nnx
+
+from configs import demo
+from vssflow_jax.conditions import PLACEMENTS, ConditionWidths, context_width
+from vssflow_jax.model import ModelConfig, VSSFlow
+from vssflow_jax.transformer import TransformerConfig
+
+FRAMES = 6
+WIDTHS = {
+    "clip": ConditionWidths(features=5, projected=12),
+    "synch": ConditionWidths(features=7, projected=8),
+    "lips": ConditionWidths(features=6, projected=10),
+    "phonemes": ConditionWidths(features=0, projected=4),
+}
+SPEAKER_FEATURES = 9
+SIZES = {"layers": 3, "heads": 4, "kv_heads": 2, "head_dim": 8, "time_features": 16}
+
+Weights = dict[str, Any]
+
+
+def tiny_transformer_config(context_width: int = 12) -> TransformerConfig:
+    return TransformerConfig(**SIZES, context_width=context_width)
+
+
+def tiny_model_config(
+    placement: str = "lip_synch_text", dtype: str = "float32", **sizes: int
+) -> ModelConfig:
+    context = context_width(PLACEMENTS[placement], WIDTHS)
+    transformer = TransformerConfig(**(SIZES | sizes), context_width=context)
+    return ModelConfig(placement, WIDTHS, SPEAKER_FEATURES, transformer, dtype)
+
+
+def tiny_model(placement: str = "lip_synch_text", dtype: str = "float32") -> VSSFlow:
+    return randomise(VSSFlow(tiny_model_config(placement, dtype), rngs=nnx.Rngs(0)))
+
+
+def tiny_run_config() -> ml_collections.ConfigDict:
+    """The demo's config with a network of a few thousand weights."""
+    config = demo.get_config()
+    config.model.transformer.update(layers=2, heads=2, kv_heads=1, head_dim=8, time_features=8)
+    for width in config.model.widths.values():
+        width.projected = 8
+    return config
+
+
+def randomise(module: Any, seed: int = 0) -> Any:
+    """Random values in every weight, also those that start as zeros or ones."""
+    rng = np.random.default_rng(seed)
+
+    def draw(leaf: jax.Array) -> jax.Array:
+        fan_in = leaf.shape[-2] if leaf.ndim > 1 else 4
+        return jnp.asarray(rng.normal(size=leaf.shape) / np.sqrt(fan_in), leaf.dtype)
+
+    nnx.update(module, jax.tree.map(draw, nnx.state(module, nnx.Param)))
+    return module
+
+
+def random_features(batch: int, seed: int = 0) -> dict[str, jax.Array]:
+    """Features of `batch` clips at the latent rate, in the widths of `WIDTHS`."""
+    rng = np.random.default_rng(seed)
+    shapes = {name: (batch, FRAMES, WIDTHS[name].features) for name in ("clip", "synch", "lips")}
+    features = {name: rng.normal(size=shape) for name, shape in shapes.items()}
+    features["speaker"] = rng.normal(size=(batch, SPEAKER_FEATURES))
+    arrays = {name: jnp.asarray(value, jnp.float32) for name, value in features.items()}
+    return arrays | {"phonemes": jnp.asarray(rng.integers(0, 71, (batch, FRAMES)), jnp.int32)}
+
+
+def weights_of(module: Any) -> Weights:
+    """All weights of a module, as nested dicts of float64 arrays."""
+    state = nnx.to_pure_dict(nnx.state(module))
+    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), state)
+
+
+# --------------------------------------------------------------------- the network, in plain NumPy
+def silu(x: np.ndarray) -> np.ndarray:
+    return x / (1 + np.exp(-x))
+
+
+def linear(w: Weights, x: np.ndarray) -> np.ndarray:
+    return x @ w["w_io"] + (w["b_o"] if w.get("b_o") is not None else 0)
+
+
+def project(w: Weights, x: np.ndarray) -> np.ndarray:
+    return linear(w["outer"], silu(linear(w["inner"], x)))
+
+
+def layer_norm(w: Weights, x: np.ndarray) -> np.ndarray:
+    normed = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+    return normed * w["scale_d"] + w["bias_d"]
+
+
+def turn(x: np.ndarray) -> np.ndarray:
+    """Rotary positions on one head [n, k]: channels j and j + k/4 are a complex number."""
+    n, k = x.shape
+    quarter = k // 4
+    frequency = 10_000.0 ** (-np.arange(quarter) / quarter)
+    phase = np.exp(1j * np.outer(np.arange(n), frequency))
+    turned = (x[:, :quarter] + 1j * x[:, quarter : 2 * quarter]) * phase
+    return np.concatenate([turned.real, turned.imag, x[:, 2 * quarter :]], axis=1)
+
+
+def attend(
+    w: Weights, x: np.ndarray, source: np.ndarray, heads: int, kv_heads: int, *, rotate_keys: bool
+) -> np.ndarray:
+    """One clip: x [n, d], source [s, e]; consecutive query heads share a key/value head."""
+    q, k, v = linear(w["q"], x), linear(w["k"], source), linear(w["v"], source)
+    head_dim = q.shape[1] // heads
+    outputs = []
+    for head in range(heads):
+        shared = head // (heads // kv_heads)
+        mine = slice(head * head_dim, (head + 1) * head_dim)
+        theirs = slice(shared * head_dim, (shared + 1) * head_dim)
+        keys = turn(k[:, theirs]) if rotate_keys else k[:, theirs]
+        scores = turn(q[:, mine]) @ keys.T / np.sqrt(head_dim)
+        shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+        outputs.append(shares / shares.sum(axis=1, keepdims=True) @ v[:, theirs])
+    return linear(w["out"], np.concatenate(outputs, axis=1))
+
+
+def feed_forward(w: Weights, x: np.ndarray) -> np.ndarray:
+    value, gate = np.split(linear(w["inner"], x), 2, axis=1)
+    return linear(w["outer"], value * silu(gate))
+
+
+def block(w: Weights, x: np.ndarray, context: np.ndarray, heads: int, kv_heads: int) -> np.ndarray:
+    """One clip: x [n, d], context [s, e]."""
+    normed = layer_norm(w["norm1"], x)
+    x = x + attend(w["self_attention"], normed, normed, heads, heads, rotate_keys=True)
+    normed = layer_norm(w["norm2"], x)
+    x = x + attend(w["cross_attention"], normed, context, heads, kv_heads, rotate_keys=False)
+    return x + feed_forward(w["ffw"], layer_norm(w["norm3"], x))
+
+
+def embed_time(w: Weights, t: float) -> np.ndarray:
+    angle = 2 * np.pi * t * w["frequencies"]
+    return project(w, np.concatenate([np.cos(angle), np.sin(angle)]))
+
+
+def transform(
+    w: Weights, frames: np.ndarray, t: float, context: np.ndarray, heads: int, kv_heads: int
+) -> np.ndarray:
+    """One clip through all blocks: frames [t, d], context [s, e] -> [t, d]."""
+    x = np.concatenate([embed_time(w["time"], t)[None], frames])
+    layers = len(jax.tree.leaves(w["blocks"])[0])
+    for index in range(layers):
+        one = jax.tree.map(lambda stacked, index=index: stacked[index], w["blocks"])
+        x = block(one, x, context, heads, kv_heads)
+    return x[1:]

@@ -1,0 +1,1 @@
+"""Sound in and out of the latent space: log-mel front end, codecs, vocoders."""

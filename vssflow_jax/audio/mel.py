@@ -1,0 +1,60 @@
+"""The log-mel front end (REFERENCE section 2), in JAX, so that it runs inside a jitted step."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import librosa
+import numpy as np
+
+SAMPLING_RATE = 16_000
+WINDOW = 1024
+HOP = 160
+BANDS = 64
+MAX_HERTZ = 8_000.0
+PEAK = 0.5
+MIN_MAGNITUDE = 1e-5
+ABSENT_FRAME = -11.0
+REFLECT = (WINDOW - HOP) // 2
+_PEAK_EPSILON = 1e-8
+
+
+@functools.cache
+def filterbank() -> np.ndarray:
+    """Slaney mel bank [BANDS, WINDOW // 2 + 1], librosa's default normalisation."""
+    return librosa.filters.mel(
+        sr=SAMPLING_RATE, n_fft=WINDOW, n_mels=BANDS, fmin=0.0, fmax=MAX_HERTZ
+    )
+
+
+@functools.cache
+def window() -> np.ndarray:
+    """Periodic Hann window [WINDOW], float32."""
+    return librosa.filters.get_window("hann", WINDOW, fftbins=True).astype(np.float32)
+
+
+def normalise(waveform: jax.Array) -> jax.Array:
+    """Take away the mean and bring the peak to 0.5; silence stays silence. [b, n] -> [b, n]."""
+    centred = waveform - jnp.mean(waveform, axis=-1, keepdims=True)
+    peak = jnp.max(jnp.abs(centred), axis=-1, keepdims=True)
+    return centred / (peak + _PEAK_EPSILON) * PEAK
+
+
+def log_mel(waveform: jax.Array, num_frames: int) -> jax.Array:
+    """Natural log of the mel magnitudes of normalised sound.
+
+    Args:
+      waveform: float32 [b, samples] at 16 kHz, any level.
+      num_frames: frames wanted, 100 per second; surplus ones are cut, missing ones are -11.
+
+    Returns:
+      float32 [b, num_frames, BANDS].
+    """
+    padded = jnp.pad(normalise(waveform), ((0, 0), (REFLECT, REFLECT)), mode="reflect")
+    available = 1 + (padded.shape[-1] - WINDOW) // HOP
+    starts = np.arange(min(available, num_frames)) * HOP
+    frames = padded[:, starts[:, None] + np.arange(WINDOW)]  # [b, n, window]
+    magnitude = jnp.abs(jnp.fft.rfft(frames * window()))  # [b, n, bins]
+    mel = jnp.log(jnp.maximum(magnitude @ filterbank().T, MIN_MAGNITUDE))  # [b, n, m]
+    missing = num_frames - mel.shape[1]
+    return jnp.pad(mel, ((0, 0), (0, missing), (0, 0)), constant_values=ABSENT_FRAME)

@@ -1,0 +1,118 @@
+"""Checkpoints of a run: weights, optimizer, data position and config together, by orbax.
+
+They are written in the background and appear whole or not at all; a run restores onto any mesh.
+"""
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from vssflow_jax.errors import UserError
+from vssflow_jax.train_step import TrainState
+
+# A checkpoint is written beside the last one; leave room for its metadata too.
+_SPACE_MARGIN = 1.1
+
+
+class Checkpoints:
+    """The checkpoints of one workdir.
+
+    Args:
+      workdir: of the run; they lie in `checkpoints/`.
+      keep: how many of the newest are kept.
+    """
+
+    def __init__(self, workdir: Path, keep: int):
+        self._path = (workdir / "checkpoints").absolute()
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        with self._clear_errors("open"):
+            self._manager = ocp.CheckpointManager(self._path, options=options)
+
+    @property
+    def latest(self) -> int | None:
+        """Step of the newest whole checkpoint."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state: TrainState, progress: dict[str, Any], config: dict) -> None:
+        """Write a checkpoint in the background; returns once the state may change again.
+
+        Args:
+          step: steps done.
+          state: of the run.
+          progress: JSON: the position in the data and timers.
+          config: JSON: the resolved config.
+
+        Raises:
+          UserError: too little room on the disk, or an earlier write failed.
+        """
+        if step == self.latest:
+            return
+        needed = _SPACE_MARGIN * sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        free = shutil.disk_usage(self._path).free
+        if free < needed:
+            raise UserError(self._disk_full(f"{needed / 1e6:.0f} MB needed, {free / 1e6:.0f} free"))
+        with self._clear_errors(f"write step {step}"):
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state),
+                    progress=ocp.args.JsonSave(progress),
+                    config=ocp.args.JsonSave(config),
+                ),
+            )
+
+    def restore(self, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """The newest checkpoint, placed as `abstract` says, and its progress.
+
+        Raises:
+          UserError: there is none, or it does not fit `abstract`.
+        """
+        step = self.latest
+        if step is None:
+            raise UserError(f"no checkpoint in {self._path}; train first")
+        try:
+            restored = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore()
+                ),
+            )
+        except ValueError as error:
+            raise UserError(
+                f"checkpoint {self._path / str(step)} does not fit this config's model: {error}"
+            ) from error
+        return restored.state, restored.progress
+
+    def wait(self) -> None:
+        """Return when all that was saved is on the disk.
+
+        Raises:
+          UserError: it could not be written.
+        """
+        with self._clear_errors("write"):
+            self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Wait, and let go of the background threads."""
+        self.wait()
+        self._manager.close()
+
+    @contextlib.contextmanager
+    def _clear_errors(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            raise UserError(self._disk_full(f"could not {what}: {reason}")) from error
+
+    def _disk_full(self, reason: str) -> str:
+        last = "none" if self.latest is None else f"step {self.latest}"
+        return (
+            f"checkpoints in {self._path}: {reason}; the last whole one is {last}; make room "
+            "and run the same command again"
+        )

@@ -1,0 +1,138 @@
+"""The geometry of a clip: rates and a duration go in, every length comes out.
+
+Nobody else writes 250. Source: REFERENCE section 2 (audio) and section 3 (conditions).
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+LATENT_CHANNELS = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipSpec:
+    """Rates (per second) and duration (seconds) of one training window.
+
+    The defaults are those of the paper; a demo clip only changes `duration_sec`.
+    """
+
+    duration_sec: float = 10.0
+    sampling_rate: int = 16_000
+    mel_rate: int = 100
+    latent_rate: int = 25
+    clip_rate: int = 10
+    video_rate: int = 25
+    synch_window_frames: int = 16
+    synch_hop_frames: int = 8
+    synch_frames_per_window: int = 8
+
+    @property
+    def num_samples(self) -> int:
+        """Audio samples in a clip."""
+        return int(self.duration_sec * self.sampling_rate)
+
+    @property
+    def mel_frames(self) -> int:
+        """Log-mel frames in a clip, `n`."""
+        return int(self.duration_sec * self.mel_rate)
+
+    @property
+    def latent_frames(self) -> int:
+        """Latent frames in a clip, `t`."""
+        return int(self.duration_sec * self.latent_rate)
+
+    @property
+    def clip_frames(self) -> int:
+        """Frames that the semantic (CLIP) encoder sees."""
+        return int(self.duration_sec * self.clip_rate)
+
+    @property
+    def video_frames(self) -> int:
+        """Frames of the video at the rate of the motion and lip encoders."""
+        return int(self.duration_sec * self.video_rate)
+
+    @property
+    def lip_frames(self) -> int:
+        """Frames of lip features: one for each video frame."""
+        return self.video_frames
+
+    @property
+    def synch_windows(self) -> int:
+        """Overlapping windows that the motion (Synchformer) encoder sees."""
+        return max(0, (self.video_frames - self.synch_window_frames) // self.synch_hop_frames + 1)
+
+    @property
+    def synch_frames(self) -> int:
+        """Frames of motion features, all windows one after the other."""
+        return self.synch_windows * self.synch_frames_per_window
+
+    @property
+    def synch_rate(self) -> float:
+        """Motion features per second of clip: 24 for the paper's 10 s."""
+        return self.synch_frames / self.duration_sec
+
+    def phoneme_frames(self, duration_sec: float) -> int:
+        """Latent frames over which the phonemes of a clip of `duration_sec` are stretched."""
+        return int(self.latent_rate * duration_sec)
+
+
+def nearest(num_in: int, num_out: int) -> np.ndarray:
+    """Source index of each output frame, as PyTorch's `interpolate(mode="nearest")` picks it.
+
+    Args:
+      num_in: frames there are.
+      num_out: frames wanted.
+
+    Returns:
+      int64 indices [num_out]; PyTorch's float32 arithmetic is reproduced, since for some lengths
+      it differs from exact integers (REFERENCE section 3).
+    """
+    scale = np.float32(num_in) / np.float32(num_out)
+    position = np.arange(num_out, dtype=np.float32) * scale
+    return np.minimum(np.floor(position).astype(np.int64), num_in - 1)
+
+
+def nearest_exact(num_in: int, num_out: int) -> np.ndarray:
+    """Source index of each output frame, as PyTorch's `interpolate(mode="nearest-exact")` picks it.
+
+    PyTorch computes `fma(scale, d + 0.5, -0.5)` in float32. In float64 both the product and the
+    difference are exact here, so rounding once to float32 is the fused operation.
+
+    Args:
+      num_in: frames there are.
+      num_out: frames wanted.
+
+    Returns:
+      int64 indices [num_out].
+    """
+    scale = np.float64(np.float32(num_in) / np.float32(num_out))
+    position = (scale * (np.arange(num_out) + 0.5) - 0.5).astype(np.float32)
+    rounded = np.floor(np.maximum(position, np.float32(0)) + np.float32(0.5))
+    return np.minimum(rounded.astype(np.int64), num_in - 1)
+
+
+def stretch_phonemes(ids: np.ndarray, num_frames: int) -> np.ndarray:
+    """Spread phoneme ids uniformly over `num_frames` frames (REFERENCE section 3).
+
+    Each id is repeated until there are at least `num_frames` of them, and the nearest one is taken
+    for each frame.
+
+    Args:
+      ids: integer ids [p], not empty.
+      num_frames: latent frames to fill.
+
+    Returns:
+      ids [num_frames], dtype of `ids`.
+    """
+    repeats = max(1, math.ceil(num_frames / len(ids)))
+    repeated = np.repeat(ids, repeats)
+    return repeated[nearest(len(repeated), num_frames)]
+
+
+def fit_length(frames: np.ndarray, num_frames: int) -> np.ndarray:
+    """Cut `frames` [n, ...] to `num_frames`, or pad it with zeros at the end."""
+    cut = frames[:num_frames]
+    padding = [(0, num_frames - len(cut))] + [(0, 0)] * (frames.ndim - 1)
+    return np.pad(cut, padding)

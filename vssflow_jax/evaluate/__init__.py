@@ -1,0 +1,1 @@
+"""Evaluation: generate the test split, measure it with real tools, show it on a page."""

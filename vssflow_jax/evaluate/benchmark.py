@@ -1,0 +1,326 @@
+"""The evaluation of a run, top to bottom: restore, generate, vocode, measure, write.
+
+Every number stands beside three others: of the true sound, of the true sound through the codec
+and vocoder (the best that the model could do), and of sound generated from another clip's
+conditions (what would be reached without looking).
+"""
+
+import csv
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import soundfile
+import tqdm
+
+from vssflow_jax import media, run_files, sharding
+from vssflow_jax.audio import codec, mel
+from vssflow_jax.audio.griffin_lim import griffin_lim
+from vssflow_jax.checkpoint import Checkpoints
+from vssflow_jax.dataset import TASKS, Clip, Dataset
+from vssflow_jax.errors import UserError
+from vssflow_jax.evaluate.metrics.mel_distance import mel_distance
+from vssflow_jax.evaluate.metrics.onsets import (
+    corpus_onset_f1,
+    corpus_onset_recall,
+    detect_onsets,
+    onset_f1,
+)
+from vssflow_jax.evaluate.metrics.wer import corpus_wer, transcribe, utterance_wer
+from vssflow_jax.evaluate.report import ReportClip, write_report
+from vssflow_jax.generate import clip_noise, make_generate
+from vssflow_jax.input import to_latent_rate
+from vssflow_jax.train_step import Recipe, TrainState
+
+VERSIONS = ("generated", "ground_truth", "codec", "shuffled")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rendering:
+    """One version of the sound of all clips.
+
+    Attributes:
+      waveforms: float32 [samples] each, 16 kHz.
+      log_mels: of those waveforms, [n, m] each.
+      onsets_sec: found in those waveforms.
+      transcripts: what the recogniser reads; "" for clips without speech.
+    """
+
+    waveforms: Sequence[np.ndarray]
+    log_mels: Sequence[np.ndarray]
+    onsets_sec: Sequence[np.ndarray]
+    transcripts: Sequence[str]
+
+
+def evaluate(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, float]:
+    """Evaluate the newest checkpoint of a run on its whole test part.
+
+    Args:
+      config: of the run; its `eval` section may differ from the one it was trained with.
+      workdir: of the run; `eval/` in it gets `metrics.json`, `per_clip.csv`, `report.html`,
+        `wav/` and `mp4/`.
+
+    Returns:
+      the metrics; NAME is of the generated sound, NAME_ground_truth, NAME_codec and NAME_shuffled
+      of the versions beside it. Rates are fractions.
+
+    Raises:
+      UserError: no checkpoint or another config's, no test part, a damaged dataset.
+    """
+    run_files.check(workdir, config)
+    recipe = Recipe.from_config(config)
+    dataset = Dataset(config.data.path, recipe.spec)
+    clips = test_clips(dataset)
+
+    layout = sharding.make_layout(config.sharding.mesh, config.sharding.strategy)
+    checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
+    state, _ = checkpoints.restore(recipe.abstract_state(layout))
+    checkpoints.close()
+
+    log_mels = {
+        "generated": generate_all(config, recipe, state, clips, clips),
+        "codec": through_codec(recipe, state, clips),
+        "shuffled": generate_all(config, recipe, state, clips, shuffled(clips)),
+    }
+    renderings = render(log_mels, clips, recipe)
+
+    metrics = measure(renderings, clips)
+    per_clip = [clip_scores(clip, index, renderings) for index, clip in enumerate(clips)]
+    directory = workdir / "eval"
+    write_sounds(directory, clips, renderings["generated"].waveforms, dataset.path)
+    write_per_clip(directory / "per_clip.csv", clips, renderings["generated"], per_clip)
+    write_report(
+        directory / "report.html",
+        title="VSSFlow: sound and speech from silent video",
+        config_summary=_summary(config, state, clips),
+        metrics=metrics,
+        history=run_files.read_metrics(workdir),
+        clips=_shown(config.eval.report_clips, clips, renderings, per_clip, directory, dataset),
+    )
+    record = {"step": int(state.step), "clips": len(clips), **metrics}
+    run_files.write_atomically(directory / "metrics.json", json.dumps(record, indent=2) + "\n")
+    return metrics
+
+
+def evaluate_and_print(config: ml_collections.ConfigDict, workdir: Path) -> None:
+    """Evaluate, then print the table and where the page is."""
+    metrics = evaluate(config, workdir)
+    print(f"\n{'':24}" + "".join(f"{version:>14}" for version in VERSIONS))
+    for name in [name for name in metrics if not name.endswith(VERSIONS[1:])]:
+        values = [metrics[name], *(metrics[f"{name}_{version}"] for version in VERSIONS[1:])]
+        print(f"{name:24}" + "".join(f"{value:14.3f}" for value in values))
+    print(f"\nopen {workdir / 'eval' / 'report.html'}")
+
+
+def is_done(workdir: Path, step: int) -> bool:
+    """Whether the evaluation of step `step` has been written."""
+    path = workdir / "eval" / "metrics.json"
+    return path.exists() and json.loads(path.read_text())["step"] == step
+
+
+def test_clips(dataset: Dataset) -> list[Clip]:
+    """All clips of the test part, by task and name.
+
+    Raises:
+      UserError: there are none.
+    """
+    sources = [dataset.clips("test", task) for task in TASKS if dataset.count("test", task)]
+    clips = [source[index] for source in sources for index in range(len(source))]
+    if not clips:
+        raise UserError(f"dataset {dataset.path}: no test split; evaluation needs one")
+    return sorted(clips, key=lambda clip: (clip.task, clip.clip_id))
+
+
+def shuffled(clips: Sequence[Clip]) -> list[Clip]:
+    """For each clip the next one of its task, round about: nobody keeps its own conditions."""
+    order = []
+    for clip in clips:
+        same = [other for other in clips if other.task == clip.task]
+        order.append(same[(same.index(clip) + 1) % len(same)])
+    return order
+
+
+def generate_all(
+    config: ml_collections.ConfigDict,
+    recipe: Recipe,
+    state: TrainState,
+    clips: Sequence[Clip],
+    conditions: Sequence[Clip],
+) -> list[np.ndarray]:
+    """Log-mels [n, m] generated for `clips` from the features of `conditions`, batch by batch."""
+    generate = make_generate(recipe, config.eval.sampler)
+    size = min(config.eval.batch_size, len(clips))
+    noise = clip_noise(config.seed, [clip.clip_id for clip in clips], recipe.spec.latent_frames)
+    log_mels: list[np.ndarray] = []
+    for start in tqdm.trange(0, len(clips), size, desc="generate", unit="batch"):
+        # The last batch is filled up with clips of the first, so that all have one shape.
+        members = [index % len(clips) for index in range(start, start + size)]
+        examples = [to_latent_rate(conditions[i].features, recipe.spec) for i in members]
+        features = jax.tree.map(lambda *x: np.stack(x), *examples)
+        batch = generate(state, features, noise[np.array(members)])
+        log_mels += list(jax.device_get(batch))
+    return log_mels[: len(clips)]
+
+
+def through_codec(recipe: Recipe, state: TrainState, clips: Sequence[Clip]) -> list[np.ndarray]:
+    """Log-mels [n, m] of the true sounds, encoded and decoded."""
+    waveforms = np.stack([to_latent_rate(clip.features, recipe.spec)["waveform"] for clip in clips])
+    log_mels = mel.log_mel(jnp.asarray(waveforms), recipe.spec.mel_frames)
+    return list(np.asarray(codec.decode(state.codec, codec.encode(state.codec, log_mels))))
+
+
+def render(
+    log_mels: Mapping[str, Sequence[np.ndarray]], clips: Sequence[Clip], recipe: Recipe
+) -> dict[str, Rendering]:
+    """Vocode the log-mels of each version and listen to all of them, and to the true sounds."""
+    workers = os.cpu_count() or 1
+    sounds = {"ground_truth": [clip.features.waveform for clip in clips]}
+    with ThreadPoolExecutor(workers) as pool:
+        for version, mels in log_mels.items():
+            vocoded = tqdm.tqdm(
+                pool.map(griffin_lim, mels), total=len(mels), desc=f"vocode {version}", unit="clip"
+            )
+            lengths = [len(clip.features.waveform) for clip in clips]
+            sounds[version] = [w[:n] for w, n in zip(vocoded, lengths, strict=True)]
+    spoken = [index for index, clip in enumerate(clips) if clip.transcript]
+    flat = transcribe([sounds[version][i] for version in VERSIONS for i in spoken], workers)
+    renderings = {}
+    for number, version in enumerate(VERSIONS):
+        read = dict(zip(spoken, flat[number * len(spoken) :], strict=False))
+        renderings[version] = Rendering(
+            waveforms=sounds[version],
+            log_mels=[_log_mel(waveform, recipe) for waveform in sounds[version]],
+            onsets_sec=[detect_onsets(w, mel.SAMPLING_RATE) for w in sounds[version]],
+            transcripts=[read.get(index, "") for index in range(len(clips))],
+        )
+    return renderings
+
+
+def measure(renderings: Mapping[str, Rendering], clips: Sequence[Clip]) -> dict[str, float]:
+    """All metrics over the test part; a metric is left out where no clip has what it needs."""
+    truth = renderings["ground_truth"]
+    tasks = {task: [i for i, clip in enumerate(clips) if clip.task == task] for task in TASKS}
+    metrics: dict[str, float] = {}
+    for version in VERSIONS:
+        sound = renderings[version]
+        suffix = "" if version == "generated" else f"_{version}"
+        for name, indices in (("wer", tasks["visualtts"]), ("wer_joint", tasks["joint"])):
+            if indices:
+                metrics[name + suffix] = corpus_wer(
+                    [clips[i].transcript for i in indices],
+                    [sound.transcripts[i] for i in indices],
+                )
+        for name, indices, score in (
+            ("onset_f1", tasks["v2s"], corpus_onset_f1),
+            # Speech has onsets too: on joint clips only the events that are found can be counted.
+            ("onset_recall_joint", tasks["joint"], corpus_onset_recall),
+        ):
+            if indices:
+                metrics[name + suffix] = score(
+                    [(clips[i].event_times_sec, sound.onsets_sec[i]) for i in indices]
+                )
+        for task, indices in tasks.items():
+            if indices:
+                metrics[f"mel_distance_db_{task}{suffix}"] = float(
+                    np.mean([mel_distance(sound.log_mels[i], truth.log_mels[i]) for i in indices])
+                )
+    return metrics
+
+
+def clip_scores(clip: Clip, index: int, renderings: Mapping[str, Rendering]) -> dict[str, float]:
+    """The scores of one generated clip."""
+    sound, truth = renderings["generated"], renderings["ground_truth"]
+    scores = {"mel_distance_db": mel_distance(sound.log_mels[index], truth.log_mels[index])}
+    if clip.transcript:
+        scores["wer"] = utterance_wer([clip.transcript], [sound.transcripts[index]])[0]
+    if clip.task == "v2s":
+        scores["onset_f1"] = onset_f1(clip.event_times_sec, sound.onsets_sec[index])
+    return scores
+
+
+def write_sounds(
+    directory: Path, clips: Sequence[Clip], waveforms: Sequence[np.ndarray], root: Path
+) -> None:
+    """Write `wav/ID.wav`, and `mp4/ID.mp4` with the clip's own pictures."""
+    for kind in ("wav", "mp4"):
+        (directory / kind).mkdir(parents=True, exist_ok=True)
+    for clip, waveform in zip(clips, waveforms, strict=True):
+        soundfile.write(directory / "wav" / f"{clip.clip_id}.wav", waveform, mel.SAMPLING_RATE)
+        media.replace_audio(
+            root / clip.video,
+            waveform,
+            mel.SAMPLING_RATE,
+            directory / "mp4" / f"{clip.clip_id}.mp4",
+        )
+
+
+def write_per_clip(
+    path: Path, clips: Sequence[Clip], sound: Rendering, scores: Sequence[Mapping[str, float]]
+) -> None:
+    """Write a row of scores for each clip."""
+    names = sorted({name for row in scores for name in row})
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["clip_id", "task", "transcript", "recognised", *names])
+        for clip, transcript, row in zip(clips, sound.transcripts, scores, strict=True):
+            values = [f"{row[name]:.4f}" if name in row else "" for name in names]
+            writer.writerow([clip.clip_id, clip.task, clip.transcript, transcript, *values])
+
+
+def _shown(
+    count: int,
+    clips: Sequence[Clip],
+    renderings: Mapping[str, Rendering],
+    scores: Sequence[Mapping[str, float]],
+    directory: Path,
+    dataset: Dataset,
+) -> list[ReportClip]:
+    """The first clips of each task, about equally many, as the page shows them."""
+    tasks = sorted({clip.task for clip in clips})
+    share = -(-count // len(tasks))
+    chosen = [
+        index
+        for task in tasks
+        for index in [i for i, clip in enumerate(clips) if clip.task == task][:share]
+    ]
+    return [
+        ReportClip(
+            clip_id=clips[i].clip_id,
+            task=clips[i].task,
+            transcript=clips[i].transcript,
+            recognised=renderings["generated"].transcripts[i],
+            scores=scores[i],
+            generated_video=directory / "mp4" / f"{clips[i].clip_id}.mp4",
+            reference_video=dataset.path / clips[i].video,
+            generated_log_mel=renderings["generated"].log_mels[i],
+            reference_log_mel=renderings["ground_truth"].log_mels[i],
+            event_times_sec=[float(t) for t in clips[i].event_times_sec],
+        )
+        for i in chosen
+    ]
+
+
+def _summary(
+    config: ml_collections.ConfigDict, state: TrainState, clips: Sequence[Clip]
+) -> dict[str, str]:
+    weights = sum(leaf.size for leaf in jax.tree.leaves((state.params, state.frozen)))
+    sampler = config.eval.sampler
+    return {
+        "steps": f"{int(state.step)} of {config.train.batch_size} clips",
+        "parameters": f"{weights / 1e6:.1f} M",
+        "conditions": config.model.placement,
+        "sampler": f"{sampler.method}, {sampler.steps} steps, guidance {sampler.guidance}",
+        "test clips": str(len(clips)),
+        "seed": str(config.seed),
+    }
+
+
+def _log_mel(waveform: np.ndarray, recipe: Recipe) -> np.ndarray:
+    return np.asarray(mel.log_mel(jnp.asarray(waveform)[None], recipe.spec.mel_frames))[0]

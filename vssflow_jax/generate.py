@@ -1,0 +1,59 @@
+"""Conditions in, sound out: the sampler and the decoder as one jitted function.
+
+The noise of a clip depends on the seed and the clip's name alone, so that a clip sounds the same in
+any batch, in any order, on any number of devices.
+"""
+
+import zlib
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+from flax import nnx
+
+from vssflow_jax import sampling
+from vssflow_jax.audio import codec
+from vssflow_jax.clip import LATENT_CHANNELS
+from vssflow_jax.errors import UserError
+from vssflow_jax.train_step import Batch, Recipe, TrainState
+
+Generate = Callable[[TrainState, Batch, jax.Array], jax.Array]
+
+
+def clip_noise(seed: int, clip_ids: Sequence[str], frames: int) -> jax.Array:
+    """Starting noise x_0 of each clip, float32 [b, t, c]."""
+    key = jax.random.key(seed)
+    names = jnp.array([zlib.crc32(clip_id.encode()) for clip_id in clip_ids], jnp.uint32)
+
+    def noise(name: jax.Array) -> jax.Array:
+        return jax.random.normal(jax.random.fold_in(key, name), (frames, LATENT_CHANNELS))
+
+    return jax.vmap(noise)(names)
+
+
+def make_generate(recipe: Recipe, sampler: ml_collections.ConfigDict) -> Generate:
+    """A jitted function from (state, features, noise [b, t, c]) to log-mels [b, n, m].
+
+    Args:
+      recipe: of the run whose averaged weights are used.
+      sampler: `method`, `steps` and `guidance`.
+
+    Raises:
+      UserError: an unknown method, or less than one step.
+    """
+    if sampler.method not in sampling.SOLVERS:
+        known = ", ".join(sampling.SOLVERS)
+        raise UserError(f"sampler.method is '{sampler.method}'; choose one of: {known}")
+    if sampler.steps < 1:
+        raise UserError(f"sampler.steps is {sampler.steps}; take at least 1")
+    solve = sampling.SOLVERS[sampler.method]
+    definition, _, _ = recipe.abstract_model()
+
+    @jax.jit
+    def generate(state: TrainState, features: Batch, noise: jax.Array) -> jax.Array:
+        model = nnx.merge(definition, state.ema, state.frozen)
+        velocity = sampling.guided(model, model.encode(features), sampler.guidance)
+        return codec.decode(state.codec, solve(velocity, noise, sampler.steps))
+
+    return generate

@@ -1,0 +1,165 @@
+"""The input pipeline: clips to batches at the latent rate, tasks mixed, joint clips synthesised.
+
+Every example is a function of (seed, index) alone, so batches do not depend on threads, and the
+position in the data is one number.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import grain
+import ml_collections
+import numpy as np
+
+from vssflow_jax import joint
+from vssflow_jax.clip import ClipSpec, fit_length, nearest, nearest_exact
+from vssflow_jax.dataset import ClipSource, Dataset
+from vssflow_jax.errors import UserError
+from vssflow_jax.joint import ClipFeatures
+
+Example = dict[str, np.ndarray]
+
+MIXABLE = ("v2s", "visualtts", "tts", "joint")
+
+
+def to_latent_rate(features: ClipFeatures, spec: ClipSpec) -> Example:
+    """Bring every condition of a clip to the latent frames (REFERENCE section 3).
+
+    Args:
+      features: of one clip; a stream without frames is absent and becomes zeros.
+      spec: geometry of the window.
+
+    Returns:
+      clip, synch, lips [t, i]; phonemes int32 [t]; speaker [i]; waveform [samples].
+    """
+    t = spec.latent_frames
+
+    def stretched(frames: np.ndarray, indices: Callable[[int, int], np.ndarray]) -> np.ndarray:
+        return frames[indices(len(frames), t)] if len(frames) else fit_length(frames, t)
+
+    return {
+        "clip": stretched(features.clip, nearest),
+        "synch": stretched(features.synch, nearest_exact),
+        "lips": fit_length(features.lips, t),
+        "phonemes": fit_length(features.phonemes, t).astype(np.int32),
+        "speaker": features.speaker,
+        "waveform": fit_length(features.waveform, spec.num_samples),
+    }
+
+
+def without_video(features: ClipFeatures) -> ClipFeatures:
+    """The clip as a TTS example: the text and the voice, nothing to see."""
+    return dataclasses.replace(
+        features, clip=features.clip[:0], synch=features.synch[:0], lips=features.lips[:0]
+    )
+
+
+def train_batches(
+    dataset: Dataset, mixture: ml_collections.ConfigDict, batch_size: int, seed: int
+) -> grain.IterDataset:
+    """Endless batches of the training part.
+
+    Args:
+      dataset: opened dataset.
+      mixture: `weights` of each of `MIXABLE`, `synthetic_ratio` of joint clips, `joint_modes`.
+      batch_size: clips in a batch.
+      seed: of every draw.
+
+    Returns:
+      a grain dataset of `Example`s with a leading batch axis.
+
+    Raises:
+      UserError: unknown task, mode or weight, or a task that the dataset has no clips for.
+    """
+    check_mixture(mixture)
+    sources = {
+        task: _examples(dataset, mixture, task, seed + index)
+        for index, task in enumerate(MIXABLE)
+        if mixture.weights[task] > 0
+    }
+    weights = [mixture.weights[task] for task in sources]
+    mixed = grain.MapDataset.mix(list(sources.values()), weights=weights)
+    return mixed.batch(batch_size, drop_remainder=True).to_iter_dataset(
+        grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+    )
+
+
+def check_mixture(mixture: ml_collections.ConfigDict) -> None:
+    """See that the mixture can be drawn from.
+
+    Raises:
+      UserError: a weight below 0, all of them 0, a ratio outside [0, 1], or an unknown mode.
+    """
+    weights = mixture.weights.to_dict()
+    if min(weights.values()) < 0 or sum(weights.values()) == 0:
+        raise UserError(
+            f"data.mixture.weights are {weights}; give at least one above 0, none below"
+        )
+    if not 0 <= mixture.synthetic_ratio <= 1:
+        raise UserError(
+            f"data.mixture.synthetic_ratio is {mixture.synthetic_ratio}; choose from 0 to 1"
+        )
+    unknown = set(mixture.joint_modes) - set(joint.MODES)
+    if unknown or not mixture.joint_modes:
+        raise UserError(
+            f"data.mixture.joint_modes are {tuple(mixture.joint_modes)}; choose from {joint.MODES}"
+        )
+
+
+def _examples(
+    dataset: Dataset, mixture: ml_collections.ConfigDict, task: str, seed: int
+) -> grain.MapDataset:
+    """An endless, shuffled map dataset of one task."""
+    if task == "joint":
+        return _joint_examples(dataset, mixture, seed)
+    clips = dataset.clips("train", "visualtts" if task == "tts" else task)
+
+    def example(index: int) -> Example:
+        features = clips[index].features
+        features = without_video(features) if task == "tts" else features
+        return to_latent_rate(features, dataset.spec)
+
+    return _endless(len(clips), seed).map(example)
+
+
+def _joint_examples(
+    dataset: Dataset, mixture: ml_collections.ConfigDict, seed: int
+) -> grain.MapDataset:
+    """Joint clips: synthesised from a sound and a speech clip, or native, by ratio."""
+    native = dataset.clips("train", "joint") if mixture.synthetic_ratio < 1 else None
+    synthetic = _synthesis(dataset, tuple(mixture.joint_modes))
+
+    def example(index: int, rng: np.random.Generator) -> Example:
+        if native is not None and rng.random() >= mixture.synthetic_ratio:
+            features = native[index % len(native)].features
+        else:
+            features = synthetic(index, rng)
+        return to_latent_rate(features, dataset.spec)
+
+    count = max(dataset.count("train", "visualtts"), len(native) if native else 0)
+    return _endless(count, seed).seed(seed).random_map(example)
+
+
+def _synthesis(
+    dataset: Dataset, modes: tuple[joint.Mode, ...]
+) -> Callable[[int, np.random.Generator], ClipFeatures]:
+    sounds: ClipSource = dataset.clips("train", "v2s")
+    speeches: ClipSource = dataset.clips("train", "visualtts")
+
+    def draw(index: int, rng: np.random.Generator) -> ClipFeatures:
+        speech = speeches[index % len(speeches)].features
+        sound = sounds[int(rng.integers(len(sounds)))].features
+        return joint.combine(
+            sound,
+            speech,
+            mode=modes[int(rng.integers(len(modes)))],
+            start_sec=joint.draw_start(sound, speech, rng),
+            gain=joint.draw_gain(rng),
+            spec=dataset.spec,
+        )
+
+    return draw
+
+
+def _endless(count: int, seed: int) -> grain.MapDataset:
+    return grain.MapDataset.range(count).shuffle(seed=seed).repeat()

@@ -1,0 +1,91 @@
+"""One clip with sound and speech, made at feature level from one of each (REFERENCE section 6).
+
+All arrays are NumPy and at the rates of their extractors; nothing here knows of batches.
+"""
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+
+from vssflow_jax.clip import ClipSpec
+
+Mode = Literal["add", "insert"]
+MODES: tuple[Mode, ...] = ("add", "insert")
+GAIN_RANGE = (0.3, 0.7)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipFeatures:
+    """What is known of one clip, each stream at its own rate; an absent stream has no frames.
+
+    Attributes:
+      clip: semantic features [frames, width], 10/s.
+      synch: motion features [frames, width], about 24/s.
+      lips: lip features [frames, width], 25/s.
+      phonemes: a phoneme id for each latent frame [frames], 25/s, 0 where there is none.
+      speaker: speaker embedding [width], zeros when there is none.
+      waveform: float32 [samples].
+      duration_sec: of the clip itself, before any padding to the window.
+    """
+
+    clip: np.ndarray
+    synch: np.ndarray
+    lips: np.ndarray
+    phonemes: np.ndarray
+    speaker: np.ndarray
+    waveform: np.ndarray
+    duration_sec: float
+
+
+def draw_start(sound: ClipFeatures, speech: ClipFeatures, rng: np.random.Generator) -> float:
+    """Second at which the speech starts: uniform over the places where it fits, else 0."""
+    room = sound.duration_sec - speech.duration_sec
+    return rng.uniform(0.0, room) if room > 0 else 0.0
+
+
+def draw_gain(rng: np.random.Generator) -> float:
+    """Factor of the sound under the speech, in `add` mode."""
+    return rng.uniform(*GAIN_RANGE)
+
+
+def combine(
+    sound: ClipFeatures,
+    speech: ClipFeatures,
+    *,
+    mode: Mode,
+    start_sec: float,
+    gain: float,
+    spec: ClipSpec,
+) -> ClipFeatures:
+    """Put `speech` into `sound` from `start_sec` on.
+
+    `add` sums the semantic and motion features and the waveforms, the sound scaled by `gain` under
+    the speech; `insert` replaces. The waveform of the speech ends with its duration; its features
+    do not (the reference lets their padding through too). Lips and phonemes get leading zeros and
+    the speaker is the speech clip's.
+    """
+
+    def place(base: np.ndarray, over: np.ndarray, rate: float, base_gain: float) -> np.ndarray:
+        start = int(start_sec * rate)
+        length = min(len(over), len(base) - start)
+        mixed = base.copy()
+        inside = slice(start, start + length)
+        kept = base_gain * base[inside] if mode == "add" else np.zeros_like(base[inside])
+        mixed[inside] = kept + over[:length]
+        return mixed
+
+    def delay(frames: np.ndarray, rate: float) -> np.ndarray:
+        lead = int(start_sec * rate)
+        return np.pad(frames, [(lead, 0)] + [(0, 0)] * (frames.ndim - 1))
+
+    spoken = speech.waveform[: int(speech.duration_sec * spec.sampling_rate)]
+    return ClipFeatures(
+        clip=place(sound.clip, speech.clip, spec.clip_rate, 1.0),
+        synch=place(sound.synch, speech.synch, spec.synch_rate, 1.0),
+        lips=delay(speech.lips, spec.video_rate),
+        phonemes=delay(speech.phonemes, spec.latent_rate),
+        speaker=speech.speaker,
+        waveform=place(sound.waveform, spoken, spec.sampling_rate, gain),
+        duration_sec=max(sound.duration_sec, speech.duration_sec),
+    )

@@ -1,0 +1,92 @@
+"""Small pieces of network: weights that say what they are, linear maps, norms, rotary positions.
+
+Letters: b batch, n tokens, d model width, h query heads, g key/value heads, k head width.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+RopeTables = tuple[np.ndarray, np.ndarray]
+Initializer = Callable[[jax.Array, tuple[int, ...], jnp.dtype], jax.Array]
+
+fan_in = nnx.initializers.lecun_normal()
+zeros = nnx.initializers.zeros_init()
+ones = nnx.initializers.ones_init()
+
+NORM_EPSILON = 1e-5
+ROPE_THETA = 10_000.0
+
+
+def weight(
+    rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], init: Initializer = fan_in
+) -> nnx.Param:
+    """A float32 parameter that declares shape, logical axes and initialiser in one place.
+
+    `vssflow_jax.sharding` turns the logical axes into mesh axes.
+    """
+    assert len(shape) == len(axes), f"{shape} has other axes than {axes}"
+    value = init(rngs.params(), shape, jnp.float32)
+    # Placement is decided once for the whole state, not weight by weight as each is made.
+    return nnx.Param(value, sharding_names=axes, eager_sharding=False)
+
+
+class Linear(nnx.Module):
+    """y = x w (+ b), computed in the dtype of x. [..., i] -> [..., o]."""
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        axes: tuple[str, str],
+        *,
+        rngs: nnx.Rngs,
+        bias: bool = False,
+        init: Initializer = fan_in,
+    ):
+        self.w_io = weight(rngs, shape, axes, init)
+        self.b_o = weight(rngs, shape[1:], axes[1:], zeros) if bias else None
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = x @ self.w_io.astype(x.dtype)
+        return y if self.b_o is None else y + self.b_o.astype(x.dtype)
+
+
+class LayerNorm(nnx.Module):
+    """Affine layer norm over the last axis, in float32 whatever comes in. [..., d] -> [..., d]."""
+
+    def __init__(self, width: int, *, rngs: nnx.Rngs):
+        self.scale_d = weight(rngs, (width,), ("norm",), ones)
+        self.bias_d = weight(rngs, (width,), ("norm",), zeros)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x32 = x.astype(jnp.float32)
+        centred = x32 - jnp.mean(x32, axis=-1, keepdims=True)
+        variance = jnp.mean(centred**2, axis=-1, keepdims=True)
+        normed = centred * jax.lax.rsqrt(variance + NORM_EPSILON)
+        return (normed * self.scale_d + self.bias_d).astype(x.dtype)
+
+
+def rope_tables(num_tokens: int, head_dim: int) -> RopeTables:
+    """Cosines and sines of the rotary embedding, for the first half of each head.
+
+    Returns:
+      two float32 arrays [num_tokens, head_dim // 2], positions from 0.
+    """
+    rotary_dim = head_dim // 2
+    frequency = ROPE_THETA ** -(np.arange(0, rotary_dim, 2) / rotary_dim)
+    angle = np.arange(num_tokens)[:, None] * frequency.astype(np.float32)
+    angle = np.concatenate([angle, angle], axis=-1).astype(np.float32)
+    return np.cos(angle), np.sin(angle)
+
+
+def rotate(x: jax.Array, tables: RopeTables) -> jax.Array:
+    """Apply rotary positions to the first half of each head, in float32. [b, n, h, k] -> same."""
+    cos, sin = (table[:, None, :] for table in tables)  # [n, 1, k / 2]
+    turned, kept = jnp.split(x, 2, axis=-1)
+    turned = turned.astype(jnp.float32)
+    first, second = jnp.split(turned, 2, axis=-1)
+    partner = jnp.concatenate([-second, first], axis=-1)
+    return jnp.concatenate([(turned * cos + partner * sin).astype(x.dtype), kept], axis=-1)

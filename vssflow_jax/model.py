@@ -1,0 +1,85 @@
+"""VSSFlow: the condition encoder, the input and output maps, and the transformer between them."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+from flax import nnx
+
+from vssflow_jax.clip import LATENT_CHANNELS
+from vssflow_jax.conditions import (
+    PLACEMENTS,
+    ConditionEncoder,
+    Conditioning,
+    ConditionWidths,
+    Features,
+    context_width,
+)
+from vssflow_jax.errors import UserError
+from vssflow_jax.layers import Linear, zeros
+from vssflow_jax.transformer import Transformer, TransformerConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of the whole network and the dtype it computes in."""
+
+    placement: str
+    widths: Mapping[str, ConditionWidths]
+    speaker_features: int
+    transformer: TransformerConfig
+    dtype: str = "bfloat16"
+
+    @classmethod
+    def from_config(cls, config: ml_collections.ConfigDict) -> "ModelConfig":
+        """From the `model` section of a config file.
+
+        Raises:
+          UserError: unknown placement.
+        """
+        if config.placement not in PLACEMENTS:
+            known = ", ".join(PLACEMENTS)
+            raise UserError(f"model.placement is '{config.placement}'; choose one of: {known}")
+        widths = {name: ConditionWidths(**value) for name, value in config.widths.items()}
+        context = context_width(PLACEMENTS[config.placement], widths)
+        transformer = TransformerConfig(context_width=context, **config.transformer)
+        return cls(config.placement, widths, config.speaker_features, transformer, config.dtype)
+
+
+class VSSFlow(nnx.Module):
+    """Velocity of the flow, given a noisy latent, a flow time and what is known of the clip.
+
+    `encode` turns features into a `Conditioning` once; calling the model uses it at any flow time.
+    """
+
+    def __init__(self, cfg: ModelConfig, *, rngs: nnx.Rngs):
+        width = cfg.transformer.width
+        self.dtype = jnp.dtype(cfg.dtype)
+        self.conditions = ConditionEncoder(
+            PLACEMENTS[cfg.placement], cfg.widths, cfg.speaker_features, width, rngs=rngs
+        )
+        self.input = Linear((LATENT_CHANNELS, width), ("channel", "embed"), rngs=rngs)
+        self.transformer = Transformer(cfg.transformer, rngs=rngs)
+        self.output = Linear((width, LATENT_CHANNELS), ("embed", "channel"), rngs=rngs, init=zeros)
+
+    def encode(
+        self,
+        features: Features,
+        *,
+        frame_masks: Mapping[str, jax.Array] | None = None,
+        keep: jax.Array | None = None,
+    ) -> Conditioning:
+        """Features of b clips to their conditioning; see `ConditionEncoder`."""
+        keep = jnp.ones(features["speaker"].shape[0]) if keep is None else keep
+        return self.conditions(features, frame_masks or {}, keep, self.dtype)
+
+    def __call__(self, x: jax.Array, t: jax.Array, conditioning: Conditioning) -> jax.Array:
+        """Velocity at x [b r, t, c] and flow time [b r]; float32 [b r, t, c].
+
+        `conditioning.frames` has b r rows; of each clip's r rows the first sees the context.
+        """
+        frames = self.input(x.astype(self.dtype)) + conditioning.frames  # [b r, t, d]
+        hidden = self.transformer(frames, t, conditioning.context)  # [b r, t, d]
+        return self.output(hidden).astype(jnp.float32)

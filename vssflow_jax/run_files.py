@@ -1,0 +1,118 @@
+"""Small files of a run beside its checkpoints: the config, and the rows of `metrics.jsonl`."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+
+from vssflow_jax.errors import UserError
+
+# What a resumed run may change: how long it goes on, what it reports and how it is evaluated.
+RESUMABLE = (
+    "train.steps",
+    "train.log_every",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+    "train.sample_every",
+    "eval.",
+    "sharding.",
+    "data.path",
+)
+
+
+def claim(workdir: Path, config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """See that the workdir is new or holds a run of this config, and write the config there.
+
+    Returns:
+      the config as JSON values.
+
+    Raises:
+      UserError: the workdir holds another config's run.
+    """
+    check(workdir, config)
+    workdir.mkdir(parents=True, exist_ok=True)
+    resolved = _resolved(config)
+    write_atomically(workdir / "config.json", json.dumps(resolved, indent=2) + "\n")
+    return resolved
+
+
+def check(workdir: Path, config: ml_collections.ConfigDict) -> None:
+    """See that a run in the workdir, if there is one, is of this config.
+
+    Raises:
+      UserError: it is of another; `RESUMABLE` fields may differ.
+    """
+    resolved = _resolved(config)
+    path = workdir / "config.json"
+    if path.exists():
+        earlier = json.loads(path.read_text())
+        for name in _differences(earlier, resolved):
+            if not name.startswith(RESUMABLE):
+                raise UserError(
+                    f"workdir {workdir} holds a run of another config: {name} is "
+                    f"{_get(earlier, name)} there and {_get(resolved, name)} here; choose another "
+                    "--workdir or the earlier value"
+                )
+
+
+class MetricsLog:
+    """Appends rows to `metrics.jsonl`; a row that a kill cut short is dropped on opening."""
+
+    def __init__(self, workdir: Path):
+        path = workdir / "metrics.jsonl"
+        if path.exists():
+            text = path.read_bytes()
+            whole = text.rfind(b"\n") + 1
+            if whole < len(text):
+                os.truncate(path, whole)
+        self._file = path.open("a")
+
+    def write(self, row: Mapping[str, float]) -> None:
+        """Append a row and hand it to the system at once."""
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_metrics(workdir: Path) -> list[dict[str, float]]:
+    """Rows of `metrics.jsonl` by step; where a step was run twice the last row counts."""
+    path = workdir / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    rows = {row["step"]: row for row in map(json.loads, lines)}
+    return [rows[step] for step in sorted(rows)]
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a small file so that it is there whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def _resolved(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    return json.loads(config.to_json_best_effort())
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for name, value in tree.items():
+        leaves |= (
+            _flat(value, f"{prefix}{name}.")
+            if isinstance(value, Mapping)
+            else {prefix + name: value}
+        )
+    return leaves
+
+
+def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    before, after = _flat(earlier), _flat(now)
+    return [name for name in sorted(before | after) if before.get(name) != after.get(name)]
+
+
+def _get(tree: Mapping[str, Any], name: str) -> Any:
+    return _flat(tree).get(name, "absent")

@@ -1,0 +1,202 @@
+"""Training, top to bottom: mesh, data, model, shardings, restore, loop."""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import tensorboardX
+import tqdm
+
+from vssflow_jax import input as input_pipeline
+from vssflow_jax import sharding
+from vssflow_jax.audio import codec, mel
+from vssflow_jax.audio.griffin_lim import griffin_lim
+from vssflow_jax.checkpoint import Checkpoints
+from vssflow_jax.clip import ClipSpec
+from vssflow_jax.dataset import TASKS, Dataset
+from vssflow_jax.errors import UserError
+from vssflow_jax.generate import clip_noise, make_generate
+from vssflow_jax.run_files import MetricsLog, claim
+from vssflow_jax.train_step import Metrics, Recipe, TrainState, make_train_step, shardings_of
+
+CODEC_BATCHES = 8
+
+
+def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
+    """Train until `config.train.steps`, from the newest checkpoint of `workdir` if there is one.
+
+    Args:
+      config: a resolved experiment config.
+      workdir: gets `config.json`, `metrics.jsonl`, `checkpoints/`, `tensorboard/`.
+
+    Returns:
+      whether the last step was reached: False after Ctrl-C or SIGTERM, with all saved.
+
+    Raises:
+      UserError: bad config, data, or workdir; a loss that is no number; a full disk.
+    """
+    resolved = claim(workdir, config)
+
+    # ------------------------------------------------------------------------------------ mesh
+    layout = sharding.make_layout(config.sharding.mesh, config.sharding.strategy)
+    _check_batch(config.train, layout)
+
+    # ------------------------------------------------------------------------------------ data
+    recipe = Recipe.from_config(config)
+    dataset = Dataset(config.data.path, recipe.spec)
+    batches = input_pipeline.train_batches(
+        dataset, config.data.mixture, config.train.batch_size, config.seed
+    )
+    iterator = iter(batches)
+
+    # ------------------------------------------------------------------- model and shardings
+    abstract = recipe.abstract_state(layout)
+    train_step = jax.jit(
+        make_train_step(recipe),
+        in_shardings=(shardings_of(abstract), layout.batch),
+        out_shardings=(shardings_of(abstract), layout.replicated),
+        donate_argnums=0,
+    )
+
+    # --------------------------------------------------------------------------------- restore
+    checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
+    if checkpoints.latest is None:
+        stats = fit_codec(iter(batches), recipe.spec)
+        state = jax.jit(recipe.init, out_shardings=shardings_of(abstract))(stats)
+        elapsed_sec = 0.0
+    else:
+        state, progress = checkpoints.restore(abstract)
+        iterator.set_state(progress["data"])
+        elapsed_sec = progress["elapsed_sec"]
+    done = int(state.step)
+
+    # ------------------------------------------------------------------------------------ loop
+    steps = config.train.steps
+    log = MetricsLog(workdir)
+    board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=done)
+    sampler = Sampler(config, recipe, dataset, board)
+    bar = tqdm.tqdm(total=steps, initial=min(done, steps), desc="train", unit="step")
+    started = time.monotonic()
+
+    def save() -> None:
+        progress = {
+            "data": iterator.get_state(),
+            "elapsed_sec": elapsed_sec + time.monotonic() - started,
+        }
+        checkpoints.save(done, state, progress, resolved)
+
+    def report(step: int, metrics: Metrics) -> None:
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        if not np.isfinite(values["loss"]):
+            raise UserError(
+                f"step {step}: the loss is {values['loss']}; lower train.learning_rate or set "
+                f"train.grad_clip_norm; the last checkpoint is step {checkpoints.latest}"
+            )
+        bar.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
+        if step % config.train.log_every == 0:
+            # A bin of flow time that no clip fell into has no loss.
+            row = {name: value for name, value in values.items() if np.isfinite(value)}
+            log.write({"step": step, **row})
+            for name, value in row.items():
+                board.add_scalar(f"train/{name}", value, step)
+            board.add_scalar("train/steps_per_sec", bar.format_dict["rate"] or 0.0, step)
+
+    pending: tuple[int, Metrics] | None = None
+    with stop_requested() as stop:
+        while done < steps and not stop.is_set():
+            batch = sharding.put_batch(next(iterator), layout)
+            with jax.transfer_guard("disallow"):
+                state, metrics = train_step(state, batch)
+            done += 1
+            # Read one step late, so that the next step is under way before we look.
+            if pending:
+                report(*pending)
+            pending = (done, metrics)
+            bar.update()
+            last = done == steps or stop.is_set()
+            if last or done % config.train.checkpoint_every == 0:
+                report(*pending)
+                pending = None
+                save()
+            if done % config.train.sample_every == 0:
+                sampler.write(state, done)
+    bar.close()
+    checkpoints.close()
+    log.close()
+    board.close()
+    if done < steps:
+        print(f"stopped after step {done} of {steps}, saved; the same command goes on from there")
+    return done >= steps
+
+
+class Sampler:
+    """Writes sound generated from a few test clips to TensorBoard while training goes on."""
+
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        recipe: Recipe,
+        dataset: Dataset,
+        board: tensorboardX.SummaryWriter,
+    ):
+        self._board = board
+        sources = [dataset.clips("test", task) for task in TASKS if dataset.count("test", task)]
+        clips = [source[0] for source in sources]
+        self._names = [clip.clip_id for clip in clips]
+        examples = [input_pipeline.to_latent_rate(clip.features, recipe.spec) for clip in clips]
+        self._features = jax.tree.map(lambda *x: np.stack(x), *examples) if examples else {}
+        self._noise = clip_noise(config.seed, self._names, recipe.spec.latent_frames)
+        self._generate = make_generate(recipe, config.eval.sampler)
+
+    def write(self, state: TrainState, step: int) -> None:
+        """Generate and write, if there are test clips."""
+        if not self._names:
+            return
+        log_mels = jax.device_get(self._generate(state, self._features, self._noise))
+        for name, log_mel in zip(self._names, log_mels, strict=True):
+            waveform = griffin_lim(log_mel)
+            self._board.add_audio(f"sample/{name}", waveform, step, mel.SAMPLING_RATE)
+
+
+def fit_codec(batches: Iterator[dict[str, np.ndarray]], spec: ClipSpec) -> codec.LatentStats:
+    """Statistics of the codec's latents over the first `CODEC_BATCHES` training batches."""
+    waveforms = np.concatenate([next(batches)["waveform"] for _ in range(CODEC_BATCHES)])
+    return jax.jit(lambda x: codec.fit(mel.log_mel(x, spec.mel_frames)))(jnp.asarray(waveforms))
+
+
+@contextmanager
+def stop_requested() -> Iterator[threading.Event]:
+    """An event that is set by Ctrl-C or SIGTERM; a second Ctrl-C interrupts at once."""
+    stop = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    earlier: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
+
+    def request(number: int, frame: Any) -> None:
+        del frame
+        stop.set()
+        signal.signal(number, earlier[number])
+
+    for number in earlier:
+        signal.signal(number, request)
+    try:
+        yield stop
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+def _check_batch(train: ml_collections.ConfigDict, layout: sharding.Layout) -> None:
+    parts = train.accumulation_steps * layout.batch_devices
+    if train.batch_size < 1 or train.accumulation_steps < 1 or train.batch_size % parts:
+        raise UserError(
+            f"train.batch_size is {train.batch_size}; it must be a multiple of {parts} "
+            f"({train.accumulation_steps} accumulation steps x {layout.batch_devices} devices)"
+        )

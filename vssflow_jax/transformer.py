@@ -1,0 +1,164 @@
+"""The diffusion transformer (REFERENCE section 4).
+
+Pre-norm blocks of self-attention, cross-attention and SwiGLU over one time token and t frames. It
+takes frames that are already in model width: the reference's input and output 1x1 convolutions are
+linear and folded into the maps on either side (`vssflow_jax.model`).
+
+Letters: b clips, r rows per clip (2 under guidance), n = 1 + t tokens, s context tokens, d width,
+h query heads, g key/value heads, k head width, f feed-forward width, e context width, l layers.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from vssflow_jax.layers import LayerNorm, Linear, RopeTables, rope_tables, rotate
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerConfig:
+    """Sizes of the transformer; the defaults are the paper's base model.
+
+    `unroll` blocks are laid out in each turn of the loop over blocks: more compile longer and, on
+    CPUs, run faster.
+    """
+
+    layers: int = 10
+    heads: int = 24
+    kv_heads: int = 12
+    head_dim: int = 64
+    context_width: int = 768
+    ffw_multiple: int = 4
+    time_features: int = 256
+    unroll: int = 1
+
+    @property
+    def width(self) -> int:
+        return self.heads * self.head_dim
+
+    @property
+    def ffw_width(self) -> int:
+        return self.ffw_multiple * self.width
+
+
+class Frozen(nnx.Variable):
+    """A weight that is kept with the model but never trained."""
+
+
+class TimeEmbedding(nnx.Module):
+    """Flow time in [0, 1] to a token of model width, by fixed random Fourier features."""
+
+    def __init__(self, cfg: TransformerConfig, *, rngs: nnx.Rngs):
+        frequencies = jax.random.normal(rngs.params(), (cfg.time_features // 2,))
+        self.frequencies = Frozen(frequencies)
+        features, width = cfg.time_features, cfg.width
+        self.inner = Linear((features, width), ("features", "embed"), rngs=rngs, bias=True)
+        self.outer = Linear((width, width), ("embed_in", "embed"), rngs=rngs, bias=True)
+
+    def __call__(self, t: jax.Array, dtype: jnp.dtype) -> jax.Array:
+        """[b] -> [b, d]."""
+        angle = 2 * jnp.pi * t[:, None] * self.frequencies[...]
+        features = jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+        return self.outer(nnx.silu(self.inner(features.astype(dtype))))
+
+
+class Attention(nnx.Module):
+    """Grouped-query attention without biases; each key/value head serves h / g query heads."""
+
+    def __init__(self, cfg: TransformerConfig, source_width: int, kv_heads: int, *, rngs: nnx.Rngs):
+        self.head_dim = cfg.head_dim
+        inner, inner_kv = cfg.heads * cfg.head_dim, kv_heads * cfg.head_dim
+        self.q = Linear((cfg.width, inner), ("embed", "heads"), rngs=rngs)
+        self.k = Linear((source_width, inner_kv), ("embed", "kv_heads"), rngs=rngs)
+        self.v = Linear((source_width, inner_kv), ("embed", "kv_heads"), rngs=rngs)
+        self.out = Linear((inner, cfg.width), ("heads", "embed"), rngs=rngs)
+
+    def __call__(
+        self, x: jax.Array, source: jax.Array, tables: RopeTables, *, rotate_keys: bool
+    ) -> jax.Array:
+        """Attend from x [b, n, d] to source [b, s, e]; returns [b, n, d]."""
+        q = rotate(self._heads(self.q(x)), tables)  # [b, n, h, k]
+        k = self._heads(self.k(source))  # [b, s, g, k]
+        v = self._heads(self.v(source))  # [b, s, g, k]
+        if rotate_keys:
+            k = rotate(k, tables)
+        mixed = jax.nn.dot_product_attention(q, k, v)  # [b, n, h, k]
+        return self.out(mixed.reshape(*x.shape[:-1], -1))
+
+    def _heads(self, x: jax.Array) -> jax.Array:
+        return x.reshape(*x.shape[:-1], -1, self.head_dim)
+
+
+class FeedForward(nnx.Module):
+    """SwiGLU: the first half of the inner map times silu of the second. [..., d] -> [..., d]."""
+
+    def __init__(self, cfg: TransformerConfig, *, rngs: nnx.Rngs):
+        width, inner = cfg.width, cfg.ffw_width
+        self.inner = Linear((width, 2 * inner), ("embed", "ffw"), rngs=rngs, bias=True)
+        self.outer = Linear((inner, width), ("ffw", "embed"), rngs=rngs, bias=True)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        value, gate = jnp.split(self.inner(x), 2, axis=-1)
+        return self.outer(value * nnx.silu(gate))
+
+
+class Block(nnx.Module):
+    """One pre-norm block with a residual around each of its three branches."""
+
+    def __init__(self, cfg: TransformerConfig, *, rngs: nnx.Rngs):
+        self.norm1 = LayerNorm(cfg.width, rngs=rngs)
+        self.self_attention = Attention(cfg, cfg.width, cfg.heads, rngs=rngs)
+        self.norm2 = LayerNorm(cfg.width, rngs=rngs)
+        self.cross_attention = Attention(cfg, cfg.context_width, cfg.kv_heads, rngs=rngs)
+        self.norm3 = LayerNorm(cfg.width, rngs=rngs)
+        self.ffw = FeedForward(cfg, rngs=rngs)
+
+    def __call__(self, x: jax.Array, context: jax.Array, tables: RopeTables) -> jax.Array:
+        """x [b r, n, d], context [b, s, e] -> [b r, n, d].
+
+        Of the r rows that belong to one clip only the first sees the context. The others are the
+        unconditional pass: zero context means zero keys and values, and without biases the branch
+        adds exactly nothing, so nothing is computed.
+        """
+        normed = self.norm1(x)
+        x = x + self.self_attention(normed, normed, tables, rotate_keys=True)
+        clips = context.shape[0]
+        by_clip = x.reshape(clips, -1, *x.shape[1:])  # [b, r, n, d]
+        # Queries only are rotated here, a habit of Stable Audio that its checkpoints expect.
+        attended = self.cross_attention(
+            self.norm2(by_clip[:, 0]), context, tables, rotate_keys=False
+        )
+        x = by_clip.at[:, 0].add(attended).reshape(x.shape)
+        return x + self.ffw(self.norm3(x))
+
+
+class Transformer(nnx.Module):
+    """A time token and t frames in model width through l blocks; returns the t frames."""
+
+    def __init__(self, cfg: TransformerConfig, *, rngs: nnx.Rngs):
+        self.cfg = cfg
+        self.time = TimeEmbedding(cfg, rngs=rngs)
+
+        @nnx.split_rngs(splits=cfg.layers)
+        @nnx.vmap(transform_metadata={nnx.PARTITION_NAME: "layers"})
+        def stack(rngs: nnx.Rngs) -> Block:
+            return Block(cfg, rngs=rngs)
+
+        self.blocks = stack(rngs)
+
+    def __call__(self, frames: jax.Array, t: jax.Array, context: jax.Array) -> jax.Array:
+        """frames [b r, t, d], flow time [b r], context [b, s, e] -> [b r, t, d]."""
+        token = self.time(t, frames.dtype)[:, None]
+        x = jnp.concatenate([token, frames], axis=1)  # [b r, n, d]
+        tables = rope_tables(x.shape[1], self.cfg.head_dim)
+
+        # A plain scan over the stacked weights: unlike `nnx.scan` it may run inside other loops.
+        definition, stacked = nnx.split(self.blocks)
+
+        def run(x: jax.Array, weights: nnx.State) -> tuple[jax.Array, None]:
+            return nnx.merge(definition, weights)(x, context, tables), None
+
+        x, _ = jax.lax.scan(run, x, stacked, unroll=self.cfg.unroll)
+        return x[:, 1:]
