@@ -21,7 +21,7 @@ def get_config() -> ml_collections.ConfigDict:
                 "num_train": 600,
                 "num_test": 60,
                 "mixture": {
-                    "weights": {"v2s": 0.25, "visualtts": 0.5, "tts": 0.05, "joint": 0.2},
+                    "weights": {"v2s": 0.3, "visualtts": 0.45, "tts": 0.05, "joint": 0.2},
                     "synthetic_ratio": 0.8,
                     "joint_modes": ("add",),
                 },
@@ -30,7 +30,7 @@ def get_config() -> ml_collections.ConfigDict:
                 "placement": "lip_synch_text",
                 "widths": {
                     "clip": {"features": 72, "projected": 64},
-                    "synch": {"features": 48, "projected": 64},
+                    "synch": {"features": 96, "projected": 64},
                     "lips": {"features": 80, "projected": 64},
                     "phonemes": {"features": 0, "projected": 32},
                 },

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.fft import dctn
 
 from vssflow_jax.audio import mel
-from vssflow_jax.clip import ClipSpec, nearest
+from vssflow_jax.clip import ClipSpec, nearest, nearest_exact
 
 Box = tuple[int, int, int, int]
 
@@ -67,9 +67,7 @@ class Encoders:
 def pool(images: np.ndarray, rows: int, columns: int) -> np.ndarray:
     """Mean over the cells of a grid. [n, h, w, channels] -> [n, rows * columns * channels]."""
     n, height, width, channels = images.shape
-    assert height % rows == 0 and width % columns == 0, (
-        f"{height}x{width} in {rows}x{columns} cells"
-    )
+    assert (height % rows, width % columns) == (0, 0), f"{height}x{width} in {rows}x{columns} cells"
     cells = images.reshape(n, rows, height // rows, columns, width // columns, channels)
     return cells.mean(axis=(2, 4)).reshape(n, -1)
 
@@ -96,30 +94,25 @@ class PooledPixels:
 
 @dataclasses.dataclass(frozen=True)
 class PooledMotion:
-    """Motion stand-in: how much each cell changes, in Synchformer's overlapping windows.
+    """Motion stand-in: how much each cell brightens and how much it darkens, at Synchformer's rate.
 
-    A window of 16 frames gives 8 features; each holds the changes of two neighbouring frames.
+    Synchformer reads overlapping windows, so its features are not quite in order of time; these are.
     """
 
-    rows: int = 4
+    rows: int = 8
     columns: int = 6
     gain: float = 40.0
 
-    frames_per_feature = 2
-
     @property
     def width(self) -> int:
-        return self.rows * self.columns * self.frames_per_feature
+        return 2 * self.rows * self.columns
 
     def __call__(self, frames: np.ndarray, spec: ClipSpec) -> np.ndarray:
         luma = frames.astype(np.float32) @ _LUMA / _WHITE  # [n, h, w]
-        change = np.abs(np.diff(luma, axis=0, prepend=luma[:1]))
-        cells = self.gain * pool(change[..., None], self.rows, self.columns)  # [n, cells]
-        windows = [
-            cells[start : start + spec.synch_window_frames]
-            for start in range(0, spec.synch_windows * spec.synch_hop_frames, spec.synch_hop_frames)
-        ]
-        return np.concatenate(windows).reshape(spec.synch_frames, self.width)
+        change = np.diff(luma, axis=0, prepend=luma[:1])
+        directions = np.stack([change, -change], axis=-1).clip(min=0)  # [n, h, w, 2]
+        cells = self.gain * pool(directions, self.rows, self.columns)  # [n, width]
+        return cells[nearest_exact(len(cells), spec.synch_frames)]
 
 
 @dataclasses.dataclass(frozen=True)

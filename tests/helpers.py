@@ -1,18 +1,17 @@
 """A tiny model with random weights, and a plain NumPy account of what it should compute.
 
-The NumPy side follows REFERENCE section 4 word by word, one clip and one head at a time, in float64.
+The NumPy side follows REFERENCE section 4 word by word, a clip and a head at a time, in float64.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from flax import nnx
 
-from configs import demo
-from vssflow_jax.conditions import PLACEMENTS, ConditionWidths, context_width
+from vssflow_jax.conditions import PLACEMENTS, ConditionWidths, Features, context_width
 from vssflow_jax.model import ModelConfig, VSSFlow
 from vssflow_jax.transformer import TransformerConfig
 
@@ -27,43 +26,48 @@ SPEAKER_FEATURES = 9
 SIZES = {"layers": 3, "heads": 4, "kv_heads": 2, "head_dim": 8, "time_features": 16}
 
 Weights = dict[str, Any]
+Module = TypeVar("Module", bound=nnx.Module)
 
 
-def tiny_transformer_config(context_width: int = 12) -> TransformerConfig:
-    return TransformerConfig(**SIZES, context_width=context_width)
+def tiny_transformer_config(**sizes: int) -> TransformerConfig:
+    return TransformerConfig(**{"context_width": 12, **SIZES, **sizes})
 
 
-def tiny_model_config(
-    placement: str = "lip_synch_text", dtype: str = "float32", **sizes: int
-) -> ModelConfig:
+def tiny_model_config(placement: str, dtype: str) -> ModelConfig:
     context = context_width(PLACEMENTS[placement], WIDTHS)
-    transformer = TransformerConfig(**(SIZES | sizes), context_width=context)
+    transformer = tiny_transformer_config(context_width=context)
     return ModelConfig(placement, WIDTHS, SPEAKER_FEATURES, transformer, dtype)
 
 
 def tiny_model(placement: str = "lip_synch_text", dtype: str = "float32") -> VSSFlow:
-    return randomise(VSSFlow(tiny_model_config(placement, dtype), rngs=nnx.Rngs(0)))
+    config = tiny_model_config(placement, dtype)
+    return randomised(lambda: VSSFlow(config, rngs=nnx.Rngs(0)))
 
 
-def tiny_run_config() -> ml_collections.ConfigDict:
-    """The demo's config with a network of a few thousand weights."""
-    config = demo.get_config()
-    config.model.transformer.update(layers=2, heads=2, kv_heads=1, head_dim=8, time_features=8)
-    for width in config.model.widths.values():
-        width.projected = 8
-    return config
-
-
-def randomise(module: Any, seed: int = 0) -> Any:
-    """Random values in every weight, also those that start as zeros or ones."""
+def randomised(make: Callable[[], Module], seed: int = 0) -> Module:
+    """The module that `make` returns, every weight random: also those that start as 0 or 1."""
     rng = np.random.default_rng(seed)
 
-    def draw(leaf: jax.Array) -> jax.Array:
-        fan_in = leaf.shape[-2] if leaf.ndim > 1 else 4
+    def draw(leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        fan_in = leaf.shape[-2] if len(leaf.shape) > 1 else 4
         return jnp.asarray(rng.normal(size=leaf.shape) / np.sqrt(fan_in), leaf.dtype)
 
-    nnx.update(module, jax.tree.map(draw, nnx.state(module, nnx.Param)))
+    # Never initialised, which would take longer than most tests.
+    module = nnx.eval_shape(make)
+    nnx.update(module, jax.tree.map(draw, nnx.state(module)))
     return module
+
+
+@nnx.jit
+def velocity(
+    model: VSSFlow,
+    x: jax.Array,
+    t: jax.Array,
+    features: Features,
+    keep: jax.Array | None = None,
+) -> jax.Array:
+    """Conditions encoded and used at once."""
+    return model(x, t, model.encode(features, keep=keep))
 
 
 def random_features(batch: int, seed: int = 0) -> dict[str, jax.Array]:

@@ -118,6 +118,10 @@ def test_stretched_phonemes_by_hand():
     np.testing.assert_array_equal(
         stretch_phonemes(np.array([7, 8, 9, 10]), 10), [7, 7, 7, 8, 8, 9, 9, 9, 10, 10]
     )
+    # 20 ids over 250 frames: 13 times each makes 260; in float32, 225 * (260 / 250) is under 234.
+    expected = np.arange(250) * 20 // 250
+    expected[225] = 17
+    np.testing.assert_array_equal(stretch_phonemes(np.arange(20), 250), expected)
     # More ids than frames: some are skipped.
     np.testing.assert_array_equal(stretch_phonemes(np.arange(10), 6), [0, 1, 3, 5, 6, 8])
 

@@ -1,6 +1,7 @@
 """Video files: what is written is what is read, in time, and nothing is left half done."""
 
 import itertools
+import resource
 
 import numpy as np
 import pytest
@@ -96,7 +97,7 @@ def test_bad_files_are_the_users_error_and_named(tmp_path, reader, damage):
     path = tmp_path / "bad.mp4"
     if damage != "missing":
         path.write_bytes(b"" if damage == "empty" else b"no video at all" * 100)
-    with pytest.raises(UserError, match="bad.mp4"):
+    with pytest.raises(UserError, match=r"bad\.mp4"):
         reader(path)
 
 
@@ -104,7 +105,7 @@ def test_a_truncated_file_is_the_users_error(tmp_path, frames):
     media.write_video(tmp_path / "a.mp4", frames, FPS, noise(SAMPLING_RATE), SAMPLING_RATE)
     whole = (tmp_path / "a.mp4").read_bytes()
     (tmp_path / "a.mp4").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match="a.mp4"):
+    with pytest.raises(UserError, match=r"a\.mp4"):
         media.read_video(tmp_path / "a.mp4")
 
 
@@ -113,10 +114,21 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, frames):
     media.write_video(path, frames, FPS, noise(SAMPLING_RATE), SAMPLING_RATE)
     before = path.read_bytes()
     torn = [*frames[:5], frames[5].astype(np.float64)]
-    with pytest.raises(ValueError, match="dtype|array"):
+    with pytest.raises(ValueError, match=r"dtype|array"):
         media.write_video(path, _Frames(torn), FPS, noise(SAMPLING_RATE), SAMPLING_RATE)
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_a_full_disk_is_the_users_error(tmp_path, frames):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, hard))
+    try:
+        with pytest.raises(UserError, match=r"a\.mp4: cannot be written"):
+            media.write_video(tmp_path / "a.mp4", frames, FPS, noise(SAMPLING_RATE), SAMPLING_RATE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_unwritable_place_is_the_users_error(tmp_path, frames):

@@ -19,19 +19,29 @@ from vssflow_jax.train_step import TrainState
 _SPACE_MARGIN = 1.1
 
 
-class Checkpoints:
-    """The checkpoints of one workdir.
+class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
+    """The checkpoints of one workdir; leaving the context waits for what is being written.
 
     Args:
       workdir: of the run; they lie in `checkpoints/`.
-      keep: how many of the newest are kept.
+      keep: how many of the newest are kept when others are added; None opens them to be read.
     """
 
-    def __init__(self, workdir: Path, keep: int):
+    def __init__(self, workdir: Path, keep: int | None = None):
         self._path = (workdir / "checkpoints").absolute()
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        if keep is None and not self._path.is_dir():
+            raise UserError(f"no checkpoint in {self._path}; train first")
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, create=keep is not None, read_only=keep is None
+        )
         with self._clear_errors("open"):
             self._manager = ocp.CheckpointManager(self._path, options=options)
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        # An error that is under way is the one to hear of.
+        with contextlib.suppress(UserError) if error else contextlib.nullcontext():
+            self.wait()
+        self._manager.close()
 
     @property
     def latest(self) -> int | None:
@@ -96,11 +106,6 @@ class Checkpoints:
         """
         with self._clear_errors("write"):
             self._manager.wait_until_finished()
-
-    def close(self) -> None:
-        """Wait, and let go of the background threads."""
-        self.wait()
-        self._manager.close()
 
     @contextlib.contextmanager
     def _clear_errors(self, what: str) -> Iterator[None]:

@@ -24,9 +24,7 @@ class ClipSpec:
     latent_rate: int = 25
     clip_rate: int = 10
     video_rate: int = 25
-    synch_window_frames: int = 16
-    synch_hop_frames: int = 8
-    synch_frames_per_window: int = 8
+    synch_rate: int = 24
 
     @property
     def num_samples(self) -> int:
@@ -59,19 +57,9 @@ class ClipSpec:
         return self.video_frames
 
     @property
-    def synch_windows(self) -> int:
-        """Overlapping windows that the motion (Synchformer) encoder sees."""
-        return max(0, (self.video_frames - self.synch_window_frames) // self.synch_hop_frames + 1)
-
-    @property
     def synch_frames(self) -> int:
-        """Frames of motion features, all windows one after the other."""
-        return self.synch_windows * self.synch_frames_per_window
-
-    @property
-    def synch_rate(self) -> float:
-        """Motion features per second of clip: 24 for the paper's 10 s."""
-        return self.synch_frames / self.duration_sec
+        """Frames of motion features."""
+        return int(self.duration_sec * self.synch_rate)
 
     def phoneme_frames(self, duration_sec: float) -> int:
         """Latent frames over which the phonemes of a clip of `duration_sec` are stretched."""

@@ -71,6 +71,31 @@ class Dataset:
         features = self._builder.info.features
         return {name: features[name].shape[-1] for name in STREAMS}
 
+    def check_widths(self, widths: Mapping[str, int]) -> None:
+        """See that the streams are as wide as the model's config says.
+
+        Raises:
+          UserError: one is not.
+        """
+        for name, width in widths.items():
+            if self.widths[name] != width:
+                raise UserError(
+                    f"dataset {self.path}: {name} has {self.widths[name]} channels there, {width} "
+                    "in the config; change model.widths or name another --config.data.path"
+                )
+
+    def check_part(self, part: str) -> None:
+        """See that there are clips of any task in `part`.
+
+        Raises:
+          UserError: there are none.
+        """
+        if not any(self.count(part, task) for task in TASKS):
+            raise UserError(
+                f"dataset {self.path}: no {part} split; evaluation needs one: add such clips, or "
+                "set --config.eval.after_training=False"
+            )
+
     def count(self, part: str, task: str) -> int:
         """Clips of `task` in `part` ("train" or "test"); 0 where there is no such split."""
         split = self._builder.info.splits.get(f"{part}_{task}")

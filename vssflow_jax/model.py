@@ -32,6 +32,13 @@ class ModelConfig:
     transformer: TransformerConfig
     dtype: str = "bfloat16"
 
+    @property
+    def feature_widths(self) -> dict[str, int]:
+        """Channels that each stream of features must have."""
+        names = PLACEMENTS[self.placement].concatenated + PLACEMENTS[self.placement].attended
+        streams = {name: self.widths[name].features for name in names if name != "phonemes"}
+        return {**streams, "speaker": self.speaker_features}
+
     @classmethod
     def from_config(cls, config: ml_collections.ConfigDict) -> "ModelConfig":
         """From the `model` section of a config file.

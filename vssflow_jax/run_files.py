@@ -1,5 +1,6 @@
 """Small files of a run beside its checkpoints: the config, and the rows of `metrics.jsonl`."""
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -58,7 +59,7 @@ def check(workdir: Path, config: ml_collections.ConfigDict) -> None:
                 )
 
 
-class MetricsLog:
+class MetricsLog(contextlib.AbstractContextManager["MetricsLog"]):
     """Appends rows to `metrics.jsonl`; a row that a kill cut short is dropped on opening."""
 
     def __init__(self, workdir: Path):
@@ -75,7 +76,7 @@ class MetricsLog:
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
 
-    def close(self) -> None:
+    def __exit__(self, *error: object) -> None:
         self._file.close()
 
 

@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,6 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
     Raises:
       UserError: bad config, data, or workdir; a loss that is no number; a full disk.
     """
-    resolved = claim(workdir, config)
-
     # ------------------------------------------------------------------------------------ mesh
     layout = sharding.make_layout(config.sharding.mesh, config.sharding.strategy)
     _check_batch(config.train, layout)
@@ -52,6 +50,9 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
     # ------------------------------------------------------------------------------------ data
     recipe = Recipe.from_config(config)
     dataset = Dataset(config.data.path, recipe.spec)
+    dataset.check_widths(recipe.model.feature_widths)
+    if config.eval.after_training:
+        dataset.check_part("test")
     batches = input_pipeline.train_batches(
         dataset, config.data.mixture, config.train.batch_size, config.seed
     )
@@ -66,72 +67,76 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
         donate_argnums=0,
     )
 
-    # --------------------------------------------------------------------------------- restore
-    checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
-    if checkpoints.latest is None:
-        stats = fit_codec(iter(batches), recipe.spec)
-        state = jax.jit(recipe.init, out_shardings=shardings_of(abstract))(stats)
+    resolved = claim(workdir, config)
+    with ExitStack() as closing:
+        # ----------------------------------------------------------------------------- restore
+        checkpoints = closing.enter_context(Checkpoints(workdir, config.train.keep_checkpoints))
         elapsed_sec = 0.0
-    else:
-        state, progress = checkpoints.restore(abstract)
-        iterator.set_state(progress["data"])
-        elapsed_sec = progress["elapsed_sec"]
-    done = int(state.step)
+        if checkpoints.latest is None:
+            stats = fit_codec(iter(batches), recipe.spec)
+            state = jax.jit(recipe.init, out_shardings=shardings_of(abstract))(stats)
+        else:
+            state, progress = checkpoints.restore(abstract)
+            iterator.set_state(progress["data"])
+            elapsed_sec = progress["elapsed_sec"]
+        done, steps = int(state.step), config.train.steps
 
-    # ------------------------------------------------------------------------------------ loop
-    steps = config.train.steps
-    log = MetricsLog(workdir)
-    board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=done)
-    sampler = Sampler(config, recipe, dataset, board)
-    bar = tqdm.tqdm(total=steps, initial=min(done, steps), desc="train", unit="step")
-    started = time.monotonic()
+        # -------------------------------------------------------------------------------- loop
+        log = closing.enter_context(MetricsLog(workdir))
+        board = closing.enter_context(
+            tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=done)
+        )
+        bar = closing.enter_context(
+            tqdm.tqdm(total=steps, initial=min(done, steps), desc="train", unit="step")
+        )
+        stop = closing.enter_context(stop_requested())
+        sampler = Sampler(config, recipe, dataset, board)
+        started = time.monotonic()
 
-    def save() -> None:
-        progress = {
-            "data": iterator.get_state(),
-            "elapsed_sec": elapsed_sec + time.monotonic() - started,
-        }
-        checkpoints.save(done, state, progress, resolved)
+        def save() -> None:
+            progress = {
+                "data": iterator.get_state(),
+                "elapsed_sec": elapsed_sec + time.monotonic() - started,
+            }
+            checkpoints.save(done, state, progress, resolved)
 
-    def report(step: int, metrics: Metrics) -> None:
-        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        if not np.isfinite(values["loss"]):
-            raise UserError(
-                f"step {step}: the loss is {values['loss']}; lower train.learning_rate or set "
-                f"train.grad_clip_norm; the last checkpoint is step {checkpoints.latest}"
-            )
-        bar.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
-        if step % config.train.log_every == 0:
-            # A bin of flow time that no clip fell into has no loss.
-            row = {name: value for name, value in values.items() if np.isfinite(value)}
-            log.write({"step": step, **row})
-            for name, value in row.items():
-                board.add_scalar(f"train/{name}", value, step)
-            board.add_scalar("train/steps_per_sec", bar.format_dict["rate"] or 0.0, step)
+        def report(step: int, metrics: Metrics) -> None:
+            values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+            if not np.isfinite(values["loss"]):
+                raise UserError(
+                    f"step {step}: the loss is {values['loss']}; lower train.learning_rate or set "
+                    f"train.grad_clip_norm; the last checkpoint is of step {checkpoints.latest}"
+                )
+            bar.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
+            if step % config.train.log_every == 0:
+                # A bin of flow time that no clip fell into has no loss.
+                row = {name: value for name, value in values.items() if np.isfinite(value)}
+                log.write({"step": step, **row})
+                for name, value in row.items():
+                    board.add_scalar(f"train/{name}", value, step)
+                board.add_scalar("train/steps_per_sec", bar.format_dict["rate"] or 0.0, step)
 
-    pending: tuple[int, Metrics] | None = None
-    with stop_requested() as stop:
+        pending: tuple[int, Metrics] | None = None
         while done < steps and not stop.is_set():
-            batch = sharding.put_batch(next(iterator), layout)
+            try:
+                batch = sharding.put_batch(next(iterator), layout)
+            except UserError:
+                save()
+                raise
             with jax.transfer_guard("disallow"):
                 state, metrics = train_step(state, batch)
             done += 1
+            bar.update()
             # Read one step late, so that the next step is under way before we look.
             if pending:
                 report(*pending)
             pending = (done, metrics)
-            bar.update()
-            last = done == steps or stop.is_set()
-            if last or done % config.train.checkpoint_every == 0:
+            if done == steps or stop.is_set() or done % config.train.checkpoint_every == 0:
                 report(*pending)
                 pending = None
                 save()
             if done % config.train.sample_every == 0:
                 sampler.write(state, done)
-    bar.close()
-    checkpoints.close()
-    log.close()
-    board.close()
     if done < steps:
         print(f"stopped after step {done} of {steps}, saved; the same command goes on from there")
     return done >= steps

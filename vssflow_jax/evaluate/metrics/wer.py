@@ -19,6 +19,8 @@ SAMPLING_RATE: Final = 16_000
 
 _EXTRA: Final = "demo"
 _INT16_MAX: Final = 32_767
+_MIN_SAMPLES: Final = SAMPLING_RATE // 20
+"""The recogniser fails on less than its analysis window; less than 50 ms holds no word anyway."""
 _NOISE_FLOOR: Final = 1e-3
 """Standard deviation of the white noise that is added before recognition.
 
@@ -106,6 +108,8 @@ def _decoder() -> Any:
 
 
 def _decode(decoder: Any, waveform: np.ndarray) -> str:
+    if len(waveform) < _MIN_SAMPLES:
+        return ""
     noise = np.random.default_rng(0).standard_normal(len(waveform))
     samples = np.clip(waveform + _NOISE_FLOOR * noise, -1.0, 1.0) * _INT16_MAX
     decoder.start_utt()

@@ -1,0 +1,192 @@
+"""Bad input ends in one clear line, with exit code 2, and loses nothing."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+
+from tests import tiny
+from vssflow_jax import dataset
+from vssflow_jax.errors import UserError
+from vssflow_jax.evaluate import benchmark
+from vssflow_jax.run_files import read_metrics
+from vssflow_jax.train import train
+
+
+def shard(data: Path, split: str = "train_visualtts") -> Path:
+    """The first shard of a split."""
+    return min((data / dataset.NAME / dataset.SCHEMA_VERSION).glob(f"*-{split}.*"))
+
+
+def rewrite_shard(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Write a shard anew with `change` done to each of its examples."""
+    features = tfds.builder_from_directory(path.parent).info.features
+    reader = ArrayRecordReader(str(path))
+    records = reader.read_all()
+    reader.close()
+    writer = ArrayRecordWriter(str(path), "group_size:1")
+    for record in records:
+        example = features.deserialize_example_np(record)
+        change(example)
+        writer.write(features.serialize_example(features.encode_example(example)))
+    writer.close()
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def truncate(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def age(path: Path) -> None:
+    rewrite_shard(path, lambda example: example.update(schema_version=b"0.9.0"))
+
+
+def poison(path: Path) -> None:
+    def put_nan(example: dict[str, Any]) -> None:
+        example["lips"] = np.full_like(example["lips"], np.nan)
+
+    rewrite_shard(path, put_nan)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (remove, r"shard .*train_visualtts.* is missing"),
+        (truncate, r"shard .*train_visualtts.* is damaged: 0 of \d+ records"),
+        (age, r"train_visualtts, record \d+: schema 0.9.0, this code reads 1.0.0"),
+        (poison, r"train_visualtts, record \d+ \(train-speech-\d+\): lips holds NaN"),
+    ],
+)
+def test_damaged_shards(
+    own_data: Path, tmp_path: Path, damage: Callable[[Path], None], says: str
+) -> None:
+    damage(shard(own_data))
+    with pytest.raises(UserError, match=says):
+        train(tiny.config(own_data), tmp_path / "run")
+
+
+def test_a_dataset_of_another_schema_version(own_data: Path, tmp_path: Path) -> None:
+    (own_data / dataset.NAME / dataset.SCHEMA_VERSION).rename(own_data / dataset.NAME / "0.1.0")
+    with pytest.raises(UserError, match=r"schema version 0.1.0, this code reads 1.0.0; rebuild"):
+        train(tiny.config(own_data), tmp_path / "run")
+
+
+def test_damage_does_not_cost_the_run(own_data: Path, tmp_path: Path) -> None:
+    command = tiny.command("run_train.py", own_data, tmp_path / "run", train__steps=3)
+    assert tiny.run(command).returncode == 0
+    whole = shutil.copy(shard(own_data), tmp_path / "shard")
+    truncate(shard(own_data))
+    longer = tiny.command("run_train.py", own_data, tmp_path / "run", train__steps=6)
+    failed = tiny.run(longer)
+    assert failed.returncode == 2
+    assert one_error_line(failed.stderr).endswith("restore it or rebuild it with python -m data.build")
+    shutil.copy(whole, shard(own_data))
+    assert tiny.run(longer).returncode == 0
+    assert [row["step"] for row in read_metrics(tmp_path / "run")] == [1, 2, 3, 4, 5, 6]
+
+
+def one_error_line(stderr: str) -> str:
+    """The only line of an error, and no traceback."""
+    assert "Traceback" not in stderr
+    (line,) = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    return line
+
+
+def test_a_workdir_of_another_run(demo_data: Path, tmp_path: Path) -> None:
+    train(tiny.config(demo_data, train__steps=1), tmp_path / "run")
+    before = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    with pytest.raises(UserError, match=r"train.batch_size is 8 there and 4 here"):
+        train(tiny.config(demo_data, train__batch_size=4), tmp_path / "run")
+    with pytest.raises(UserError, match=r"model.transformer.layers is 2 there and 3 here"):
+        benchmark.evaluate(
+            tiny.config(demo_data, model__transformer__layers=3), tmp_path / "run"
+        )
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == before
+
+
+def test_no_test_split(own_data: Path, tmp_path: Path) -> None:
+    info = own_data / dataset.NAME / dataset.SCHEMA_VERSION
+    rebuilt = tfds.builder_from_directory(info).info
+    keep = [split for name, split in rebuilt.splits.items() if name.startswith("train")]
+    rebuilt.set_splits(tfds.core.splits.SplitDict(keep))
+    rebuilt.write_to_directory(info)
+    config = tiny.config(own_data)
+    config.eval.after_training = True
+    with pytest.raises(UserError, match="no test split"):
+        train(config, tmp_path / "run")
+    config.eval.after_training = False
+    assert train(config, tmp_path / "run")
+    with pytest.raises(UserError, match="no test split"):
+        benchmark.evaluate(config, tmp_path / "run")
+
+
+def test_a_full_disk_while_saving(demo_data: Path, tmp_path: Path) -> None:
+    """Files may grow to 64 KiB: rows can be written, checkpoints cannot."""
+    command = tiny.command("run_train.py", demo_data, tmp_path / "run", train__steps=4)
+    limited = ["bash", "-c", 'ulimit -f 64; exec "$@"', "limited", *command]
+    failed = tiny.run(limited, {"JAX_COMPILATION_CACHE_DIR": ""})
+    assert failed.returncode == 2, failed.stderr
+    assert "checkpoints in" in one_error_line(failed.stderr)
+    done = tiny.run(command)
+    assert done.returncode == 0, done.stderr
+    assert read_metrics(tmp_path / "run")[-1]["step"] == 4
+
+
+def test_too_little_room_for_a_checkpoint(
+    demo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    config = tiny.config(demo_data, train__steps=4, train__checkpoint_every=2)
+    train(config, tmp_path / "run")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000))
+    config.train.steps = 6
+    with pytest.raises(UserError, match=r"MB needed.* free; the last whole one is step 4"):
+        train(config, tmp_path / "run")
+    monkeypatch.undo()
+    assert train(config, tmp_path / "run")
+
+
+def test_a_loss_that_is_no_number(demo_data: Path, tmp_path: Path) -> None:
+    config = tiny.config(demo_data, train__learning_rate=1e30, train__warmup_steps=0)
+    with pytest.raises(UserError, match=r"the loss is (nan|inf).* lower train.learning_rate"):
+        train(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("flag", "says"),
+    [
+        ("--config.train.stepz=3", "no field 'stepz'; did you mean 'steps'"),
+        ("--config.trian.steps=3", "no field 'trian'; did you mean 'train'"),
+        ("--config.train.steps=many", "invalid literal"),
+        ("--confg.seed=1", "confg"),
+        ("--config.train.batch_size=0", "train.batch_size is 0"),
+        ("--config.train.schedule=cosine", "choose one of: constant, linear"),
+        ("--config.model.placement=everywhere", "choose one of: none, video_text"),
+        ("--config.eval.sampler.method=rk4", "choose one of: euler, heun"),
+        ("--config.data.mixture.weights.v2s=-1", "give at least one above 0, none below"),
+        ("--config.data.mixture.synthetic_ratio=2.0", "choose from 0 to 1"),
+        ("--config.data.num_train=17", "made with num_train=16, the config says 17"),
+        ("--config.model.widths.lips.features=81", "lips has 80 channels there, 81 in the config"),
+    ],
+)
+def test_bad_flags(demo_data: Path, tmp_path: Path, flag: str, says: str) -> None:
+    command = tiny.command("run_train.py", demo_data, tmp_path / "run")
+    failed = tiny.run([*command, flag])
+    assert failed.returncode == 2
+    assert says in one_error_line(failed.stderr)
+
+
+def test_evaluation_before_training(demo_data: Path, tmp_path: Path) -> None:
+    failed = tiny.run(tiny.command("run_eval.py", demo_data, tmp_path / "run"))
+    assert failed.returncode == 2
+    assert "no checkpoint" in one_error_line(failed.stderr)
+    assert not (tmp_path / "run").exists()

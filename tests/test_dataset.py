@@ -1,0 +1,105 @@
+"""The dataset that `data.build` writes, as the package reads it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data import build
+from tests import tiny
+from vssflow_jax import dataset, media
+from vssflow_jax.clip import ClipSpec
+from vssflow_jax.dataset import Dataset
+from vssflow_jax.errors import UserError
+from vssflow_jax.phonemes import IDS, SYMBOLS
+
+SPEC = ClipSpec(duration_sec=3.0)
+
+
+def manifest(data: Path) -> dict[str, dict]:
+    rows = [json.loads(line) for line in (data / "manifest.jsonl").read_text().splitlines()]
+    return {row["clip_id"]: row for row in rows}
+
+
+def test_every_clip_of_the_manifest_is_there_once(demo_data: Path) -> None:
+    opened = Dataset(demo_data, SPEC)
+    rows = manifest(demo_data)
+    assert len(rows) == tiny.NUM_TRAIN + tiny.NUM_TEST
+    found = {}
+    for part in ("train", "test"):
+        for task in dataset.TASKS:
+            if opened.count(part, task):
+                clips = opened.clips(part, task)
+                for index in range(len(clips)):
+                    found[clips[index].clip_id] = (part, clips[index])
+    assert found.keys() == rows.keys()
+    for clip_id, (part, clip) in found.items():
+        row = rows[clip_id]
+        assert (part, clip.task, clip.transcript, clip.video) == (
+            row["split"],
+            row["task"],
+            row["transcript"],
+            row["video"],
+        )
+        np.testing.assert_allclose(clip.event_times_sec, row["event_times_sec"], atol=1e-6)
+
+
+def test_features_have_the_rates_of_the_reference(demo_data: Path) -> None:
+    speech = Dataset(demo_data, SPEC).clips("train", "visualtts")[0].features
+    assert len(speech.clip) == 3 * 10
+    assert len(speech.lips) == len(speech.phonemes) == 3 * 25
+    assert len(speech.synch) == 3 * 24
+    assert speech.waveform.shape == (48_000,)
+    assert SYMBOLS[speech.phonemes[0] - 1] == "<blank>"
+    assert set(speech.phonemes) <= set(IDS.values())
+
+
+def test_what_a_clip_lacks_is_absent(demo_data: Path) -> None:
+    sound = Dataset(demo_data, SPEC).clips("train", "v2s")[0].features
+    assert len(sound.lips) == len(sound.phonemes) == 0
+    assert not sound.speaker.any()
+
+
+def test_the_sound_is_that_of_the_video(demo_data: Path) -> None:
+    clip = Dataset(demo_data, SPEC).clips("test", "v2s")[0]
+    heard = media.read_audio(demo_data / clip.video, SPEC.sampling_rate)
+    np.testing.assert_allclose(clip.features.waveform, heard[:48_000], atol=1e-4)
+
+
+def test_the_speaker_depends_on_the_voice_alone(demo_data: Path) -> None:
+    clips = Dataset(demo_data, SPEC).clips("train", "visualtts")
+    by_voice: dict[str, list[np.ndarray]] = {}
+    for index in range(len(clips)):
+        by_voice.setdefault(clips[index].voice, []).append(clips[index].features.speaker)
+    assert len(by_voice) > 1
+    for speakers in by_voice.values():
+        assert all(np.array_equal(speakers[0], other) for other in speakers)
+    first, second, *_ = by_voice.values()
+    assert np.abs(first[0] - second[0]).max() > 0.1
+
+
+def test_shards_are_several_and_a_second_build_gives_the_same_bytes(
+    demo_data: Path, tmp_path: Path
+) -> None:
+    shards = sorted((demo_data / "vssflow" / "1.0.0").glob("*.array_record*"))
+    assert len(shards) > len(dataset.TASKS) * 2 - 1
+    config = tiny.config(tmp_path / "again")
+    build.ensure(config.data, SPEC)
+    for shard in shards:
+        again = tmp_path / "again" / shard.relative_to(demo_data)
+        assert again.read_bytes() == shard.read_bytes(), shard.name
+
+
+def test_a_dataset_that_is_there_is_not_made_again(demo_data: Path) -> None:
+    before = (demo_data / "vssflow" / "1.0.0" / "dataset_info.json").stat().st_mtime_ns
+    build.ensure(tiny.config(demo_data).data, SPEC)
+    assert (demo_data / "vssflow" / "1.0.0" / "dataset_info.json").stat().st_mtime_ns == before
+
+
+def test_an_empty_folder_says_how_to_build(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none there; build one with python -m data.build"):
+        Dataset(tmp_path, SPEC)
+    config = tiny.config(tmp_path, data__source="youtube")
+    with pytest.raises(UserError, match=r"data.source is 'youtube'"):
+        build.ensure(config.data, SPEC)

@@ -1,0 +1,121 @@
+"""Noise by name, and generation from a state."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+
+from tests import tiny
+from vssflow_jax.audio.codec import LatentStats
+from vssflow_jax.clip import LATENT_CHANNELS
+from vssflow_jax.errors import UserError
+from vssflow_jax.generate import clip_noise, make_generate
+from vssflow_jax.train_step import Recipe, TrainState
+
+CONFIG = tiny.config(Path("unused"), clip__duration_sec=0.8, model__transformer__head_dim=8)
+RECIPE = Recipe.from_config(CONFIG)
+FRAMES = RECIPE.spec.latent_frames
+CLIP_IDS = ["test-speech-000", "test-foley-001", "test-joint-002"]
+
+
+def sampler(**changes: object) -> ml_collections.ConfigDict:
+    return ml_collections.ConfigDict({"method": "euler", "steps": 2, "guidance": 2.0, **changes})
+
+
+@pytest.fixture(scope="module")
+def state() -> TrainState:
+    """A state whose weights are all random, since fresh ones generate nothing but their noise."""
+    stats = LatentStats(jnp.full(LATENT_CHANNELS, -1.0), jnp.full(LATENT_CHANNELS, 0.5))
+    shapes = jax.eval_shape(RECIPE.init, stats)
+    rng = np.random.default_rng(0)
+    random = jax.tree.map(lambda leaf: 0.2 * rng.normal(size=leaf.shape), shapes)
+    random = jax.tree.map(lambda leaf, shape: jnp.asarray(leaf, shape.dtype), random, shapes)
+    return dataclasses.replace(random, codec=stats)
+
+
+@pytest.fixture(scope="module")
+def features() -> dict[str, jax.Array]:
+    rng = np.random.default_rng(1)
+    given = {
+        name: rng.normal(size=(len(CLIP_IDS), FRAMES, width.features)).astype(np.float32)
+        for name, width in RECIPE.model.widths.items()
+        if name != "phonemes"
+    }
+    given["phonemes"] = rng.integers(0, 71, (len(CLIP_IDS), FRAMES))
+    given["speaker"] = rng.normal(size=(len(CLIP_IDS), RECIPE.model.speaker_features))
+    return jax.tree.map(jnp.asarray, given)
+
+
+def test_noise_is_standard_normal():
+    noise = np.asarray(clip_noise(0, CLIP_IDS, 250))
+    assert noise.shape == (3, 250, LATENT_CHANNELS)
+    assert noise.dtype == np.float32
+    for one in noise:
+        assert abs(one.mean()) < 0.03
+        assert abs(one.std() - 1) < 0.03
+
+
+def test_noise_depends_on_the_name_and_not_on_the_batch():
+    together = np.asarray(clip_noise(0, CLIP_IDS, 10))
+    backwards = np.asarray(clip_noise(0, CLIP_IDS[::-1], 10))
+    np.testing.assert_array_equal(together, backwards[::-1])
+    for index, clip_id in enumerate(CLIP_IDS):
+        np.testing.assert_array_equal(clip_noise(0, [clip_id], 10)[0], together[index])
+
+
+def test_noise_of_other_names_and_seeds_is_unrelated():
+    noise = [*clip_noise(0, CLIP_IDS, 250), *clip_noise(1, CLIP_IDS, 250)]
+    correlation = np.corrcoef([np.ravel(one) for one in noise])
+    np.testing.assert_allclose(correlation, np.eye(6), atol=0.03)
+
+
+@pytest.mark.parametrize("method", ["euler", "heun"])
+def test_generated_sound_has_the_length_of_the_clip(state, features, method: str):
+    noise = clip_noise(0, CLIP_IDS, FRAMES)
+    log_mels = make_generate(RECIPE, sampler(method=method))(state, features, noise)
+    assert log_mels.shape == (3, RECIPE.spec.mel_frames, 64)
+    assert np.isfinite(log_mels).all()
+
+
+def test_a_clip_sounds_the_same_in_any_batch(state, features):
+    generate = make_generate(RECIPE, sampler())
+    together = generate(state, features, clip_noise(0, CLIP_IDS, FRAMES))
+    last = {name: value[2:] for name, value in features.items()}
+    alone = generate(state, last, clip_noise(0, CLIP_IDS[2:], FRAMES))
+    np.testing.assert_allclose(alone[0], together[2], atol=1e-4)
+    assert np.abs(together[0] - together[2]).max() > 0.1
+
+
+def test_the_averaged_weights_are_those_that_generate(state, features):
+    generate = make_generate(RECIPE, sampler())
+    noise = clip_noise(0, CLIP_IDS, FRAMES)
+    before = generate(state, features, noise)
+    zeros = jax.tree.map(jnp.zeros_like, state.params)
+    np.testing.assert_array_equal(
+        generate(dataclasses.replace(state, params=zeros), features, noise), before
+    )
+    changed = generate(dataclasses.replace(state, ema=zeros), features, noise)
+    assert np.abs(changed - before).max() > 0.1
+
+
+def test_a_velocity_of_zero_leaves_the_noise_to_the_decoder(state, features):
+    # Orthonormal patches: the log-mel is as long, as a vector, as the scaled noise is.
+    noise = clip_noise(0, CLIP_IDS, FRAMES)
+    zeros = dataclasses.replace(state, ema=jax.tree.map(jnp.zeros_like, state.ema))
+    log_mels = make_generate(RECIPE, sampler())(zeros, features, noise)
+    np.testing.assert_allclose(np.linalg.norm(log_mels), np.linalg.norm(0.5 * noise - 1), rtol=1e-4)
+
+
+def test_an_unknown_method_is_one_clear_line():
+    with pytest.raises(UserError, match=r"sampler\.method is 'rk4'; choose one of: euler, heun"):
+        make_generate(RECIPE, sampler(method="rk4"))
+
+
+@pytest.mark.parametrize("steps", [0, -3])
+def test_no_steps_are_one_clear_line(steps: int):
+    with pytest.raises(UserError, match=rf"sampler\.steps is {steps}; take at least 1"):
+        make_generate(RECIPE, sampler(steps=steps))

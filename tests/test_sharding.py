@@ -1,0 +1,145 @@
+"""Meshes and rules, as far as one device can show; `tests/test_train.py` runs on eight."""
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import AbstractMesh, PartitionSpec
+
+from configs import demo
+from vssflow_jax.errors import UserError
+from vssflow_jax.model import ModelConfig, VSSFlow
+from vssflow_jax.sharding import (
+    LOGICAL_AXES,
+    MESH_AXES,
+    STRATEGIES,
+    Layout,
+    make_layout,
+    param_shardings,
+    put_batch,
+)
+
+
+def sizes(**given: int) -> dict[str, int]:
+    return dict.fromkeys(MESH_AXES, 1) | given
+
+
+def on_paper(strategy: str, **given: int) -> Layout:
+    """A layout of more devices than there are: shardings can be asked for, arrays not placed."""
+    shape = tuple(sizes(**given)[axis] for axis in MESH_AXES)
+    return Layout(AbstractMesh(shape, MESH_AXES), STRATEGIES[strategy])
+
+
+@pytest.fixture(scope="module")
+def weights() -> nnx.State:
+    """Trained weights of the demo's network, shapes only."""
+    config = ModelConfig.from_config(demo.get_config().model)
+    network = nnx.eval_shape(lambda: VSSFlow(config, rngs=nnx.Rngs(0)))
+    return nnx.state(network, nnx.Param)
+
+
+def specs(weights: nnx.State, layout: Layout) -> dict[str, PartitionSpec]:
+    """Weight name -> its spec."""
+    leaves = jax.tree_util.tree_leaves_with_path(param_shardings(weights, layout))
+    return {".".join(str(key.key) for key in path): leaf.spec for path, leaf in leaves}
+
+
+@pytest.mark.parametrize("axis", MESH_AXES)
+def test_minus_one_takes_the_rest(axis: str):
+    layout = make_layout(sizes(**{axis: -1}), "dp")
+    assert layout.mesh.axis_names == MESH_AXES
+    assert layout.mesh.shape[axis] == jax.device_count()
+    assert layout.mesh.size == jax.device_count()
+
+
+@pytest.mark.parametrize(
+    "given", [{"data": 3}, {"data": 3, "fsdp": -1}, {"data": -1, "fsdp": -1}, {"tensor": 0}]
+)
+def test_sizes_that_do_not_make_up_the_devices_are_one_clear_line(given: dict[str, int]):
+    with pytest.raises(UserError, match=r"sharding\.mesh is data=.* does not make up") as failure:
+        make_layout(sizes(**given), "dp")
+    for axis, size in given.items():
+        assert f"{axis}={size}" in str(failure.value)
+
+
+def test_an_unknown_strategy_is_one_clear_line():
+    with pytest.raises(UserError, match=r"sharding\.strategy is 'zero'; choose one of: dp, fsdp"):
+        make_layout(sizes(data=-1), "zero")
+
+
+def test_rules_name_axes_that_exist():
+    for rules in STRATEGIES.values():
+        assert set(rules) <= set(LOGICAL_AXES)
+        assert set(rules.values()) <= set(MESH_AXES)
+
+
+def test_every_weight_declares_every_axis(weights: nnx.State):
+    for path, weight in nnx.to_flat_state(weights):
+        axes = weight.get_metadata()["out_sharding"]
+        assert len(axes) == len(weight.shape), path
+        assert set(axes) <= set(LOGICAL_AXES), path
+        assert ("layers" in axes) == ("blocks" in path), path
+
+
+def test_no_logical_axis_is_left_over(weights: nnx.State):
+    used = {
+        axis
+        for _, weight in nnx.to_flat_state(weights)
+        for axis in weight.get_metadata()["out_sharding"]
+    }
+    assert used == set(LOGICAL_AXES)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_shardings_fit_the_weights(weights: nnx.State, strategy: str):
+    layout = make_layout(sizes(fsdp=-1), strategy)
+    placed = param_shardings(weights, layout)
+    pure = nnx.to_pure_dict(weights)
+    assert jax.tree.structure(placed) == jax.tree.structure(pure)
+    jax.tree.map(lambda weight, sharding: sharding.shard_shape(weight.shape), pure, placed)
+
+
+def test_data_parallel_weights_are_whole(weights: nnx.State):
+    for name, spec in specs(weights, on_paper("dp", data=8)).items():
+        assert set(spec) <= {None}, name
+
+
+def test_fsdp_splits_the_model_width(weights: nnx.State):
+    found = specs(weights, on_paper("fsdp", fsdp=8))
+    assert found["transformer.blocks.ffw.inner.w_io"] == PartitionSpec(None, "fsdp", None)
+    assert found["transformer.blocks.ffw.outer.w_io"] == PartitionSpec(None, None, "fsdp")
+    assert found["transformer.blocks.self_attention.q.w_io"] == PartitionSpec(None, "fsdp", None)
+    assert found["transformer.time.outer.w_io"] == PartitionSpec(None, "fsdp")
+
+
+def test_fsdp_leaves_little_whole(weights: nnx.State):
+    placed = jax.tree.leaves(param_shardings(weights, on_paper("fsdp", fsdp=8)))
+    whole = split = 0
+    for weight, sharding in zip(jax.tree.leaves(weights), placed, strict=True):
+        if "fsdp" in sharding.spec:
+            split += weight.size
+        else:
+            whole += weight.size
+    assert whole < 0.1 * split
+
+
+def test_a_width_that_does_not_divide_is_one_clear_line(weights: nnx.State):
+    with pytest.raises(UserError, match=r"axis 'embed' of 192 .* 5 devices of mesh axis 'fsdp'"):
+        param_shardings(weights, on_paper("fsdp", fsdp=5))
+
+
+def test_clips_are_spread_over_data_and_fsdp_devices_only():
+    layout = on_paper("fsdp", data=2, fsdp=3, tensor=5)
+    assert layout.batch_devices == 6
+    assert layout.batch.shard_shape((12, 7)) == (2, 7)
+    assert layout.replicated.shard_shape((12, 7)) == (12, 7)
+
+
+def test_a_batch_arrives_as_it_was():
+    batch = {"lips": np.ones((2, 3, 4), np.float32), "phonemes": np.arange(6).reshape(2, 3)}
+    layout = make_layout(sizes(data=-1), "dp")
+    placed = put_batch(batch, layout)
+    assert set(placed) == set(batch)
+    for name, value in batch.items():
+        np.testing.assert_array_equal(placed[name], value)
+        assert placed[name].sharding.is_equivalent_to(layout.batch, value.ndim)

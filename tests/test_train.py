@@ -1,0 +1,195 @@
+"""The training loop: exact resume, stopping, sharding, accumulation, overrides."""
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from tests import tiny
+from vssflow_jax import run_files, sharding
+from vssflow_jax.dataset import Dataset
+from vssflow_jax.input import train_batches
+from vssflow_jax.train import fit_codec, train
+from vssflow_jax.train_step import Recipe, TrainState, make_train_step
+
+RESUMED_STEPS = 40
+
+
+def final_state(workdir: Path, step: int) -> dict[str, Any]:
+    """The arrays of a checkpoint as they lie on the disk."""
+    return ocp.StandardCheckpointer().restore(workdir.absolute() / "checkpoints" / f"{step}" / "state")
+
+
+def assert_same_arrays(first: Any, second: Any) -> None:
+    for path, array in jax.tree_util.tree_leaves_with_path(first):
+        other = second
+        for key in path:
+            other = other[key.key if hasattr(key, "key") else key.idx]
+        np.testing.assert_array_equal(np.asarray(array), np.asarray(other), err_msg=str(path))
+
+
+def test_a_killed_run_continues_bit_for_bit(demo_data: Path, tmp_path: Path) -> None:
+    changes = {"train__steps": RESUMED_STEPS, "train__checkpoint_every": 7}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    done = tiny.run(tiny.command("run_train.py", demo_data, whole, **changes))
+    assert done.returncode == 0, done.stderr
+
+    command = tiny.command("run_train.py", demo_data, killed, **changes)
+    # Killed soon after a checkpoint, later between two, and once while starting up.
+    for rows in (8, 17, 0, 30):
+        process = subprocess.Popen(
+            command, cwd=tiny.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        wait_for_rows(killed, rows, process)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = tiny.run(command)
+    assert done.returncode == 0, done.stderr
+
+    expected, found = run_files.read_metrics(whole), run_files.read_metrics(killed)
+    assert [row["step"] for row in expected] == list(range(1, RESUMED_STEPS + 1))
+    assert found == expected
+    assert_same_arrays(final_state(whole, RESUMED_STEPS), final_state(killed, RESUMED_STEPS))
+
+
+def wait_for_rows(workdir: Path, rows: int, process: subprocess.Popen[bytes]) -> None:
+    """Until `metrics.jsonl` has a row of step `rows`, or three seconds for 0."""
+    if rows == 0:
+        time.sleep(3)
+        return
+    while process.poll() is None:
+        path = workdir / "metrics.jsonl"
+        if path.exists() and f'"step": {rows},' in path.read_text():
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"the run ended before step {rows}")
+
+
+def test_sigterm_saves_and_exits_cleanly(demo_data: Path, tmp_path: Path) -> None:
+    command = tiny.command("run_train.py", demo_data, tmp_path / "run", train__steps=100_000)
+    process = subprocess.Popen(
+        command, cwd=tiny.ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    wait_for_rows(tmp_path / "run", 3, process)
+    process.send_signal(signal.SIGTERM)
+    printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert "the same command goes on" in printed
+    last = run_files.read_metrics(tmp_path / "run")[-1]["step"]
+    assert (tmp_path / "run" / "checkpoints" / str(last)).is_dir()
+
+
+def losses_on_mesh(data: Path, devices: int, **changes: Any) -> list[float]:
+    """Losses of a run whose process sees `devices` simulated devices."""
+    workdir = data.parent / f"mesh-{devices}-{'-'.join(map(str, changes.values()))}"
+    env = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    done = tiny.run(tiny.command("run_train.py", data, workdir, **changes), env)
+    assert done.returncode == 0, done.stderr
+    return [row["loss"] for row in run_files.read_metrics(workdir)]
+
+
+def test_eight_devices_agree_with_one(own_data: Path) -> None:
+    alone = losses_on_mesh(own_data, 1)
+    assert len(alone) == 5
+    for strategy, mesh_data in (("fsdp", 1), ("fsdp", 2), ("dp", 8)):
+        changes = {"sharding__strategy": strategy, "sharding__mesh__data": mesh_data}
+        np.testing.assert_allclose(losses_on_mesh(own_data, 8, **changes), alone, rtol=1e-5)
+
+
+def test_accumulation_gives_the_same_step(demo_data: Path) -> None:
+    rows = []
+    for parts in (1, 4):
+        recipe = Recipe.from_config(tiny.config(demo_data, train__accumulation_steps=parts))
+        state, batches = start(demo_data, recipe)
+        step = jax.jit(make_train_step(recipe))
+        for _ in range(3):
+            state, metrics = step(state, next(batches))
+        rows.append((metrics, state.params))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6), *rows)
+
+
+def start(data: Path, recipe: Recipe) -> tuple[TrainState, Any]:
+    config = tiny.config(data)
+    dataset = Dataset(data, recipe.spec)
+    batches = train_batches(dataset, config.data.mixture, config.train.batch_size, config.seed)
+    return recipe.init(fit_codec(iter(batches), recipe.spec)), iter(batches)
+
+
+def test_the_loss_falls(demo_data: Path, tmp_path: Path) -> None:
+    config = tiny.config(demo_data, train__steps=60, train__decay_steps=60)
+    assert train(config, tmp_path / "run")
+    losses = [row["loss"] for row in run_files.read_metrics(tmp_path / "run")]
+    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
+
+
+def test_the_average_follows_the_weights(demo_data: Path) -> None:
+    recipe = Recipe.from_config(tiny.config(demo_data, train__ema_decay=0.5))
+    state, batches = start(demo_data, recipe)
+    new, _ = jax.jit(make_train_step(recipe))(state, next(batches))
+    # After the first step of a young average the decay is (1 + 0) / (10 + 0).
+    expected = jax.tree.map(lambda old, now: 0.1 * old + 0.9 * now, state.ema, new.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), new.ema, expected)
+
+
+def test_parameters_lie_where_the_strategy_says() -> None:
+    """Run by a process with eight devices: fsdp spreads the model width, dp nothing."""
+    program = (
+        "from tests import tiny\n"
+        "from vssflow_jax import sharding\n"
+        "from vssflow_jax.train_step import Recipe\n"
+        "sizes = {'data': 2, 'fsdp': -1, 'tensor': 1, 'sequence': 1}\n"
+        "recipe = Recipe.from_config(tiny.config('unused'))\n"
+        "for strategy in ('dp', 'fsdp'):\n"
+        "    layout = sharding.make_layout(sizes, strategy)\n"
+        "    state = recipe.abstract_state(layout)\n"
+        "    blocks = state.params['transformer']['blocks']\n"
+        "    moment = state.opt_state[1][0].mu['transformer']['blocks']\n"
+        "    for tree in (blocks, moment):\n"
+        "        print(tree['ffw']['inner']['w_io'].sharding.spec)\n"
+    )
+    done = tiny.run(
+        ["python", "-c", program], {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    )
+    assert done.stdout.split("\n")[:4] == [
+        "PartitionSpec(None, None, None)",
+        "PartitionSpec(None, None, None)",
+        "PartitionSpec(None, 'fsdp', None)",
+        "PartitionSpec(None, 'fsdp', None)",
+    ], done.stderr
+
+
+def test_more_steps_of_a_finished_run_and_rows_every_n(demo_data: Path, tmp_path: Path) -> None:
+    config = tiny.config(demo_data, train__steps=4, train__log_every=2)
+    assert train(config, tmp_path / "run")
+    config.train.steps = 6
+    assert train(config, tmp_path / "run")
+    assert [row["step"] for row in run_files.read_metrics(tmp_path / "run")] == [2, 4, 6]
+
+
+def test_the_resolved_config_lies_beside_the_run(demo_data: Path, tmp_path: Path) -> None:
+    train(tiny.config(demo_data, seed=3, train__steps=1), tmp_path / "run")
+    saved = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert saved["seed"] == 3
+    assert saved["model"]["transformer"]["layers"] == 2
+    in_checkpoint = tmp_path / "run" / "checkpoints" / "1" / "config" / "metadata"
+    assert json.loads(in_checkpoint.read_text()) == saved
+
+
+@pytest.mark.parametrize(
+    ("sizes", "strategy", "message"),
+    [
+        ({"data": 3, "fsdp": 1}, "fsdp", "does not make up"),
+        ({"data": -1, "fsdp": -1}, "fsdp", "does not make up"),
+        ({"data": 1, "fsdp": -1}, "zero9", "choose one of: dp, fsdp"),
+    ],
+)
+def test_a_mesh_that_cannot_be(sizes: dict[str, int], strategy: str, message: str) -> None:
+    with pytest.raises(sharding.UserError, match=message):
+        sharding.make_layout({"tensor": 1, "sequence": 1, **sizes}, strategy)

@@ -1,0 +1,121 @@
+"""The transformer against a NumPy account of REFERENCE section 4, with every weight random."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from tests.helpers import (
+    FRAMES,
+    SIZES,
+    embed_time,
+    randomised,
+    tiny_transformer_config,
+    transform,
+    weights_of,
+)
+from vssflow_jax.transformer import Frozen, TimeEmbedding, Transformer, TransformerConfig
+
+CONFIG = tiny_transformer_config()
+CONTEXT_TOKENS = 1 + FRAMES
+
+
+@pytest.fixture(scope="module")
+def network() -> Transformer:
+    return randomised(lambda: Transformer(CONFIG, rngs=nnx.Rngs(0)))
+
+
+@nnx.jit
+def run(network: Transformer, frames, times, context) -> jax.Array:
+    return network(frames, times, context)
+
+
+def inputs(clips: int, rows: int = 1, seed: int = 0) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Frames [b r, t, d], flow times [b r] and context [b, s, e]."""
+    rng = np.random.default_rng(seed)
+    frames = rng.normal(size=(clips * rows, FRAMES, CONFIG.width))
+    times = rng.uniform(size=clips * rows)
+    context = rng.normal(size=(clips, CONTEXT_TOKENS, CONFIG.context_width))
+    return tuple(jnp.asarray(x, jnp.float32) for x in (frames, times, context))
+
+
+def expected(network: Transformer, frames, times, contexts) -> np.ndarray:
+    weights = weights_of(network)
+    return np.stack(
+        [
+            transform(weights, frame, t, context, SIZES["heads"], SIZES["kv_heads"])
+            for frame, t, context in zip(
+                *(np.asarray(x, np.float64) for x in (frames, times, contexts)), strict=True
+            )
+        ]
+    )
+
+
+def test_forward_pass(network: Transformer):
+    frames, times, context = inputs(clips=2)
+    found = run(network, frames, times, context)
+    np.testing.assert_allclose(found, expected(network, frames, times, context), atol=1e-5)
+
+
+def test_unrolling_changes_nothing_but_speed(network: Transformer):
+    unrolled = randomised(
+        lambda: Transformer(tiny_transformer_config(unroll=SIZES["layers"]), rngs=nnx.Rngs(0))
+    )
+    given = inputs(clips=2)
+    np.testing.assert_allclose(run(unrolled, *given), run(network, *given), atol=1e-5)
+
+
+def test_only_the_first_row_of_a_clip_sees_its_context(network: Transformer):
+    frames, times, context = inputs(clips=2, rows=2)
+    contexts = np.zeros((2, 2, *context.shape[1:]))
+    contexts[:, 0] = context
+    contexts = contexts.reshape(4, *context.shape[1:])
+    found = run(network, frames, times, context)
+    np.testing.assert_allclose(found, expected(network, frames, times, contexts), atol=1e-5)
+
+
+def test_time_embedding():
+    embedding = randomised(lambda: TimeEmbedding(CONFIG, rngs=nnx.Rngs(0)))
+    times = np.array([0.0, 0.25, 1.0])
+    found = embedding(jnp.asarray(times, jnp.float32), jnp.float32)
+    weights = weights_of(embedding)
+    np.testing.assert_allclose(found, [embed_time(weights, t) for t in times], atol=1e-5)
+
+
+def test_time_frequencies_are_kept_apart_from_what_is_trained(network: Transformer):
+    _, trained, frozen = nnx.split(network, nnx.Param, ...)
+    assert [leaf.shape for leaf in jax.tree.leaves(frozen)] == [(SIZES["time_features"] // 2,)]
+    assert isinstance(network.time.frequencies, Frozen)
+    assert not any("frequencies" in str(path) for path, _ in nnx.to_flat_state(trained))
+
+
+def test_clips_do_not_see_each_other(network: Transformer):
+    frames, times, context = inputs(clips=3)
+    together = run(network, frames, times, context)
+    for clip in range(3):
+        one = slice(clip, clip + 1)
+        alone = run(network, frames[one], times[one], context[one])
+        np.testing.assert_allclose(together[one], alone, atol=1e-5)
+
+
+def test_every_weight_changes_the_result(network: Transformer):
+    frames, times, context = inputs(clips=2)
+    definition, weights, frozen = nnx.split(network, nnx.Param, ...)
+    probe = jnp.asarray(np.random.default_rng(1).normal(size=frames.shape), jnp.float32)
+
+    def total(weights: nnx.State) -> jax.Array:
+        return jnp.sum(probe * nnx.merge(definition, weights, frozen)(frames, times, context))
+
+    for path, gradient in nnx.to_flat_state(jax.jit(jax.grad(total))(weights)):
+        assert np.abs(gradient[...]).max() > 1e-4, path
+
+
+def test_size_of_the_paper():
+    # REFERENCE counts 453,073,024 with 1x1 convolutions of 1952 channels and their projections,
+    # which are folded into maps outside the transformer here.
+    channels, width = 1952, 1536
+    outside = 2 * channels**2 + 2 * channels * width
+    shapes = nnx.eval_shape(lambda: Transformer(TransformerConfig(), rngs=nnx.Rngs(0)))
+    count = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(shapes)))
+    assert count == 453_073_024 - outside
