@@ -5,7 +5,7 @@ python run_train.py --config=configs/demo.py --workdir=runs/demo
 
 import ml_collections
 
-STEPS = 1000
+STEPS = 1800
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -36,19 +36,19 @@ def get_config() -> ml_collections.ConfigDict:
                 },
                 "speaker_features": 128,
                 "transformer": {
-                    "layers": 6,
+                    "layers": 8,
                     "heads": 4,
                     "kv_heads": 2,
                     "head_dim": 48,
-                    "ffw_multiple": 4,
+                    "ffw_multiple": 2,
                     "time_features": 128,
-                    "unroll": 6,
+                    "unroll": 8,
                 },
                 "dtype": "float32",
             },
             "train": {
                 "steps": STEPS,
-                "batch_size": 24,
+                "batch_size": 16,
                 "accumulation_steps": 1,
                 "learning_rate": 2e-3,
                 "warmup_steps": 50,
@@ -62,9 +62,9 @@ def get_config() -> ml_collections.ConfigDict:
                 "condition_dropout": 0.1,
                 "mask_ratios": (),
                 "log_every": 5,
-                "checkpoint_every": 200,
+                "checkpoint_every": 300,
                 "keep_checkpoints": 2,
-                "sample_every": 500,
+                "sample_every": 600,
             },
             "eval": {
                 "after_training": True,

@@ -3,6 +3,7 @@
 import concurrent.futures
 import functools
 import multiprocessing
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+import tqdm
 
 from data.features import Encoders
 from vssflow_jax import dataset, media
@@ -32,6 +34,7 @@ class Vssflow(tfds.core.GeneratorBasedBuilder):
       spec: geometry of the clips.
       origin: what the rows were made from, kept in the metadata.
       pool: of the processes that extract features.
+      bar: shows how many clips are done.
     """
 
     name = dataset.NAME
@@ -45,6 +48,7 @@ class Vssflow(tfds.core.GeneratorBasedBuilder):
         spec: ClipSpec,
         origin: Mapping[str, Any],
         pool: concurrent.futures.Executor,
+        bar: tqdm.tqdm,
     ):
         self._root = root
         self._rows = rows
@@ -52,6 +56,7 @@ class Vssflow(tfds.core.GeneratorBasedBuilder):
         self._spec = spec
         self._origin = origin
         self._pool = pool
+        self._bar = bar
         super().__init__(data_dir=root, file_format="array_record")
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -94,6 +99,7 @@ class Vssflow(tfds.core.GeneratorBasedBuilder):
         extract = functools.partial(_record, self._root, self._encoders, self._spec)
         for row, record in zip(rows, self._pool.map(extract, rows, chunksize=4), strict=True):
             yield row["clip_id"], {**record, "speaker": speakers[row["voice_sample"]]}
+            self._bar.update()
 
     def _speaker(self, sample: str) -> np.ndarray:
         if not sample:
@@ -115,12 +121,19 @@ def build(
     There are `SHARDS` shards a split, or fewer where the smallest split has fewer clips.
     """
     smallest = min(Counter((row["split"], row["task"]) for row in rows).values())
-    # Spawned, since a process that has started JAX must not be forked.
-    with concurrent.futures.ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn")
-    ) as pool:
-        Vssflow(root, rows, encoders, spec, origin, pool).download_and_prepare(
-            download_config=tfds.download.DownloadConfig(num_shards=min(SHARDS, smallest))
+    config = tfds.download.DownloadConfig(num_shards=min(SHARDS, smallest))
+    tfds.disable_progress_bar()
+    with (
+        # Spawned, since a process that has started JAX must not be forked.
+        concurrent.futures.ProcessPoolExecutor(
+            workers, mp_context=multiprocessing.get_context("spawn")
+        ) as pool,
+        tqdm.tqdm(total=len(rows), desc="features", unit="clip") as bar,
+        # TFDS insists on a folder for data that is fetched; nothing is.
+        tempfile.TemporaryDirectory() as unused,
+    ):
+        Vssflow(root, rows, encoders, spec, origin, pool, bar).download_and_prepare(
+            download_dir=unused, download_config=config
         )
 
 
@@ -129,7 +142,7 @@ def _record(root: Path, encoders: Encoders, spec: ClipSpec, row: Row) -> dict[st
     frames, _ = media.read_video(root / row["video"])
     frames = fit_length(frames, spec.video_frames)
     audio = media.read_audio(root / row["video"], spec.sampling_rate)
-    audio = fit_length(audio, int(row["duration_sec"] * spec.sampling_rate))
+    audio = fit_length(audio, round(row["duration_sec"] * spec.sampling_rate))
     spoken = bool(row["transcript"])
     lips = (
         encoders.lips(frames, tuple(row["mouth_box"]))

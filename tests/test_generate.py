@@ -1,4 +1,7 @@
-"""Noise by name, and generation from a state."""
+"""Noise by name, guidance with a model of one line, and generation from a state.
+
+`tests/test_model.py` has guidance with the network.
+"""
 
 import dataclasses
 from pathlib import Path
@@ -12,8 +15,9 @@ import pytest
 from tests import tiny
 from vssflow_jax.audio.codec import LatentStats
 from vssflow_jax.clip import LATENT_CHANNELS
+from vssflow_jax.conditions import Conditioning
 from vssflow_jax.errors import UserError
-from vssflow_jax.generate import clip_noise, make_generate
+from vssflow_jax.generate import clip_noise, guided, make_generate
 from vssflow_jax.train_step import Recipe, TrainState
 
 CONFIG = tiny.config(Path("unused"), clip__duration_sec=0.8, model__transformer__head_dim=8)
@@ -119,3 +123,23 @@ def test_an_unknown_method_is_one_clear_line():
 def test_no_steps_are_one_clear_line(steps: int):
     with pytest.raises(UserError, match=rf"sampler\.steps is {steps}; take at least 1"):
         make_generate(RECIPE, sampler(steps=steps))
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0, 3.0])
+def test_guidance_goes_past_the_condition_by_its_weight(weight: float):
+    rng = np.random.default_rng(0)
+    start = jnp.asarray(rng.normal(size=(2, 3, 4)), jnp.float32)
+    frames = jnp.asarray(rng.normal(size=(2, 3, 4)), jnp.float32)
+    context = jnp.asarray([[[10.0]], [[20.0]]])
+    times = jnp.array([0.25, 0.75])
+
+    def model(x: jax.Array, t: jax.Array, conditioning: Conditioning) -> jax.Array:
+        # Of each clip's two rows the first sees the context, as in the transformer.
+        by_clip = x.reshape(2, 2, *x.shape[1:])
+        seen = by_clip.at[:, 0].add(conditioning.context).reshape(x.shape)
+        return seen * t[:, None, None] + conditioning.frames
+
+    found = guided(model, Conditioning(frames, context), weight)(start, times)
+    scale = times[:, None, None]
+    free, given = start * scale, (start + context) * scale + frames
+    np.testing.assert_allclose(found, free + weight * (given - free), rtol=1e-5, atol=1e-5)

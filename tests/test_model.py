@@ -21,8 +21,8 @@ from tests.helpers import (
 from vssflow_jax.clip import LATENT_CHANNELS
 from vssflow_jax.conditions import PLACEMENTS, ConditionWidths
 from vssflow_jax.errors import UserError
+from vssflow_jax.generate import guided
 from vssflow_jax.model import ModelConfig, VSSFlow
-from vssflow_jax.sampling import guided
 from vssflow_jax.transformer import TransformerConfig
 
 CLIPS = 2
@@ -210,7 +210,7 @@ def test_config_section_becomes_a_network():
     config = ModelConfig.from_config(section)
     network = nnx.eval_shape(lambda: VSSFlow(config, rngs=nnx.Rngs(0)))
     # Attended: 64 channels of semantic features and 32 of phonemes, by 2 heads of 48.
-    assert network.transformer.blocks.cross_attention.k.w_io.shape == (6, 64 + 32, 2 * 48)
+    assert network.transformer.blocks.cross_attention.k.w_io.shape == (8, 64 + 32, 2 * 48)
 
 
 def test_an_unknown_placement_is_one_clear_line():

@@ -1,7 +1,4 @@
-"""Solvers against equations that can be solved by hand, and guidance with a model that is one line.
-
-`tests/test_model.py` has guidance with the network.
-"""
+"""Solvers against equations that can be solved by hand."""
 
 import functools
 
@@ -10,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vssflow_jax.conditions import Conditioning
-from vssflow_jax.sampling import SOLVERS, euler, guided, heun
+from vssflow_jax.sampling import SOLVERS, euler, heun
 
 START = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 4)), jnp.float32)
 STEPS = [1, 2, 7, 25]
@@ -78,21 +74,3 @@ def test_the_velocity_is_asked_at_the_grid_and_never_past_the_end(method: str, t
     solve(SOLVERS[method], velocity, 4).block_until_ready()
     jax.effects_barrier()
     assert sorted(asked) == times
-
-
-@pytest.mark.parametrize("weight", [0.0, 1.0, 3.0])
-def test_guidance_goes_past_the_condition_by_its_weight(weight: float):
-    frames = jnp.asarray(np.random.default_rng(1).normal(size=START.shape), jnp.float32)
-    context = jnp.asarray([[[10.0]], [[20.0]]])
-    times = jnp.array([0.25, 0.75])
-
-    def model(x: jax.Array, t: jax.Array, conditioning: Conditioning) -> jax.Array:
-        # Of each clip's two rows the first sees the context, as in the transformer.
-        by_clip = x.reshape(2, 2, *x.shape[1:])
-        seen = by_clip.at[:, 0].add(conditioning.context).reshape(x.shape)
-        return seen * t[:, None, None] + conditioning.frames
-
-    found = guided(model, Conditioning(frames, context), weight)(START, times)
-    scale = times[:, None, None]
-    free, given = START * scale, (START + context) * scale + frames
-    np.testing.assert_allclose(found, free + weight * (given - free), rtol=1e-5, atol=1e-5)

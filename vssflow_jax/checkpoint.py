@@ -17,6 +17,7 @@ from vssflow_jax.train_step import TrainState
 
 # A checkpoint is written beside the last one; leave room for its metadata too.
 _SPACE_MARGIN = 1.1
+_LONGEST_REASON = 200
 
 
 class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
@@ -112,7 +113,7 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         try:
             yield
         except (OSError, ValueError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            reason = " ".join(str(error).split())[:_LONGEST_REASON] or repr(error)
             raise UserError(self._disk_full(f"could not {what}: {reason}")) from error
 
     def _disk_full(self, reason: str) -> str:

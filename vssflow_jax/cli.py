@@ -1,10 +1,14 @@
 """What every entry point shares: flags to config, and errors to one line with exit code 2."""
 
+import logging
 import re
 import sys
+import warnings
 from collections.abc import Callable
+from types import TracebackType
 from typing import NoReturn
 
+import absl.logging
 from absl import app, flags
 
 from vssflow_jax.errors import UserError
@@ -16,6 +20,7 @@ def run(main: Callable[[list[str]], None]) -> NoReturn:
     """Parse flags, call `main`, exit. Bad input ends in one line on stderr and exit code 2."""
 
     def guarded(argv: list[str]) -> None:
+        _quieten_libraries()
         try:
             main(argv)
         except UserError as error:
@@ -31,6 +36,20 @@ def fail(message: str) -> NoReturn:
     sys.exit(USER_ERROR)
 
 
+def _quieten_libraries() -> None:
+    """Leave what goes wrong to exceptions: the libraries below log it too, with tracebacks."""
+    absl.logging.set_verbosity(absl.logging.FATAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", message="coroutine .* was never awaited")
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        # After a failed write, callbacks of the storage library still report to a closed loop.
+        if str(error) != "Event loop is closed":
+            sys.__excepthook__(kind, error, trace)
+
+    sys.excepthook = hook
+
+
 def _parse(argv: list[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
@@ -38,9 +57,9 @@ def _parse(argv: list[str]) -> list[str]:
         fail(str(error))
     except (AttributeError, KeyError) as error:
         # ml_collections' way of saying that an override names no field of the config.
-        message = str(error.args[0]) if error.args else str(error)
-        name, *hint = re.findall(r"'([^']+)'|Did you mean \"([^\"]+)\"", message)
-        nearest = f"; did you mean '{hint[0][1]}'?" if hint else "; see the config file for fields"
-        fail(f"--config has no field '{name[0]}'{nearest}")
+        name = re.search(r"'(\w+)\\?'", str(error))
+        nearest = re.search(r'Did you mean "(\w+)"', str(error))
+        hint = f"did you mean '{nearest[1]}'?" if nearest else "its fields are in the config file"
+        fail(f"--config has no field '{name[1] if name else error}'; {hint}")
     except OSError as error:
         fail(f"--config: {error}")

@@ -8,7 +8,10 @@ import math
 
 import numpy as np
 
+from vssflow_jax.errors import UserError
+
 LATENT_CHANNELS = 128
+_ROUNDING = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,6 +19,9 @@ class ClipSpec:
     """Rates (per second) and duration (seconds) of one training window.
 
     The defaults are those of the paper; a demo clip only changes `duration_sec`.
+
+    Raises:
+      UserError: the duration is not a whole, positive number of latent frames.
     """
 
     duration_sec: float = 10.0
@@ -26,30 +32,38 @@ class ClipSpec:
     video_rate: int = 25
     synch_rate: int = 24
 
+    def __post_init__(self) -> None:
+        frames = self.duration_sec * self.latent_rate
+        if frames < 1 or abs(frames - round(frames)) > _ROUNDING:
+            raise UserError(
+                f"clip.duration_sec is {self.duration_sec}; it must be a multiple of "
+                f"{1 / self.latent_rate} s, the length of a latent frame"
+            )
+
     @property
     def num_samples(self) -> int:
         """Audio samples in a clip."""
-        return int(self.duration_sec * self.sampling_rate)
+        return round(self.duration_sec * self.sampling_rate)
 
     @property
     def mel_frames(self) -> int:
         """Log-mel frames in a clip, `n`."""
-        return int(self.duration_sec * self.mel_rate)
+        return round(self.duration_sec * self.mel_rate)
 
     @property
     def latent_frames(self) -> int:
         """Latent frames in a clip, `t`."""
-        return int(self.duration_sec * self.latent_rate)
+        return round(self.duration_sec * self.latent_rate)
 
     @property
     def clip_frames(self) -> int:
         """Frames that the semantic (CLIP) encoder sees."""
-        return int(self.duration_sec * self.clip_rate)
+        return round(self.duration_sec * self.clip_rate)
 
     @property
     def video_frames(self) -> int:
         """Frames of the video at the rate of the motion and lip encoders."""
-        return int(self.duration_sec * self.video_rate)
+        return round(self.duration_sec * self.video_rate)
 
     @property
     def lip_frames(self) -> int:
@@ -59,7 +73,7 @@ class ClipSpec:
     @property
     def synch_frames(self) -> int:
         """Frames of motion features."""
-        return int(self.duration_sec * self.synch_rate)
+        return round(self.duration_sec * self.synch_rate)
 
     def phoneme_frames(self, duration_sec: float) -> int:
         """Latent frames over which the phonemes of a clip of `duration_sec` are stretched."""
@@ -114,6 +128,8 @@ def stretch_phonemes(ids: np.ndarray, num_frames: int) -> np.ndarray:
     Returns:
       ids [num_frames], dtype of `ids`.
     """
+    if num_frames == 0:
+        return ids[:0]
     repeats = max(1, math.ceil(num_frames / len(ids)))
     repeated = np.repeat(ids, repeats)
     return repeated[nearest(len(repeated), num_frames)]

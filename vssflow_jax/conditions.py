@@ -89,6 +89,7 @@ class ConditionEncoder(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.placement = placement
+        self.model_width = model_width
         names = placement.concatenated + placement.attended
         self.projectors = nnx.Dict(
             {
@@ -133,8 +134,9 @@ class ConditionEncoder(nnx.Module):
         speaker = self.speaker(features["speaker"].astype(dtype))[:, None]  # [b, 1, e]
         attended = jnp.concatenate([projected[n] for n in self.placement.attended], axis=-1)
         context = jnp.concatenate([speaker, attended], axis=1)  # [b, s, e]
-        frames = sum(self.inputs[name](projected[name]) for name in self.placement.concatenated)
-        frames = frames + jnp.zeros((), dtype)
+        frames = jnp.zeros((*attended.shape[:2], self.model_width), dtype)
+        for name in self.placement.concatenated:
+            frames = frames + self.inputs[name](projected[name])  # [b, t, d]
         keep = keep.astype(dtype)[:, None, None]
         return Conditioning(frames * keep, context * keep)
 

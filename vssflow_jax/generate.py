@@ -15,7 +15,10 @@ from flax import nnx
 from vssflow_jax import sampling
 from vssflow_jax.audio import codec
 from vssflow_jax.clip import LATENT_CHANNELS
+from vssflow_jax.conditions import Conditioning
 from vssflow_jax.errors import UserError
+from vssflow_jax.flow import Velocity
+from vssflow_jax.model import VSSFlow
 from vssflow_jax.train_step import Batch, Recipe, TrainState
 
 Generate = Callable[[TrainState, Batch, jax.Array], jax.Array]
@@ -53,7 +56,24 @@ def make_generate(recipe: Recipe, sampler: ml_collections.ConfigDict) -> Generat
     @jax.jit
     def generate(state: TrainState, features: Batch, noise: jax.Array) -> jax.Array:
         model = nnx.merge(definition, state.ema, state.frozen)
-        velocity = sampling.guided(model, model.encode(features), sampler.guidance)
+        velocity = guided(model, model.encode(features), sampler.guidance)
         return codec.decode(state.codec, solve(velocity, noise, sampler.steps))
 
     return generate
+
+
+def guided(model: VSSFlow, conditioning: Conditioning, weight: float) -> Velocity:
+    """Classifier-free guidance v_u + w (v_c - v_u), both passes as one doubled batch.
+
+    Each clip has two neighbouring rows, so that the doubled batch is sharded as the clips are.
+    """
+    unconditional = jnp.zeros_like(conditioning.frames)
+    frames = jnp.stack([conditioning.frames, unconditional], axis=1)  # [b, 2, t, d]
+    doubled = Conditioning(frames.reshape(-1, *frames.shape[2:]), conditioning.context)
+
+    def velocity(x: jax.Array, t: jax.Array) -> jax.Array:
+        both = model(jnp.repeat(x, 2, axis=0), jnp.repeat(t, 2), doubled)  # [2 b, t, c]
+        given, free = jnp.moveaxis(both.reshape(-1, 2, *x.shape[1:]), 1, 0)
+        return free + weight * (given - free)
+
+    return velocity

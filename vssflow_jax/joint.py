@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from vssflow_jax.clip import ClipSpec
+from vssflow_jax.clip import ClipSpec, fit_length
 
 Mode = Literal["add", "insert"]
 MODES: tuple[Mode, ...] = ("add", "insert")
@@ -58,7 +58,7 @@ def combine(
     gain: float,
     spec: ClipSpec,
 ) -> ClipFeatures:
-    """Put `speech` into `sound` from `start_sec` on.
+    """Put `speech` into `sound`, padded to the window, from `start_sec` on.
 
     `add` sums the semantic and motion features and the waveforms, the sound scaled by `gain` under
     the speech; `insert` replaces. The waveform of the speech ends with its duration; its features
@@ -66,12 +66,14 @@ def combine(
     the speaker is the speech clip's.
     """
 
-    def place(base: np.ndarray, over: np.ndarray, rate: float, base_gain: float) -> np.ndarray:
+    def place(
+        base: np.ndarray, over: np.ndarray, rate: float, frames: int, base_gain: float
+    ) -> np.ndarray:
+        mixed = fit_length(base, frames)
         start = int(start_sec * rate)
-        length = min(len(over), len(base) - start)
-        mixed = base.copy()
+        length = min(len(over), frames - start)
         inside = slice(start, start + length)
-        kept = base_gain * base[inside] if mode == "add" else np.zeros_like(base[inside])
+        kept = base_gain * mixed[inside] if mode == "add" else np.zeros_like(mixed[inside])
         mixed[inside] = kept + over[:length]
         return mixed
 
@@ -81,11 +83,11 @@ def combine(
 
     spoken = speech.waveform[: int(speech.duration_sec * spec.sampling_rate)]
     return ClipFeatures(
-        clip=place(sound.clip, speech.clip, spec.clip_rate, 1.0),
-        synch=place(sound.synch, speech.synch, spec.synch_rate, 1.0),
+        clip=place(sound.clip, speech.clip, spec.clip_rate, spec.clip_frames, 1.0),
+        synch=place(sound.synch, speech.synch, spec.synch_rate, spec.synch_frames, 1.0),
         lips=delay(speech.lips, spec.video_rate),
         phonemes=delay(speech.phonemes, spec.latent_rate),
         speaker=speech.speaker,
-        waveform=place(sound.waveform, spoken, spec.sampling_rate, gain),
+        waveform=place(sound.waveform, spoken, spec.sampling_rate, spec.num_samples, gain),
         duration_sec=max(sound.duration_sec, speech.duration_sec),
     )

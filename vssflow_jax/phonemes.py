@@ -20,6 +20,7 @@ SYMBOLS = tuple(
     EY0 L <blank> ER1 N AA1 AY1 AO1 B EY2 K AH0 IY1 AE2
     """.split()
 )
+_BETWEEN_WORDS = r"[\s\u002d\u2013\u2014]+"  # white space and dashes
 IDS = {symbol: index for index, symbol in enumerate(SYMBOLS, start=1)}
 
 
@@ -34,7 +35,7 @@ def phonemes(text: str) -> list[str]:
       UserError: the dictionary is not installed, or a character is no letter.
     """
     symbols = [BLANK]
-    for word in text.lower().split():
+    for word in re.split(_BETWEEN_WORDS, text.lower().strip()):
         symbols += _pronounce(re.sub(r"[^\w']", "", word))
     return [*symbols, BLANK]
 

@@ -11,17 +11,16 @@ import ml_collections
 
 from vssflow_jax.errors import UserError
 
-# What a resumed run may change: how long it goes on, what it reports and how it is evaluated.
+# What a resumed run may change: how long it goes on, what it reports, where it runs.
 RESUMABLE = (
     "train.steps",
     "train.log_every",
     "train.checkpoint_every",
     "train.keep_checkpoints",
     "train.sample_every",
-    "eval.",
-    "sharding.",
     "data.path",
 )
+RESUMABLE_SECTIONS = ("eval.", "sharding.")
 
 
 def claim(workdir: Path, config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -51,7 +50,7 @@ def check(workdir: Path, config: ml_collections.ConfigDict) -> None:
     if path.exists():
         earlier = json.loads(path.read_text())
         for name in _differences(earlier, resolved):
-            if not name.startswith(RESUMABLE):
+            if name not in RESUMABLE and not name.startswith(RESUMABLE_SECTIONS):
                 raise UserError(
                     f"workdir {workdir} holds a run of another config: {name} is "
                     f"{_get(earlier, name)} there and {_get(resolved, name)} here; choose another "
@@ -65,10 +64,7 @@ class MetricsLog(contextlib.AbstractContextManager["MetricsLog"]):
     def __init__(self, workdir: Path):
         path = workdir / "metrics.jsonl"
         if path.exists():
-            text = path.read_bytes()
-            whole = text.rfind(b"\n") + 1
-            if whole < len(text):
-                os.truncate(path, whole)
+            os.truncate(path, len(_whole_lines(path)))
         self._file = path.open("a")
 
     def write(self, row: Mapping[str, float]) -> None:
@@ -83,7 +79,7 @@ class MetricsLog(contextlib.AbstractContextManager["MetricsLog"]):
 def read_metrics(workdir: Path) -> list[dict[str, float]]:
     """Rows of `metrics.jsonl` by step; where a step was run twice the last row counts."""
     path = workdir / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = _whole_lines(path).splitlines() if path.exists() else []
     rows = {row["step"]: row for row in map(json.loads, lines)}
     return [rows[step] for step in sorted(rows)]
 
@@ -93,6 +89,12 @@ def write_atomically(path: Path, text: str) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text)
     partial.replace(path)
+
+
+def _whole_lines(path: Path) -> bytes:
+    """The file but for a last line that a kill cut short."""
+    text = path.read_bytes()
+    return text[: text.rfind(b"\n") + 1]
 
 
 def _resolved(config: ml_collections.ConfigDict) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def param_shardings(abstract: nnx.State, layout: Layout) -> Any:
         unknown = set(axes) - set(LOGICAL_AXES)
         assert not unknown, f"weight {name} has unknown logical axes {unknown}"
         spec = [layout.rules.get(axis) for axis in axes]
-        for size, axis, mesh_axis in zip(weight.shape, axes, spec, strict=False):
+        for size, axis, mesh_axis in zip(weight.shape, axes, spec, strict=True):
             if mesh_axis and size % layout.mesh.shape[mesh_axis]:
                 raise UserError(
                     f"weight {name}: its axis '{axis}' of {size} does not divide over "

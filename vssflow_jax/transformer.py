@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from vssflow_jax.errors import UserError
 from vssflow_jax.layers import LayerNorm, Linear, RopeTables, rope_tables, rotate
 
 
@@ -33,6 +34,18 @@ class TransformerConfig:
     ffw_multiple: int = 4
     time_features: int = 256
     unroll: int = 1
+
+    def __post_init__(self) -> None:
+        """Raises UserError for sizes that do not go together."""
+        for what, size, parts in (
+            ("heads", self.heads, self.kv_heads),
+            ("head_dim", self.head_dim, 4),  # halves of the rotated half
+            ("time_features", self.time_features, 2),
+        ):
+            if parts < 1 or size < 1 or size % parts:
+                raise UserError(
+                    f"model.transformer.{what} is {size}; it must be a multiple of {parts}"
+                )
 
     @property
     def width(self) -> int:

@@ -72,6 +72,8 @@ _BLINK_INTERVAL_SEC: Final = (1.4, 3.5)
 
 _ENROLMENT_TEXT: Final = "The north wind and the warm sun met over our quiet garden this morning"
 
+_MAKE_ROOM: Final = "make room there or choose another folder for the demo clips"
+
 DEFAULT_NUM_TRAIN: Final = 600
 DEFAULT_NUM_TEST: Final = 60
 
@@ -142,8 +144,10 @@ def make_demo_clips(
         _write_text(manifest, "".join(rows))
         shutil.rmtree(rows_dir)
     except OSError as error:
-        raise UserError(f"{error.filename or root}: {error.strerror}; free it or choose another "
-                        "folder for the demo clips") from error  # fmt: skip
+        where, why = error.filename or root, error.strerror
+        raise UserError(f"{where}: {why}; {_MAKE_ROOM}") from error
+    except soundfile.SoundFileError as error:
+        raise UserError(f"{root}: a voice sample cannot be written; {_MAKE_ROOM}") from error
     return manifest
 
 

@@ -173,7 +173,7 @@ def test_pitch_multiplies_the_spectrum():
 
 def test_bad_requests_are_named():
     rng = np.random.default_rng(0)
-    with pytest.raises(UserError, match="trumpet.*anvil"):
+    with pytest.raises(UserError, match=r"trumpet.*anvil"):
         make_scene("trumpet", rng, DURATION_SEC)
     with pytest.raises(UserError, match="too short"):
         make_scene("drum", rng, 0.5)

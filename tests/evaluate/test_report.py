@@ -137,7 +137,8 @@ def test_nothing_lies_outside_the_file(write, clip):
         for name, value in attrs.items()
         if name in ("src", "href", "srcset", "poster", "action", "data") and value
     ]
-    assert links and all(link.startswith(("data:", "#")) for link in links)
+    assert links
+    assert all(link.startswith(("data:", "#")) for link in links)
 
 
 def test_videos_decode_to_the_files(write, clip, video):
@@ -235,7 +236,8 @@ def test_curves_fall_with_the_loss(write):
 
 def test_bins_of_flow_time_are_named(write):
     text = write().text
-    assert "0\N{EN DASH}0.2" in text and "0.8\N{EN DASH}1" in text
+    assert "0\N{EN DASH}0.2" in text
+    assert "0.8\N{EN DASH}1" in text
 
 
 def test_last_value_of_a_step_counts():
@@ -255,7 +257,7 @@ def test_smoothing_keeps_a_line_and_calms_noise():
     assert report._smooth(np.array([4.0])).tolist() == [4.0]
 
 
-@pytest.mark.parametrize("low, high", [(0, 3), (1, 20_000), (0.48, 0.61), (0, 10)])
+@pytest.mark.parametrize(("low", "high"), [(0, 3), (1, 20_000), (0.48, 0.61), (0, 10)])
 def test_ticks_are_few_round_and_on_the_axis(low, high):
     ticks = report._Axis(low, high).ticks()
     assert 2 <= len(ticks) <= 6

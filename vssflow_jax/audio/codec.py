@@ -21,6 +21,7 @@ CEPSTRA = LATENT_CHANNELS // PATCH_FRAMES
 # 0 scales all channels alike, 1 gives each unit variance. In between, the channels that carry
 # little of the sound (fine cepstra) also carry little of the loss.
 WHITENING = 0.5
+MIN_DEVIATION = 1e-6  # of a coefficient that hardly varies
 
 
 class LatentStats(NamedTuple):
@@ -43,7 +44,9 @@ def _patch_dct(log_mel: jax.Array) -> jax.Array:
     over_frames, over_bands = _basis()
     batch, frames, bands = log_mel.shape
     patches = log_mel.reshape(batch, frames // PATCH_FRAMES, PATCH_FRAMES, bands)
-    coefficients = jnp.einsum("btim,ji,qm->btjq", patches, over_frames, over_bands)
+    coefficients = jnp.einsum(
+        "btim,ji,qm->btjq", patches, over_frames, over_bands, precision=jax.lax.Precision.HIGHEST
+    )
     return coefficients.reshape(batch, -1, LATENT_CHANNELS)
 
 
@@ -52,7 +55,9 @@ def _inverse_patch_dct(coefficients: jax.Array) -> jax.Array:
     over_frames, over_bands = _basis()
     batch, frames, _ = coefficients.shape
     blocks = coefficients.reshape(batch, frames, PATCH_FRAMES, CEPSTRA)
-    patches = jnp.einsum("btjq,ji,qm->btim", blocks, over_frames, over_bands)
+    patches = jnp.einsum(
+        "btjq,ji,qm->btim", blocks, over_frames, over_bands, precision=jax.lax.Precision.HIGHEST
+    )
     return patches.reshape(batch, frames * PATCH_FRAMES, mel.BANDS)
 
 
@@ -64,7 +69,7 @@ def fit(log_mel: jax.Array) -> LatentStats:
     """
     coefficients = _patch_dct(log_mel)
     mean = jnp.mean(coefficients, axis=(0, 1))
-    deviation = jnp.std(coefficients, axis=(0, 1))  # [c]
+    deviation = jnp.maximum(jnp.std(coefficients, axis=(0, 1)), MIN_DEVIATION)  # [c]
     scale = deviation**WHITENING
     overall = jnp.sqrt(jnp.mean((deviation / scale) ** 2))
     return LatentStats(mean, scale * overall)

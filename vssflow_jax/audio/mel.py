@@ -55,6 +55,7 @@ def log_mel(waveform: jax.Array, num_frames: int) -> jax.Array:
     starts = np.arange(min(available, num_frames)) * HOP
     frames = padded[:, starts[:, None] + np.arange(WINDOW)]  # [b, n, window]
     magnitude = jnp.abs(jnp.fft.rfft(frames * window()))  # [b, n, bins]
-    mel = jnp.log(jnp.maximum(magnitude @ filterbank().T, MIN_MAGNITUDE))  # [b, n, m]
+    bands = jnp.matmul(magnitude, filterbank().T, precision=jax.lax.Precision.HIGHEST)
+    mel = jnp.log(jnp.maximum(bands, MIN_MAGNITUDE))  # [b, n, m]
     missing = num_frames - mel.shape[1]
     return jnp.pad(mel, ((0, 0), (0, missing), (0, 0)), constant_values=ABSENT_FRAME)
