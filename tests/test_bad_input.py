@@ -1,5 +1,7 @@
 """Bad input ends in one clear line, with exit code 2, and loses nothing."""
 
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -133,7 +135,7 @@ def test_a_full_disk_while_saving(demo_data: Path, tmp_path: Path) -> None:
     limited = ["bash", "-c", 'ulimit -f 64; exec "$@"', "limited", *command]
     failed = tiny.run(limited, {"JAX_COMPILATION_CACHE_DIR": ""})
     assert failed.returncode == 2, failed.stderr
-    assert "checkpoints in" in one_error_line(failed.stderr)
+    assert "no room for" in one_error_line(failed.stderr)
     done = tiny.run(command)
     assert done.returncode == 0, done.stderr
     assert read_metrics(tmp_path / "run")[-1]["step"] == 4
@@ -142,12 +144,15 @@ def test_a_full_disk_while_saving(demo_data: Path, tmp_path: Path) -> None:
 def test_too_little_room_for_a_checkpoint(
     demo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = shutil.disk_usage(tmp_path)
     config = tiny.config(demo_data, train__steps=4, train__checkpoint_every=2)
     train(config, tmp_path / "run")
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
     config.train.steps = 6
-    with pytest.raises(UserError, match=r"MB needed.* free; the last whole one is step 4"):
+    with pytest.raises(UserError, match=r"no room for .* MB .*; the last whole one is step 4"):
         train(config, tmp_path / "run")
     monkeypatch.undo()
     assert train(config, tmp_path / "run")

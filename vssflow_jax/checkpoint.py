@@ -4,7 +4,10 @@ They are written in the background and appear whole or not at all; a run restore
 """
 
 import contextlib
+import errno
+import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,10 +66,12 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         """
         if step == self.latest:
             return
-        needed = _SPACE_MARGIN * sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-        free = shutil.disk_usage(self._path).free
-        if free < needed:
-            raise UserError(self._disk_full(f"{needed / 1e6:.0f} MB needed, {free / 1e6:.0f} free"))
+        needed = int(_SPACE_MARGIN * sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
+        try:
+            _check_room(self._path, needed)
+        except OSError as error:
+            reason = f"no room for {needed / 1e6:.1f} MB ({error.strerror})"
+            raise UserError(self._failure(reason)) from error
         with self._clear_errors(f"write step {step}"):
             self._manager.save(
                 step,
@@ -114,11 +119,24 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
             yield
         except (OSError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:_LONGEST_REASON] or repr(error)
-            raise UserError(self._disk_full(f"could not {what}: {reason}")) from error
+            raise UserError(self._failure(f"could not {what}: {reason}")) from error
 
-    def _disk_full(self, reason: str) -> str:
+    def _failure(self, reason: str) -> str:
         last = "none" if self.latest is None else f"step {self.latest}"
         return (
             f"checkpoints in {self._path}: {reason}; the last whole one is {last}; make room "
             "and run the same command again"
         )
+
+
+def _check_room(directory: Path, size: int) -> None:
+    """See that `size` bytes can be written below `directory`, by setting them aside for a moment.
+
+    Raises:
+      OSError: they cannot: the disk is full, or a quota or limit stands in the way.
+    """
+    with tempfile.TemporaryFile(dir=directory) as probe:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(probe.fileno(), 0, size)
+        elif shutil.disk_usage(directory).free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -3,9 +3,7 @@
 import logging
 import re
 import sys
-import warnings
 from collections.abc import Callable
-from types import TracebackType
 from typing import NoReturn
 
 import absl.logging
@@ -40,14 +38,6 @@ def _quieten_libraries() -> None:
     """Leave what goes wrong to exceptions: the libraries below log it too, with tracebacks."""
     absl.logging.set_verbosity(absl.logging.FATAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    warnings.filterwarnings("ignore", message="coroutine .* was never awaited")
-
-    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        # After a failed write, callbacks of the storage library still report to a closed loop.
-        if str(error) != "Event loop is closed":
-            sys.__excepthook__(kind, error, trace)
-
-    sys.excepthook = hook
 
 
 def _parse(argv: list[str]) -> list[str]:
