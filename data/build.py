@@ -13,12 +13,6 @@ from vssflow_jax import cli, dataset
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.errors import UserError
 
-_OUT = flags.DEFINE_string("out", "runs/demo-data", "folder of the dataset")
-_SEED = flags.DEFINE_integer("seed", 0, "seed of the demo clips")
-_TRAIN = flags.DEFINE_integer("num_train", 600, "training clips")
-_DURATION = flags.DEFINE_float("duration_sec", 3.0, "length of a clip")
-_TEST = flags.DEFINE_integer("num_test", 60, "test clips")
-
 
 def ensure(config: ml_collections.ConfigDict, spec: ClipSpec) -> None:
     """Make the dataset that `config` (a `data` section) describes, unless it is there.
@@ -69,17 +63,26 @@ def _check_origin(path: Path, wanted: dict[str, int | str]) -> None:
 
 def main(argv: list[str]) -> None:
     del argv
+    # Imported here: it needs the demo extra, which `ensure` does without where data is there.
+    from data.demo import clips
+
+    values = flags.FLAGS
     config = ml_collections.ConfigDict(
         {
             "source": "demo",
-            "path": _OUT.value,
-            "seed": _SEED.value,
-            "num_train": _TRAIN.value,
-            "num_test": _TEST.value,
+            "path": values.out,
+            "seed": values.seed,
+            "num_train": values.num_train,
+            "num_test": values.num_test,
         }
     )
-    ensure(config, ClipSpec(duration_sec=_DURATION.value))
+    ensure(config, ClipSpec(duration_sec=clips.DURATION_SEC))
 
 
 if __name__ == "__main__":
+    # Defined here, so that they are no flags of the entry points that import this module.
+    flags.DEFINE_string("out", "runs/demo-data", "folder of the dataset")
+    flags.DEFINE_integer("seed", 0, "seed of the demo clips")
+    flags.DEFINE_integer("num_train", 600, "training clips")
+    flags.DEFINE_integer("num_test", 60, "test clips")
     cli.run(main)

@@ -1,6 +1,7 @@
 """The TFDS builder: manifest rows and media files to ArrayRecord shards (`docs/data.md`)."""
 
 import concurrent.futures
+import dataclasses
 import functools
 import multiprocessing
 import tempfile
@@ -84,7 +85,9 @@ class Vssflow(tfds.core.GeneratorBasedBuilder):
                 }
             ),
             metadata=tfds.core.MetadataDict(
-                schema_version=dataset.SCHEMA_VERSION, origin=dict(self._origin)
+                schema_version=dataset.SCHEMA_VERSION,
+                clip=dataclasses.asdict(self._spec),
+                origin=dict(self._origin),
             ),
         )
 

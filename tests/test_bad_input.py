@@ -178,6 +178,9 @@ def test_a_loss_that_is_no_number(demo_data: Path, tmp_path: Path) -> None:
         ("--config.data.mixture.weights.v2s=-1", "give at least one above 0, none below"),
         ("--config.data.mixture.synthetic_ratio=2.0", "choose from 0 to 1"),
         ("--config.data.num_train=17", "made with num_train=16, the config says 17"),
+        ("--config.clip.duration_sec=2.0", "made for clip.duration_sec = 3.0, the config says 2.0"),
+        ("--config.clip.duration_sec=2.99", "must be a multiple of 0.04 s"),
+        ("--seed=1", "Unknown command line flag 'seed'"),
         ("--config.model.widths.lips.features=81", "lips has 80 channels there, 81 in the config"),
     ],
 )

@@ -100,7 +100,8 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
             )
         except ValueError as error:
             raise UserError(
-                f"checkpoint {self._path / str(step)} does not fit this config's model: {error}"
+                f"checkpoint {self._path / str(step)} does not fit this config's model: "
+                + _short(error)
             ) from error
         return restored.state, restored.progress
 
@@ -118,8 +119,7 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         try:
             yield
         except (OSError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:_LONGEST_REASON] or repr(error)
-            raise UserError(self._failure(f"could not {what}: {reason}")) from error
+            raise UserError(self._failure(f"could not {what}: {_short(error)}")) from error
 
     def _failure(self, reason: str) -> str:
         last = "none" if self.latest is None else f"step {self.latest}"
@@ -127,6 +127,11 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
             f"checkpoints in {self._path}: {reason}; the last whole one is {last}; make room "
             "and run the same command again"
         )
+
+
+def _short(error: Exception) -> str:
+    """What an error of the libraries below says, without their pages of context."""
+    return " ".join(str(error).split())[:_LONGEST_REASON] or repr(error)
 
 
 def _check_room(directory: Path, size: int) -> None:

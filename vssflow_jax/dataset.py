@@ -48,19 +48,28 @@ class Dataset:
       spec: the geometry that clips are read with.
 
     Raises:
-      UserError: no dataset there, another schema version, or a missing or damaged shard.
+      UserError: no dataset there, another schema version or geometry, or a missing or damaged
+        shard.
     """
 
     def __init__(self, path: str | Path, spec: ClipSpec):
         self.path = Path(path)
         self.spec = spec
         self._builder = tfds.builder_from_directory(_version_dir(self.path))
-        found = (self._builder.info.metadata or {}).get("schema_version")
+        metadata = self._builder.info.metadata or {}
+        found = metadata.get("schema_version")
         if found != SCHEMA_VERSION:
             raise UserError(
                 f"dataset {path}: schema version {found}, this code reads {SCHEMA_VERSION}; "
                 + REBUILD
             )
+        made_for = metadata["clip"]
+        for name, value in dataclasses.asdict(spec).items():
+            if made_for[name] != value:
+                raise UserError(
+                    f"dataset {path}: made for clip.{name} = {made_for[name]}, the config says "
+                    f"{value}; change the config or name another --config.data.path"
+                )
         for split in self._builder.info.splits.values():
             for shard, expected in zip(split.filepaths, split.shard_lengths, strict=True):
                 check_shard(Path(shard), expected)

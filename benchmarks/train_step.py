@@ -1,0 +1,72 @@
+"""Seconds of one demo train step, blocks in a loop against blocks laid out one after the other.
+
+python benchmarks/train_step.py
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import jax
+import ml_collections
+import numpy as np
+
+from configs import demo
+from vssflow_jax.audio.codec import LatentStats
+from vssflow_jax.clip import LATENT_CHANNELS
+from vssflow_jax.train_step import Recipe, make_train_step
+
+ROUNDS = 12
+
+
+def main() -> None:
+    config = demo.get_config()
+    layers = config.model.transformer.layers
+    timers = {unroll: step_timer(config, unroll) for unroll in (1, layers)}
+    seconds: dict[int, list[float]] = {unroll: [] for unroll in timers}
+    for _ in range(ROUNDS):  # turn by turn, so that a noisy machine is noisy for both
+        for unroll, timer in timers.items():
+            seconds[unroll].append(timer())
+    loop, laid_out = (statistics.median(values) for values in seconds.values())
+    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, median of {ROUNDS}")
+    print(f"loop {loop:.3f} s, laid out {laid_out:.3f} s, ratio {loop / laid_out:.2f}")
+
+
+def step_timer(config: ml_collections.ConfigDict, unroll: int) -> Callable[[], float]:
+    """A function that runs one step and returns its seconds."""
+    config = config.copy_and_resolve_references()
+    config.model.transformer.unroll = unroll
+    recipe = Recipe.from_config(config)
+    state = recipe.init(LatentStats(np.zeros(LATENT_CHANNELS), np.ones(LATENT_CHANNELS)))
+    batch = random_batch(recipe, config.train.batch_size)
+    step = jax.jit(make_train_step(recipe), donate_argnums=0)
+    state, _ = jax.block_until_ready(step(state, batch))
+
+    def timer() -> float:
+        nonlocal state
+        started = time.perf_counter()
+        state, metrics = step(state, batch)
+        jax.block_until_ready(metrics)
+        return time.perf_counter() - started
+
+    return timer
+
+
+def random_batch(recipe: Recipe, clips: int) -> dict[str, np.ndarray]:
+    """Noise in the shapes of a batch."""
+    rng = np.random.default_rng(0)
+    spec, widths = recipe.spec, recipe.model.feature_widths
+    frames = {
+        name: rng.standard_normal((clips, spec.latent_frames, width), np.float32)
+        for name, width in widths.items()
+    }
+    return {
+        **frames,
+        "speaker": frames["speaker"][:, 0],
+        "phonemes": rng.integers(0, 71, (clips, spec.latent_frames), np.int32),
+        "waveform": rng.standard_normal((clips, spec.num_samples), np.float32),
+    }
+
+
+if __name__ == "__main__":
+    main()
