@@ -6,7 +6,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from vssflow_jax import cli
-from vssflow_jax.evaluate import benchmark
+from vssflow_jax.config import check
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "experiment", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
@@ -15,6 +15,9 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 def main(argv: list[str]) -> None:
     del argv
+    from vssflow_jax.evaluate import benchmark  # says in one line if its packages are missing
+
+    check(_CONFIG.value)
     benchmark.evaluate_and_print(_CONFIG.value, Path(_WORKDIR.value))
 
 

@@ -11,6 +11,7 @@ from ml_collections import config_flags
 from data import build
 from vssflow_jax import cli
 from vssflow_jax.clip import ClipSpec
+from vssflow_jax.config import check
 from vssflow_jax.train import train
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "experiment", lock_config=True)
@@ -21,13 +22,15 @@ flags.mark_flags_as_required(["config", "workdir"])
 def main(argv: list[str]) -> None:
     del argv
     config, workdir = _CONFIG.value, Path(_WORKDIR.value)
-    build.ensure(config.data, ClipSpec(**config.clip))
-    if train(config, workdir) and config.eval.after_training:
-        # Imported here: it needs the video library and the recogniser, which training does not.
+    check(config)
+    if config.eval.after_training:
+        # Imported here: it needs the video library and the recogniser, which training does not;
+        # and imported first, to hear at once if they are missing.
         from vssflow_jax.evaluate import benchmark
-
-        if not benchmark.is_done(workdir, config.train.steps):
-            benchmark.evaluate_and_print(config, workdir)
+    build.ensure(config.data, ClipSpec(**config.clip))
+    finished = train(config, workdir)
+    if finished and config.eval.after_training and not benchmark.is_done(config, workdir):
+        benchmark.evaluate_and_print(config, workdir)
 
 
 if __name__ == "__main__":

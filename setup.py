@@ -31,6 +31,7 @@ setup(
         "flax>=0.12.8",
         "grain>=0.2.18",
         "jax>=0.10.2",
+        "joblib>=1.4",
         "librosa>=0.11",
         "ml-collections>=1.1",
         "numpy>=2.0",

@@ -10,7 +10,7 @@ STEPS = 1800
 
 def get_config() -> ml_collections.ConfigDict:
     """The demo: 3 s clips, a few million parameters, about 20 minutes on two cores."""
-    return ml_collections.ConfigDict(
+    config = ml_collections.ConfigDict(
         {
             "seed": 0,
             "clip": {"duration_sec": 3.0},
@@ -53,7 +53,7 @@ def get_config() -> ml_collections.ConfigDict:
                 "learning_rate": 2e-3,
                 "warmup_steps": 50,
                 "schedule": "linear",
-                "decay_steps": STEPS,
+                "decay_steps": STEPS,  # follows train.steps
                 "beta1": 0.9,
                 "beta2": 0.99,
                 "weight_decay": 0.01,
@@ -78,3 +78,5 @@ def get_config() -> ml_collections.ConfigDict:
             },
         }
     )
+    config.train.decay_steps = config.train.get_oneway_ref("steps")
+    return config

@@ -1,9 +1,9 @@
 """Make a dataset: `python -m data.build --out=DIR`, or `ensure` from an entry point."""
 
 import json
-import os
 from pathlib import Path
 
+import joblib
 import ml_collections
 from absl import flags
 
@@ -25,8 +25,6 @@ def ensure(config: ml_collections.ConfigDict, spec: ClipSpec) -> None:
         if config.source == "demo":
             _check_origin(path, _origin(config))
         return
-    if config.source != "demo":
-        raise UserError(f"data.source is '{config.source}'; choose 'demo', or 'none' for your own")
     make_demo(config, spec)
 
 
@@ -35,8 +33,12 @@ def make_demo(config: ml_collections.ConfigDict, spec: ClipSpec) -> None:
     # Imported here: it needs the demo extra, which training on other data does not.
     from data.demo import clips
 
+    if spec.duration_sec != clips.DURATION_SEC:
+        raise UserError(
+            f"clip.duration_sec is {spec.duration_sec}; demo clips last {clips.DURATION_SEC} s"
+        )
     root = Path(config.path)
-    workers = os.cpu_count() or 1
+    workers = joblib.cpu_count()
     manifest = clips.make_demo_clips(root, config.seed, config.num_train, config.num_test, workers)
     rows = [json.loads(line) for line in manifest.read_text().splitlines()]
     builder.build(root, rows, WEIGHTS_FREE, spec, _origin(config), workers)
@@ -44,7 +46,7 @@ def make_demo(config: ml_collections.ConfigDict, spec: ClipSpec) -> None:
 
 def _origin(config: ml_collections.ConfigDict) -> dict[str, int | str]:
     names = ("source", "seed", "num_train", "num_test")
-    return {name: config[name] for name in names}
+    return {name: config[name] for name in names} | {"encoders": repr(WEIGHTS_FREE)}
 
 
 def _check_origin(path: Path, wanted: dict[str, int | str]) -> None:

@@ -1,8 +1,10 @@
 """The TFDS builder: manifest rows and media files to ArrayRecord shards (`docs/data.md`)."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
+import io
 import multiprocessing
 import tempfile
 from collections import Counter
@@ -17,12 +19,14 @@ import tqdm
 from data.features import Encoders
 from vssflow_jax import dataset, media
 from vssflow_jax.clip import ClipSpec, fit_length
+from vssflow_jax.errors import UserError
 from vssflow_jax.phonemes import phoneme_ids, phonemes
 
 Row = Mapping[str, Any]
 
 SHARDS = 4
 _INT16_MAX = 32767
+_FPS_TOLERANCE = 0.01
 
 
 class Vssflow(tfds.core.GeneratorBasedBuilder):
@@ -132,8 +136,9 @@ def build(
             workers, mp_context=multiprocessing.get_context("spawn")
         ) as pool,
         tqdm.tqdm(total=len(rows), desc="features", unit="clip") as bar,
-        # TFDS insists on a folder for data that is fetched; nothing is.
+        # TFDS insists on a folder for data that is fetched, and speaks of it; nothing is.
         tempfile.TemporaryDirectory() as unused,
+        contextlib.redirect_stdout(io.StringIO()),
     ):
         Vssflow(root, rows, encoders, spec, origin, pool, bar).download_and_prepare(
             download_dir=unused, download_config=config
@@ -142,7 +147,9 @@ def build(
 
 def _record(root: Path, encoders: Encoders, spec: ClipSpec, row: Row) -> dict[str, Any]:
     """The values of a record, but for the speaker."""
-    frames, _ = media.read_video(root / row["video"])
+    frames, fps = media.read_video(root / row["video"])
+    if abs(fps - spec.video_rate) > _FPS_TOLERANCE:
+        raise UserError(f"{root / row['video']}: {fps} frames/s; convert it to {spec.video_rate}")
     frames = fit_length(frames, spec.video_frames)
     audio = media.read_audio(root / row["video"], spec.sampling_rate)
     audio = fit_length(audio, round(row["duration_sec"] * spec.sampling_rate))

@@ -1,5 +1,9 @@
 """What several test files share: one small demo dataset, made for real, once a session."""
 
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before JAX is imported, here and in subprocesses
+
 import shutil
 from collections.abc import Iterator
 from pathlib import Path

@@ -12,8 +12,10 @@ import pytest
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
+from data import build
 from tests import tiny
 from vssflow_jax import dataset
+from vssflow_jax.clip import ClipSpec
 from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate import benchmark
 from vssflow_jax.run_files import read_metrics
@@ -96,6 +98,33 @@ def test_damage_does_not_cost_the_run(own_data: Path, tmp_path: Path) -> None:
     assert [row["step"] for row in read_metrics(tmp_path / "run")] == [1, 2, 3, 4, 5, 6]
 
 
+def test_bad_data_in_the_middle_of_a_run(own_data: Path, tmp_path: Path) -> None:
+    config = tiny.config(own_data, train__steps=3)
+    assert train(config, tmp_path / "run")
+    paths = sorted(shard(own_data).parent.glob("*-train_visualtts.*"))
+    whole = [shutil.copy(path, tmp_path) for path in paths]
+    for path in paths:
+        poison(path)
+    config.train.steps = 6
+    with pytest.raises(UserError, match="lips holds NaN"):
+        train(config, tmp_path / "run")
+    for path, copy in zip(paths, whole, strict=True):
+        shutil.copy(copy, path)
+    assert train(config, tmp_path / "run")
+    assert [row["step"] for row in read_metrics(tmp_path / "run")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_run_goes_on_with_its_own_dataset_only(own_data: Path, tmp_path: Path) -> None:
+    assert train(tiny.config(own_data, train__steps=2), tmp_path / "run")
+    info = shard(own_data).parent
+    rebuilt = tfds.builder_from_directory(info).info
+    keep = [split for name, split in rebuilt.splits.items() if name != "test_joint"]
+    rebuilt.set_splits(tfds.core.splits.SplitDict(keep))
+    rebuilt.write_to_directory(info)
+    with pytest.raises(UserError, match="the workdir's run was trained on"):
+        train(tiny.config(own_data, train__steps=4), tmp_path / "run")
+
+
 def one_error_line(stderr: str) -> str:
     """The only line of an error, and no traceback."""
     assert "Traceback" not in stderr
@@ -171,7 +200,7 @@ def test_a_loss_that_is_no_number(demo_data: Path, tmp_path: Path) -> None:
         ("--config.trian.steps=3", "no field 'trian'; did you mean 'train'"),
         ("--config.train.steps=many", "invalid literal"),
         ("--confg.seed=1", "confg"),
-        ("--config.train.batch_size=0", "train.batch_size is 0"),
+        ("--config.train.batch_size=0", "train.batch_size is 0; it must be at least 1"),
         ("--config.train.schedule=cosine", "choose one of: constant, linear"),
         ("--config.model.placement=everywhere", "choose one of: none, video_text"),
         ("--config.eval.sampler.method=rk4", "choose one of: euler, heun"),
@@ -180,6 +209,12 @@ def test_a_loss_that_is_no_number(demo_data: Path, tmp_path: Path) -> None:
         ("--config.data.num_train=17", "made with num_train=16, the config says 17"),
         ("--config.clip.duration_sec=2.0", "made for clip.duration_sec = 3.0, the config says 2.0"),
         ("--config.clip.duration_sec=2.99", "must be a multiple of 0.04 s"),
+        ("config.seed=1", "unexpected argument 'config.seed=1'"),
+        ("--config.train.log_every=0", "train.log_every is 0; it must be at least 1"),
+        ("--config.train.steps=50", "the learning rate is 0 from step 40 on"),
+        ("--config.model.dtype=float16", "choose one of: float32, bfloat16"),
+        ("--workdir=setup.py", "setup.py"),
+        ("--config=configs/nothing.py", "configs/nothing.py"),
         ("--seed=1", "Unknown command line flag 'seed'"),
         ("--config.model.widths.lips.features=81", "lips has 80 channels there, 81 in the config"),
     ],
@@ -196,3 +231,16 @@ def test_evaluation_before_training(demo_data: Path, tmp_path: Path) -> None:
     assert failed.returncode == 2
     assert "no checkpoint" in one_error_line(failed.stderr)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_mesh_axis_that_nothing_lies_on(demo_data: Path, tmp_path: Path) -> None:
+    command = tiny.command("run_train.py", demo_data, tmp_path / "run", sharding__mesh__tensor=2)
+    failed = tiny.run(command, {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"})
+    assert failed.returncode == 2
+    assert "sharding.mesh.tensor is 2" in one_error_line(failed.stderr)
+
+
+def test_demo_clips_of_another_length(tmp_path: Path) -> None:
+    config = tiny.config(tmp_path / "data", clip__duration_sec=2.0)
+    with pytest.raises(UserError, match=r"demo clips last 3.0 s"):
+        build.ensure(config.data, ClipSpec(**config.clip))

@@ -12,7 +12,7 @@ def test_lengths_of_the_paper():
     assert spec.mel_frames == 1000
     assert spec.latent_frames == 250
     assert spec.clip_frames == 100
-    assert spec.lip_frames == spec.video_frames == 250
+    assert spec.video_frames == 250
     assert spec.synch_frames == 240
 
 

@@ -119,12 +119,6 @@ def test_an_unknown_method_is_one_clear_line():
         make_generate(RECIPE, sampler(method="rk4"))
 
 
-@pytest.mark.parametrize("steps", [0, -3])
-def test_no_steps_are_one_clear_line(steps: int):
-    with pytest.raises(UserError, match=rf"sampler\.steps is {steps}; take at least 1"):
-        make_generate(RECIPE, sampler(steps=steps))
-
-
 @pytest.mark.parametrize("weight", [0.0, 1.0, 3.0])
 def test_guidance_goes_past_the_condition_by_its_weight(weight: float):
     rng = np.random.default_rng(0)

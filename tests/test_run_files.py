@@ -14,6 +14,7 @@ from vssflow_jax.run_files import MetricsLog, check, claim, read_metrics, write_
 def config(**changes: object) -> ml_collections.ConfigDict:
     """The demo's config; `changes` name fields with `__` for the dot."""
     result = demo.get_config()
+    result.train.decay_steps = 5000  # else it follows train.steps
     result.update_from_flattened_dict(
         {name.replace("__", "."): value for name, value in changes.items()}
     )

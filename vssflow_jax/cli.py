@@ -12,6 +12,7 @@ from absl import app, flags
 from vssflow_jax.errors import UserError
 
 USER_ERROR = 2
+INTERRUPTED = 130  # as shells say it
 
 
 def run(main: Callable[[list[str]], None]) -> NoReturn:
@@ -19,10 +20,17 @@ def run(main: Callable[[list[str]], None]) -> NoReturn:
 
     def guarded(argv: list[str]) -> None:
         _quieten_libraries()
+        if argv[1:]:
+            fail(f"unexpected argument '{argv[1]}'; flags start with --")
         try:
             main(argv)
         except UserError as error:
             fail(str(error))
+        except OSError as error:
+            fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(INTERRUPTED)
 
     app.run(guarded, flags_parser=_parse)
     sys.exit(0)

@@ -66,11 +66,6 @@ class ClipSpec:
         return round(self.duration_sec * self.video_rate)
 
     @property
-    def lip_frames(self) -> int:
-        """Frames of lip features: one for each video frame."""
-        return self.video_frames
-
-    @property
     def synch_frames(self) -> int:
         """Frames of motion features."""
         return round(self.duration_sec * self.synch_rate)

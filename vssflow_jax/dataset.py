@@ -63,11 +63,11 @@ class Dataset:
                 f"dataset {path}: schema version {found}, this code reads {SCHEMA_VERSION}; "
                 + REBUILD
             )
-        made_for = metadata["clip"]
+        made_for = metadata.get("clip", {})
         for name, value in dataclasses.asdict(spec).items():
-            if made_for[name] != value:
+            if made_for.get(name) != value:
                 raise UserError(
-                    f"dataset {path}: made for clip.{name} = {made_for[name]}, the config says "
+                    f"dataset {path}: made for clip.{name} = {made_for.get(name)}, the config says "
                     f"{value}; change the config or name another --config.data.path"
                 )
         for split in self._builder.info.splits.values():
@@ -103,6 +103,24 @@ class Dataset:
             raise UserError(
                 f"dataset {self.path}: no {part} split; evaluation needs one: add such clips, or "
                 "set --config.eval.after_training=False"
+            )
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Clips of each split."""
+        splits = self._builder.info.splits
+        return {name: splits[name].num_examples for name in sorted(splits)}
+
+    def check_counts(self, earlier: Mapping[str, int]) -> None:
+        """See that this is the dataset that a run was trained on so far.
+
+        Raises:
+          UserError: it has other splits or numbers of clips.
+        """
+        if self.counts != earlier:
+            raise UserError(
+                f"dataset {self.path}: it has {self.counts}, the workdir's run was trained on "
+                f"{earlier}; name that dataset by --config.data.path or another --workdir"
             )
 
     def count(self, part: str, task: str) -> int:
@@ -141,6 +159,8 @@ class ClipSource:
             record = self._records[index]
         except (KeyError, ValueError) as error:
             raise UserError(f"{where}: not of schema {SCHEMA_VERSION}; {REBUILD}") from error
+        except (RuntimeError, IndexError) as error:
+            raise UserError(f"{where}: damaged; restore the shards or {REBUILD}") from error
         return decode(record, self._dataset.spec, where)
 
 

@@ -43,13 +43,11 @@ def make_generate(recipe: Recipe, sampler: ml_collections.ConfigDict) -> Generat
       sampler: `method`, `steps` and `guidance`.
 
     Raises:
-      UserError: an unknown method, or less than one step.
+      UserError: an unknown method.
     """
     if sampler.method not in sampling.SOLVERS:
         known = ", ".join(sampling.SOLVERS)
         raise UserError(f"sampler.method is '{sampler.method}'; choose one of: {known}")
-    if sampler.steps < 1:
-        raise UserError(f"sampler.steps is {sampler.steps}; take at least 1")
     solve = sampling.SOLVERS[sampler.method]
     definition, _, _ = recipe.abstract_model()
 

@@ -98,7 +98,7 @@ def _whole_lines(path: Path) -> bytes:
 
 
 def _resolved(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    return json.loads(config.to_json_best_effort())
+    return json.loads(config.copy_and_resolve_references().to_json_best_effort())
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -88,6 +88,15 @@ def make_layout(sizes: Mapping[str, int], strategy: str) -> Layout:
             f"sharding.mesh is {wanted}, which does not make up {devices} device(s); "
             "let one size be -1"
         )
+    used = {*BATCH_AXES, *STRATEGIES[strategy].values()}
+    idle = [
+        axis for axis, size in zip(MESH_AXES, shape, strict=True) if size > 1 and axis not in used
+    ]
+    if idle:
+        raise UserError(
+            f"sharding.mesh.{idle[0]} is {sizes[idle[0]]}, but sharding.strategy '{strategy}' "
+            "lays nothing on it; make it 1"
+        )
     mesh = jax.make_mesh(tuple(shape), MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
     return Layout(mesh, STRATEGIES[strategy])
 

@@ -21,6 +21,7 @@ from vssflow_jax.audio import codec, mel
 from vssflow_jax.audio.griffin_lim import griffin_lim
 from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.clip import ClipSpec
+from vssflow_jax.config import check as check_config
 from vssflow_jax.dataset import TASKS, Dataset
 from vssflow_jax.errors import UserError
 from vssflow_jax.generate import clip_noise, make_generate
@@ -43,6 +44,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
     Raises:
       UserError: bad config, data, or workdir; a loss that is no number; a full disk.
     """
+    check_config(config)
+
     # ------------------------------------------------------------------------------------ mesh
     layout = sharding.make_layout(config.sharding.mesh, config.sharding.strategy)
     _check_batch(config.train, layout)
@@ -77,6 +80,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
             state = jax.jit(recipe.init, out_shardings=shardings_of(abstract))(stats)
         else:
             state, progress = checkpoints.restore(abstract)
+            dataset.check_counts(progress["clips"])
             iterator.set_state(progress["data"])
             elapsed_sec = progress["elapsed_sec"]
         done, steps = int(state.step), config.train.steps
@@ -96,15 +100,17 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
         def save() -> None:
             progress = {
                 "data": iterator.get_state(),
+                "clips": dataset.counts,
                 "elapsed_sec": elapsed_sec + time.monotonic() - started,
             }
             checkpoints.save(done, state, progress, resolved)
 
         def report(step: int, metrics: Metrics) -> None:
             values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-            if not np.isfinite(values["loss"]):
+            if not np.isfinite([values["loss"], values["grad_norm"]]).all():
                 raise UserError(
-                    f"step {step}: the loss is {values['loss']}; lower train.learning_rate or set "
+                    f"step {step}: the loss is {values['loss']}, the norm of its gradient "
+                    f"{values['grad_norm']}; lower train.learning_rate or set "
                     f"train.grad_clip_norm; the last checkpoint is of step {checkpoints.latest}"
                 )
             bar.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
@@ -117,10 +123,18 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
                 board.add_scalar("train/steps_per_sec", bar.format_dict["rate"] or 0.0, step)
 
         pending: tuple[int, Metrics] | None = None
+
+        def settle() -> None:
+            nonlocal pending
+            if pending:
+                report(*pending)
+            pending = None
+
         while done < steps and not stop.is_set():
             try:
                 batch = sharding.put_batch(next(iterator), layout)
             except UserError:
+                settle()
                 save()
                 raise
             with jax.transfer_guard("disallow"):
@@ -128,17 +142,20 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
             done += 1
             bar.update()
             # Read one step late, so that the next step is under way before we look.
-            if pending:
-                report(*pending)
+            settle()
             pending = (done, metrics)
-            if done == steps or stop.is_set() or done % config.train.checkpoint_every == 0:
-                report(*pending)
-                pending = None
+            if done % config.train.checkpoint_every == 0:
+                settle()
                 save()
             if done % config.train.sample_every == 0:
                 sampler.write(state, done)
+        settle()
+        save()
+        minutes = (elapsed_sec + time.monotonic() - started) / 60
     if done < steps:
         print(f"stopped after step {done} of {steps}, saved; the same command goes on from there")
+    else:
+        print(f"trained {done} steps in {minutes:.1f} minutes")
     return done >= steps
 
 
@@ -200,7 +217,7 @@ def stop_requested() -> Iterator[threading.Event]:
 
 def _check_batch(train: ml_collections.ConfigDict, layout: sharding.Layout) -> None:
     parts = train.accumulation_steps * layout.batch_devices
-    if train.batch_size < 1 or train.accumulation_steps < 1 or train.batch_size % parts:
+    if train.batch_size % parts:
         raise UserError(
             f"train.batch_size is {train.batch_size}; it must be a multiple of {parts} "
             f"({train.accumulation_steps} accumulation steps x {layout.batch_devices} devices)"

@@ -18,7 +18,6 @@ from vssflow_jax import flow
 from vssflow_jax.audio import codec, mel
 from vssflow_jax.clip import LATENT_CHANNELS, ClipSpec
 from vssflow_jax.conditions import MASKABLE
-from vssflow_jax.errors import UserError
 from vssflow_jax.model import ModelConfig, VSSFlow
 from vssflow_jax.sharding import Layout, param_shardings
 
@@ -98,10 +97,6 @@ class Recipe:
             "constant": optax.constant_schedule(peak),
             "linear": optax.linear_schedule(peak, 0.0, max(1, self.train.decay_steps - warmup)),
         }
-        if self.train.schedule not in after:
-            raise UserError(
-                f"train.schedule is '{self.train.schedule}'; choose one of: {', '.join(after)}"
-            )
         rise = optax.linear_schedule(0.0, peak, warmup)
         return optax.join_schedules([rise, after[self.train.schedule]], [warmup])
 

@@ -8,13 +8,13 @@ conditions (what would be reached without looking).
 import csv
 import dataclasses
 import json
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import joblib
 import ml_collections
 import numpy as np
 import soundfile
@@ -104,7 +104,12 @@ def evaluate(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, floa
         history=run_files.read_metrics(workdir),
         clips=_shown(config.eval.report_clips, clips, renderings, per_clip, directory, dataset),
     )
-    record = {"step": int(state.step), "clips": len(clips), **metrics}
+    record = {
+        "step": int(state.step),
+        "clips": len(clips),
+        "sampler": config.eval.sampler.to_dict(),
+        **metrics,
+    }
     run_files.write_atomically(directory / "metrics.json", json.dumps(record, indent=2) + "\n")
     return metrics
 
@@ -119,10 +124,14 @@ def evaluate_and_print(config: ml_collections.ConfigDict, workdir: Path) -> None
     print(f"\nopen {workdir / 'eval' / 'report.html'}")
 
 
-def is_done(workdir: Path, step: int) -> bool:
-    """Whether the evaluation of step `step` has been written."""
+def is_done(config: ml_collections.ConfigDict, workdir: Path) -> bool:
+    """Whether the last step's evaluation with this sampler has been written."""
     path = workdir / "eval" / "metrics.json"
-    return path.exists() and json.loads(path.read_text())["step"] == step
+    if not path.exists():
+        return False
+    record = json.loads(path.read_text())
+    wanted = (config.train.steps, config.eval.sampler.to_dict())
+    return (record["step"], record["sampler"]) == wanted
 
 
 def test_clips(dataset: Dataset) -> list[Clip]:
@@ -133,7 +142,7 @@ def test_clips(dataset: Dataset) -> list[Clip]:
 
 
 def shuffled(clips: Sequence[Clip]) -> list[Clip]:
-    """For each clip the next one of its task, round about: nobody keeps its own conditions."""
+    """For each clip the next one of its task, round about; a task's only clip stays as it is."""
     order = []
     for clip in clips:
         same = [other for other in clips if other.task == clip.task]
@@ -179,7 +188,7 @@ def render(
     log_mels: Mapping[str, Sequence[np.ndarray]], clips: Sequence[Clip], recipe: Recipe
 ) -> dict[str, Rendering]:
     """Vocode the log-mels of each version and listen to all of them, and to the true sounds."""
-    workers = os.cpu_count() or 1
+    workers = joblib.cpu_count()
     sounds = {"ground_truth": [clip.features.waveform for clip in clips]}
     with ThreadPoolExecutor(workers) as pool:
         for version, mels in log_mels.items():

@@ -191,6 +191,12 @@ _METRICS: Final[Mapping[str, _Metric]] = {
         explanation="how well the onsets heard coincide with the events seen; 1 is perfect.",
         format="{:.2f}",
     ),
+    "onset_recall": _Metric(
+        label="Onset recall",
+        better="higher",
+        explanation="share of the events seen that are heard; speech has onsets of its own.",
+        format="{:.2f}",
+    ),
     "mel_distance_db": _Metric(
         label="Mel distance",
         better="lower",

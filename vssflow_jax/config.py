@@ -1,0 +1,69 @@
+"""Checks of a config's values, before anything is spent on them."""
+
+import math
+from typing import Any
+
+import ml_collections
+
+from vssflow_jax.errors import UserError
+
+INFINITY = math.inf
+BOUNDS: dict[str, tuple[float, float]] = {
+    "seed": (0, 2**32 - 1),
+    "data.num_train": (1, INFINITY),
+    "data.num_test": (1, INFINITY),
+    "model.transformer.layers": (1, INFINITY),
+    "model.transformer.unroll": (1, INFINITY),
+    "train.steps": (1, INFINITY),
+    "train.batch_size": (1, INFINITY),
+    "train.accumulation_steps": (1, INFINITY),
+    "train.learning_rate": (0, INFINITY),
+    "train.warmup_steps": (0, INFINITY),
+    "train.weight_decay": (0, INFINITY),
+    "train.grad_clip_norm": (0, INFINITY),
+    "train.ema_decay": (0, 1),
+    "train.condition_dropout": (0, 1),
+    "train.log_every": (1, INFINITY),
+    "train.checkpoint_every": (1, INFINITY),
+    "train.keep_checkpoints": (1, INFINITY),
+    "train.sample_every": (1, INFINITY),
+    "eval.sampler.steps": (1, INFINITY),
+    "eval.batch_size": (1, INFINITY),
+    "eval.report_clips": (0, INFINITY),
+}
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "model.dtype": ("float32", "bfloat16"),
+    "data.source": ("demo", "none"),
+    "train.schedule": ("constant", "linear"),
+}
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """See that single values are within bounds and fit each other.
+
+    Raises:
+      UserError: names the first field that is not, and what it may be.
+    """
+    for name, (low, high) in BOUNDS.items():
+        value = _get(config, name)
+        if not low <= value <= high:
+            allowed = f"at least {low}" if high == INFINITY else f"from {low} to {high}"
+            raise UserError(f"{name} is {value}; it must be {allowed}")
+    for name, choices in CHOICES.items():
+        value = _get(config, name)
+        if value not in choices:
+            raise UserError(f"{name} is '{value}'; choose one of: {', '.join(choices)}")
+    if any(not 0 <= ratio <= 1 for ratio in config.train.mask_ratios):
+        raise UserError(f"train.mask_ratios are {config.train.mask_ratios}; choose from 0 to 1")
+    if config.train.schedule == "linear" and config.train.steps > config.train.decay_steps:
+        raise UserError(
+            f"train.steps is {config.train.steps}, but the learning rate is 0 from step "
+            f"{config.train.decay_steps} on; raise train.decay_steps in a new --workdir"
+        )
+
+
+def _get(config: ml_collections.ConfigDict, name: str) -> Any:
+    value = config
+    for part in name.split("."):
+        value = value[part]
+    return value
