@@ -9,7 +9,7 @@ from vssflow_jax.errors import UserError
 
 INFINITY = math.inf
 BOUNDS: dict[str, tuple[float, float]] = {
-    "seed": (0, 2**32 - 1),
+    "seed": (0, 2**31 - 1),
     "data.num_train": (1, INFINITY),
     "data.num_test": (1, INFINITY),
     "model.transformer.layers": (1, INFINITY),

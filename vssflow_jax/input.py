@@ -20,6 +20,8 @@ from vssflow_jax.joint import ClipFeatures
 Example = dict[str, np.ndarray]
 
 MIXABLE = ("v2s", "visualtts", "tts", "joint")
+READ_THREADS = 2
+BATCHES_AHEAD = 4
 
 
 def to_latent_rate(features: ClipFeatures, spec: ClipSpec) -> Example:
@@ -80,7 +82,7 @@ def train_batches(
     weights = [mixture.weights[task] for task in sources]
     mixed = grain.MapDataset.mix(list(sources.values()), weights=weights)
     return mixed.batch(batch_size, drop_remainder=True).to_iter_dataset(
-        grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+        grain.ReadOptions(num_threads=READ_THREADS, prefetch_buffer_size=BATCHES_AHEAD)
     )
 
 
