@@ -46,6 +46,17 @@ def test_transcripts_depend_on_nothing_but_the_waveform(waveforms):
     assert wer.transcribe(waveforms[::-1], workers=2) == alone[::-1]
 
 
+def test_the_recogniser_forgets_the_utterance_before(waveforms):
+    """The score of a decoding moves with whatever is carried over, long before a word does."""
+    scores = []
+    for earlier in ([], [np.random.default_rng(0).normal(0, 0.3, 16_000)]):
+        decoder = wer._decoder()
+        for waveform in [*earlier, waveforms[0]]:
+            wer._decode(decoder, waveform)
+        scores.append(decoder.hyp().score)
+    assert scores[0] == scores[1]
+
+
 def test_silence_noise_and_nothing_are_no_errors():
     rng = np.random.default_rng(0)
     inputs = [

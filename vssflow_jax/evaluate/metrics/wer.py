@@ -112,6 +112,7 @@ def _decode(decoder: Any, waveform: np.ndarray) -> str:
         return ""
     noise = np.random.default_rng(0).standard_normal(len(waveform))
     samples = np.clip(waveform + _NOISE_FLOOR * noise, -1.0, 1.0) * _INT16_MAX
+    decoder.start_stream()  # forget the noise level of the utterance before
     decoder.start_utt()
     decoder.process_raw(samples.astype(np.int16).tobytes(), full_utt=True)
     decoder.end_utt()
