@@ -20,9 +20,9 @@ WIDTHS = {
     "clip": ConditionWidths(features=5, projected=12),
     "synch": ConditionWidths(features=7, projected=8),
     "lips": ConditionWidths(features=6, projected=10),
-    "phonemes": ConditionWidths(features=0, projected=4),
+    "phonemes": ConditionWidths(features=200, projected=4),
+    "speaker": ConditionWidths(features=9, projected=8),
 }
-SPEAKER_FEATURES = 9
 SIZES = {"layers": 3, "heads": 4, "kv_heads": 2, "head_dim": 8, "time_features": 16}
 
 Weights = dict[str, Any]
@@ -36,7 +36,7 @@ def tiny_transformer_config(**sizes: int) -> TransformerConfig:
 def tiny_model_config(placement: str, dtype: str) -> ModelConfig:
     context = context_width(PLACEMENTS[placement], WIDTHS)
     transformer = tiny_transformer_config(context_width=context)
-    return ModelConfig(placement, WIDTHS, SPEAKER_FEATURES, transformer, dtype)
+    return ModelConfig(placement, WIDTHS, transformer, dtype)
 
 
 def tiny_model(placement: str = "lip_synch_text", dtype: str = "float32") -> VSSFlow:
@@ -75,7 +75,7 @@ def random_features(batch: int, seed: int = 0) -> dict[str, jax.Array]:
     rng = np.random.default_rng(seed)
     shapes = {name: (batch, FRAMES, WIDTHS[name].features) for name in ("clip", "synch", "lips")}
     features = {name: rng.normal(size=shape) for name, shape in shapes.items()}
-    features["speaker"] = rng.normal(size=(batch, SPEAKER_FEATURES))
+    features["speaker"] = rng.normal(size=(batch, WIDTHS["speaker"].features))
     arrays = {name: jnp.asarray(value, jnp.float32) for name, value in features.items()}
     return arrays | {"phonemes": jnp.asarray(rng.integers(0, 71, (batch, FRAMES)), jnp.int32)}
 
@@ -137,12 +137,16 @@ def feed_forward(w: Weights, x: np.ndarray) -> np.ndarray:
     return linear(w["outer"], value * silu(gate))
 
 
-def block(w: Weights, x: np.ndarray, context: np.ndarray, heads: int, kv_heads: int) -> np.ndarray:
-    """One clip: x [n, d], context [s, e]."""
+def block(
+    w: Weights, x: np.ndarray, context: np.ndarray | None, heads: int, kv_heads: int
+) -> np.ndarray:
+    """One clip: x [n, d], context [s, e] or None for a second self-attention."""
     normed = layer_norm(w["norm1"], x)
     x = x + attend(w["self_attention"], normed, normed, heads, heads, rotate_keys=True)
     normed = layer_norm(w["norm2"], x)
-    x = x + attend(w["cross_attention"], normed, context, heads, kv_heads, rotate_keys=False)
+    alone = context is None
+    source = normed if alone else context
+    x = x + attend(w["cross_attention"], normed, source, heads, kv_heads, rotate_keys=alone)
     return x + feed_forward(w["ffw"], layer_norm(w["norm3"], x))
 
 
@@ -152,10 +156,16 @@ def embed_time(w: Weights, t: float) -> np.ndarray:
 
 
 def transform(
-    w: Weights, frames: np.ndarray, t: float, context: np.ndarray, heads: int, kv_heads: int
+    w: Weights,
+    frames: np.ndarray,
+    t: float,
+    context: np.ndarray | None,
+    heads: int,
+    kv_heads: int,
+    token: np.ndarray | float = 0.0,
 ) -> np.ndarray:
-    """One clip through all blocks: frames [t, d], context [s, e] -> [t, d]."""
-    x = np.concatenate([embed_time(w["time"], t)[None], frames])
+    """One clip through all blocks: frames [t, d], context [s, e], token [d] -> [t, d]."""
+    x = np.concatenate([(embed_time(w["time"], t) + token)[None], frames])
     layers = len(jax.tree.leaves(w["blocks"])[0])
     for index in range(layers):
         one = jax.tree.map(lambda stacked, index=index: stacked[index], w["blocks"])

@@ -8,7 +8,6 @@ from flax import nnx
 
 from tests.helpers import (
     FRAMES,
-    SPEAKER_FEATURES,
     WIDTHS,
     linear,
     project,
@@ -31,9 +30,7 @@ ALL_KEPT = jnp.ones(CLIPS)
 
 def encoder(placement: str) -> ConditionEncoder:
     row = PLACEMENTS[placement]
-    return randomised(
-        lambda: ConditionEncoder(row, WIDTHS, SPEAKER_FEATURES, MODEL_WIDTH, rngs=nnx.Rngs(0))
-    )
+    return randomised(lambda: ConditionEncoder(row, WIDTHS, MODEL_WIDTH, rngs=nnx.Rngs(0)))
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +56,7 @@ def encode(encoder: ConditionEncoder, features, masks=None, keep=ALL_KEPT) -> Co
         ("video_text", 928, 1792),
         ("lip_synch", 1920, 800),
         ("lip_synch_text", 1952, 768),
+        ("lip_synch_video_text", 2720, 0),
     ],
 )
 def test_widths_of_the_ablation_in_the_paper(placement: str, concatenated: int, attended: int):
@@ -84,14 +82,21 @@ def test_conditions_go_where_the_table_says(placement: str, features):
     frames = np.zeros((CLIPS, FRAMES, MODEL_WIDTH))
     for name in row.concatenated:
         frames = frames + linear(weights["inputs"][name], projected[name])
-    speaker = project(weights["speaker"], given["speaker"])[:, None]
+    np.testing.assert_allclose(found.frames, frames, rtol=1e-5, atol=1e-5)
+    speaker = project(weights["speaker"], given["speaker"])
+    if not row.attended:
+        token = project(weights["speaker_to_token"], speaker)
+        np.testing.assert_allclose(found.token, token, rtol=1e-5, atol=1e-5)
+        assert found.context is None
+        return
     attended = np.concatenate([projected[name] for name in row.attended], axis=-1)
+    # The speaker is as wide as ever; zeros make it up to the width of the context.
+    first = np.zeros((CLIPS, 1, attended.shape[-1]))
+    first[:, 0, : speaker.shape[-1]] = speaker
     np.testing.assert_allclose(
-        np.broadcast_to(found.frames, frames.shape), frames, rtol=1e-5, atol=1e-5
+        found.context, np.concatenate([first, attended], axis=1), rtol=1e-5, atol=1e-5
     )
-    np.testing.assert_allclose(
-        found.context, np.concatenate([speaker, attended], axis=1), rtol=1e-5, atol=1e-5
-    )
+    assert found.token is None
 
 
 def test_frames_without_phonemes_carry_a_learned_vector(chosen: ConditionEncoder, features):
@@ -111,11 +116,12 @@ def test_dropped_clips_are_true_zeros_and_the_others_as_before(placement: str, f
     encoding = encoder(placement)
     kept = encode(encoding, features)
     some = encode(encoding, features, keep=jnp.array([True, False, True]))
-    for before, after in zip(kept, some, strict=True):
+    assert np.any(kept.frames[1]) or not PLACEMENTS[placement].concatenated
+    for before, after in zip(jax.tree.leaves(kept), jax.tree.leaves(some), strict=True):
         assert not np.any(after[1])
         np.testing.assert_array_equal(after[0], before[0])
         np.testing.assert_array_equal(after[2], before[2])
-    assert np.any(kept.context[1])
+    assert np.any(kept.token[1] if kept.context is None else kept.context[1])
 
 
 @pytest.mark.parametrize("name", ["lips", "synch"])

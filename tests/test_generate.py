@@ -47,15 +47,19 @@ def features() -> dict[str, jax.Array]:
     given = {
         name: rng.normal(size=(len(CLIP_IDS), FRAMES, width.features)).astype(np.float32)
         for name, width in RECIPE.model.widths.items()
-        if name != "phonemes"
+        if name not in ("phonemes", "speaker")
     }
     given["phonemes"] = rng.integers(0, 71, (len(CLIP_IDS), FRAMES))
-    given["speaker"] = rng.normal(size=(len(CLIP_IDS), RECIPE.model.speaker_features))
+    given["speaker"] = rng.normal(size=(len(CLIP_IDS), RECIPE.model.widths["speaker"].features))
     return jax.tree.map(jnp.asarray, given)
 
 
+def noise_of(clip_ids: list[str], frames: int, seed: int = 0) -> jax.Array:
+    return clip_noise(seed, clip_ids, frames, LATENT_CHANNELS)
+
+
 def test_noise_is_standard_normal():
-    noise = np.asarray(clip_noise(0, CLIP_IDS, 250))
+    noise = np.asarray(noise_of(CLIP_IDS, 250))
     assert noise.shape == (3, 250, LATENT_CHANNELS)
     assert noise.dtype == np.float32
     for one in noise:
@@ -64,22 +68,22 @@ def test_noise_is_standard_normal():
 
 
 def test_noise_depends_on_the_name_and_not_on_the_batch():
-    together = np.asarray(clip_noise(0, CLIP_IDS, 10))
-    backwards = np.asarray(clip_noise(0, CLIP_IDS[::-1], 10))
+    together = np.asarray(noise_of(CLIP_IDS, 10))
+    backwards = np.asarray(noise_of(CLIP_IDS[::-1], 10))
     np.testing.assert_array_equal(together, backwards[::-1])
     for index, clip_id in enumerate(CLIP_IDS):
-        np.testing.assert_array_equal(clip_noise(0, [clip_id], 10)[0], together[index])
+        np.testing.assert_array_equal(noise_of([clip_id], 10)[0], together[index])
 
 
 def test_noise_of_other_names_and_seeds_is_unrelated():
-    noise = [*clip_noise(0, CLIP_IDS, 250), *clip_noise(1, CLIP_IDS, 250)]
+    noise = [*noise_of(CLIP_IDS, 250), *noise_of(CLIP_IDS, 250, seed=1)]
     correlation = np.corrcoef([np.ravel(one) for one in noise])
     np.testing.assert_allclose(correlation, np.eye(6), atol=0.03)
 
 
 @pytest.mark.parametrize("method", ["euler", "heun"])
 def test_generated_sound_has_the_length_of_the_clip(state, features, method: str):
-    noise = clip_noise(0, CLIP_IDS, FRAMES)
+    noise = noise_of(CLIP_IDS, FRAMES)
     log_mels = make_generate(RECIPE, sampler(method=method))(state, features, noise)
     assert log_mels.shape == (3, RECIPE.spec.mel_frames, 64)
     assert np.isfinite(log_mels).all()
@@ -87,16 +91,16 @@ def test_generated_sound_has_the_length_of_the_clip(state, features, method: str
 
 def test_a_clip_sounds_the_same_in_any_batch(state, features):
     generate = make_generate(RECIPE, sampler())
-    together = generate(state, features, clip_noise(0, CLIP_IDS, FRAMES))
+    together = generate(state, features, noise_of(CLIP_IDS, FRAMES))
     last = {name: value[2:] for name, value in features.items()}
-    alone = generate(state, last, clip_noise(0, CLIP_IDS[2:], FRAMES))
+    alone = generate(state, last, noise_of(CLIP_IDS[2:], FRAMES))
     np.testing.assert_allclose(alone[0], together[2], atol=1e-4)
     assert np.abs(together[0] - together[2]).max() > 0.1
 
 
 def test_the_averaged_weights_are_those_that_generate(state, features):
     generate = make_generate(RECIPE, sampler())
-    noise = clip_noise(0, CLIP_IDS, FRAMES)
+    noise = noise_of(CLIP_IDS, FRAMES)
     before = generate(state, features, noise)
     zeros = jax.tree.map(jnp.zeros_like, state.params)
     np.testing.assert_array_equal(
@@ -108,7 +112,7 @@ def test_the_averaged_weights_are_those_that_generate(state, features):
 
 def test_a_velocity_of_zero_leaves_the_noise_to_the_decoder(state, features):
     # Orthonormal patches: the log-mel is as long, as a vector, as the scaled noise is.
-    noise = clip_noise(0, CLIP_IDS, FRAMES)
+    noise = noise_of(CLIP_IDS, FRAMES)
     zeros = dataclasses.replace(state, ema=jax.tree.map(jnp.zeros_like, state.ema))
     log_mels = make_generate(RECIPE, sampler())(zeros, features, noise)
     np.testing.assert_allclose(np.linalg.norm(log_mels), np.linalg.norm(0.5 * noise - 1), rtol=1e-4)
@@ -133,7 +137,7 @@ def test_guidance_goes_past_the_condition_by_its_weight(weight: float):
         seen = by_clip.at[:, 0].add(conditioning.context).reshape(x.shape)
         return seen * t[:, None, None] + conditioning.frames
 
-    found = guided(model, Conditioning(frames, context), weight)(start, times)
+    found = guided(model, Conditioning(frames, context, None), weight)(start, times)
     scale = times[:, None, None]
     free, given = start * scale, (start + context) * scale + frames
     np.testing.assert_allclose(found, free + weight * (given - free), rtol=1e-5, atol=1e-5)

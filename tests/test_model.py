@@ -69,9 +69,14 @@ def unfolded(model: VSSFlow, features, x: np.ndarray, t: np.ndarray) -> np.ndarr
     for name, matrix in zip(row.concatenated, others, strict=True):
         model.conditions.inputs[name].w_io[...] = jnp.asarray(matrix, jnp.float32)
 
-    speaker = project(weights["conditions"]["speaker"], given["speaker"])[:, None]
-    attended = np.concatenate([projected[name] for name in row.attended], axis=-1)
-    context = np.concatenate([speaker, attended], axis=1)
+    speaker = project(weights["conditions"]["speaker"], given["speaker"])
+    context, token = [None] * len(x), [0.0] * len(x)
+    if row.attended:
+        attended = np.concatenate([projected[name] for name in row.attended], axis=-1)
+        first = np.pad(speaker, ((0, 0), (0, attended.shape[-1] - speaker.shape[-1])))
+        context = np.concatenate([first[:, None], attended], axis=1)
+    else:
+        token = project(weights["conditions"]["speaker_to_token"], speaker)
     wide = np.concatenate(side_by_side, axis=-1)
     frames = (wide + wide @ convolve_in) @ project_in
     velocities = []
@@ -83,6 +88,7 @@ def unfolded(model: VSSFlow, features, x: np.ndarray, t: np.ndarray) -> np.ndarr
             context[clip],
             SIZES["heads"],
             SIZES["kv_heads"],
+            token[clip],
         )
         wide_out = hidden @ project_out
         velocities.append((wide_out + wide_out @ convolve_out)[:, :LATENT_CHANNELS])
@@ -195,9 +201,10 @@ def test_size_of_the_paper():
         "clip": ConditionWidths(768, 768),
         "synch": ConditionWidths(768, 768),
         "lips": ConditionWidths(1024, 1024),
-        "phonemes": ConditionWidths(0, 32),
+        "phonemes": ConditionWidths(200, 32),
+        "speaker": ConditionWidths(256, 768),
     }
-    config = ModelConfig("lip_synch_text", widths, 256, TransformerConfig())
+    config = ModelConfig("lip_synch_text", widths, TransformerConfig())
     shapes = nnx.eval_shape(lambda: VSSFlow(config, rngs=nnx.Rngs(0)))
     count = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(shapes)))
     channels, width = 1952, 1536

@@ -51,7 +51,7 @@ def _quieten_libraries() -> None:
 def _parse(argv: list[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
-    except flags.Error as error:
+    except (flags.Error, UserError) as error:
         fail(str(error))
     except (AttributeError, KeyError) as error:
         # ml_collections' way of saying that an override names no field of the config.

@@ -19,7 +19,6 @@ from vssflow_jax.layers import Linear, weight
 Features = Mapping[str, jax.Array]
 
 MASKABLE = ("lips", "synch")
-VOCABULARY = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +34,14 @@ PLACEMENTS = {
     "video_text": Placement(("clip", "phonemes"), ("synch", "lips")),
     "lip_synch": Placement(("lips", "synch"), ("clip", "phonemes")),
     "lip_synch_text": Placement(("lips", "phonemes", "synch"), ("clip",)),
+    # Nothing is attended to: both attentions are self-attention, the speaker joins the time token.
+    "lip_synch_video_text": Placement(("clip", "phonemes", "lips", "synch"), ()),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class ConditionWidths:
-    """Channels of one condition as extracted and as the network sees it."""
+    """Channels of one condition as extracted (for phonemes: ids) and as the network sees it."""
 
     features: int
     projected: int
@@ -49,17 +50,29 @@ class ConditionWidths:
 class Conditioning(NamedTuple):
     """What the transformer is given of a clip: computed once, used at every flow time."""
 
-    frames: jax.Array  # [b, t, d], already in model width
-    context: jax.Array  # [b, s, e], the speaker first
+    frames: jax.Array  # [b, t, d], added to the latent's frames, already in model width
+    context: jax.Array | None  # [b, s, e], the speaker first; None where nothing is attended to
+    token: jax.Array | None  # [b, d], added to the time token; None where there is a context
 
 
 class Projector(nnx.Module):
     """Linear, SiLU, Linear without biases, twice as wide inside. [..., i] -> [..., o]."""
 
-    def __init__(self, features: int, projected: int, *, rngs: nnx.Rngs):
-        inner = 2 * projected
-        self.inner = Linear((features, inner), ("features", "projector"), rngs=rngs)
-        self.outer = Linear((inner, projected), ("projector", "condition"), rngs=rngs)
+    def __init__(self, widths: ConditionWidths, *, rngs: nnx.Rngs):
+        features, projected = widths.features, widths.projected
+        self.inner = Linear((features, 2 * projected), ("features", "projector"), rngs=rngs)
+        self.outer = Linear((2 * projected, projected), ("projector", "condition"), rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.outer(nnx.silu(self.inner(x)))
+
+
+class SpeakerToken(nnx.Module):
+    """Brings the projected speaker to model width, without biases. [b, o] -> [b, d]."""
+
+    def __init__(self, widths: ConditionWidths, model_width: int, *, rngs: nnx.Rngs):
+        self.inner = Linear((widths.projected, model_width), ("condition", "embed"), rngs=rngs)
+        self.outer = Linear((model_width, model_width), ("embed_in", "embed"), rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.outer(nnx.silu(self.inner(x)))
@@ -68,9 +81,9 @@ class Projector(nnx.Module):
 class PhonemeEmbedding(nnx.Module):
     """A vector per phoneme id; id 0 (no phoneme) has a learned one too. [b, t] -> [b, t, o]."""
 
-    def __init__(self, projected: int, *, rngs: nnx.Rngs):
-        init = nnx.initializers.normal(1.0)
-        self.table_vo = weight(rngs, (VOCABULARY, projected), ("vocabulary", "condition"), init)
+    def __init__(self, widths: ConditionWidths, *, rngs: nnx.Rngs):
+        shape, axes = (widths.features, widths.projected), ("vocabulary", "condition")
+        self.table_vo = weight(rngs, shape, axes, nnx.initializers.normal(1.0))
 
     def __call__(self, ids: jax.Array) -> jax.Array:
         return self.table_vo[...][ids]
@@ -83,19 +96,19 @@ class ConditionEncoder(nnx.Module):
         self,
         placement: Placement,
         widths: Mapping[str, ConditionWidths],
-        speaker_features: int,
         model_width: int,
         *,
         rngs: nnx.Rngs,
     ):
         self.placement = placement
         self.model_width = model_width
+        self.context_width = context_width(placement, widths)
         names = placement.concatenated + placement.attended
         self.projectors = nnx.Dict(
             {
-                name: PhonemeEmbedding(widths[name].projected, rngs=rngs)
-                if name == "phonemes"
-                else Projector(widths[name].features, widths[name].projected, rngs=rngs)
+                name: (PhonemeEmbedding if name == "phonemes" else Projector)(
+                    widths[name], rngs=rngs
+                )
                 for name in names
             }
         )
@@ -106,7 +119,9 @@ class ConditionEncoder(nnx.Module):
                 for name in placement.concatenated
             }
         )
-        self.speaker = Projector(speaker_features, context_width(placement, widths), rngs=rngs)
+        self.speaker = Projector(widths["speaker"], rngs=rngs)
+        if not placement.attended:
+            self.speaker_to_token = SpeakerToken(widths["speaker"], model_width, rngs=rngs)
 
     def __call__(
         self,
@@ -131,16 +146,20 @@ class ConditionEncoder(nnx.Module):
             if name in frame_masks:
                 value = value * frame_masks[name][..., None]
             projected[name] = value.astype(dtype)  # [b, t, o]
-        speaker = self.speaker(features["speaker"].astype(dtype))[:, None]  # [b, 1, e]
-        attended = jnp.concatenate([projected[n] for n in self.placement.attended], axis=-1)
-        context = jnp.concatenate([speaker, attended], axis=1)  # [b, s, e]
-        frames = jnp.zeros((*attended.shape[:2], self.model_width), dtype)
+        speaker = self.speaker(features["speaker"].astype(dtype))  # [b, o]
+        keep = keep.astype(dtype)[:, None]
+        frames = jnp.zeros((*features["phonemes"].shape, self.model_width), dtype)
         for name in self.placement.concatenated:
             frames = frames + self.inputs[name](projected[name])  # [b, t, d]
-        keep = keep.astype(dtype)[:, None, None]
-        return Conditioning(frames * keep, context * keep)
+        frames = frames * keep[..., None]
+        if not self.placement.attended:
+            return Conditioning(frames, None, self.speaker_to_token(speaker) * keep)
+        first = jnp.pad(speaker, ((0, 0), (0, self.context_width - speaker.shape[-1])))
+        attended = jnp.concatenate([projected[n] for n in self.placement.attended], axis=-1)
+        context = jnp.concatenate([first[:, None], attended], axis=1)  # [b, s, e]
+        return Conditioning(frames, context * keep[..., None], None)
 
 
 def context_width(placement: Placement, widths: Mapping[str, ConditionWidths]) -> int:
-    """Channels of a context token, `e`."""
+    """Channels of a context token, `e`; 0 where nothing is attended to."""
     return sum(widths[name].projected for name in placement.attended)

@@ -14,7 +14,6 @@ from flax import nnx
 
 from vssflow_jax import sampling
 from vssflow_jax.audio import codec
-from vssflow_jax.clip import LATENT_CHANNELS
 from vssflow_jax.conditions import Conditioning
 from vssflow_jax.errors import UserError
 from vssflow_jax.flow import Velocity
@@ -24,13 +23,13 @@ from vssflow_jax.train_step import Batch, Recipe, TrainState
 Generate = Callable[[TrainState, Batch, jax.Array], jax.Array]
 
 
-def clip_noise(seed: int, clip_ids: Sequence[str], frames: int) -> jax.Array:
+def clip_noise(seed: int, clip_ids: Sequence[str], frames: int, channels: int) -> jax.Array:
     """Starting noise x_0 of each clip, float32 [b, t, c]."""
     key = jax.random.key(seed)
     names = jnp.array([zlib.crc32(clip_id.encode()) for clip_id in clip_ids], jnp.uint32)
 
     def noise(name: jax.Array) -> jax.Array:
-        return jax.random.normal(jax.random.fold_in(key, name), (frames, LATENT_CHANNELS))
+        return jax.random.normal(jax.random.fold_in(key, name), (frames, channels))
 
     return jax.vmap(noise)(names)
 
@@ -65,9 +64,15 @@ def guided(model: VSSFlow, conditioning: Conditioning, weight: float) -> Velocit
 
     Each clip has two neighbouring rows, so that the doubled batch is sharded as the clips are.
     """
-    unconditional = jnp.zeros_like(conditioning.frames)
-    frames = jnp.stack([conditioning.frames, unconditional], axis=1)  # [b, 2, t, d]
-    doubled = Conditioning(frames.reshape(-1, *frames.shape[2:]), conditioning.context)
+
+    def with_unconditional(rows: jax.Array) -> jax.Array:
+        both = jnp.stack([rows, jnp.zeros_like(rows)], axis=1)  # [b, 2, ...]
+        return both.reshape(-1, *rows.shape[1:])
+
+    frames, context, token = conditioning
+    doubled = Conditioning(
+        with_unconditional(frames), context, None if token is None else with_unconditional(token)
+    )
 
     def velocity(x: jax.Array, t: jax.Array) -> jax.Array:
         both = model(jnp.repeat(x, 2, axis=0), jnp.repeat(t, 2), doubled)  # [2 b, t, c]

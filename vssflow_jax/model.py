@@ -28,31 +28,34 @@ class ModelConfig:
 
     placement: str
     widths: Mapping[str, ConditionWidths]
-    speaker_features: int
     transformer: TransformerConfig
     dtype: str = "bfloat16"
+    latent_channels: int = LATENT_CHANNELS
 
     @property
     def feature_widths(self) -> dict[str, int]:
         """Channels that each stream of features must have."""
-        names = PLACEMENTS[self.placement].concatenated + PLACEMENTS[self.placement].attended
-        streams = {name: self.widths[name].features for name in names if name != "phonemes"}
-        return {**streams, "speaker": self.speaker_features}
+        return {name: w.features for name, w in self.widths.items() if name != "phonemes"}
 
     @classmethod
     def from_config(cls, config: ml_collections.ConfigDict) -> "ModelConfig":
         """From the `model` section of a config file.
 
         Raises:
-          UserError: unknown placement.
+          UserError: unknown placement, or a speaker wider than the context it is a token of.
         """
         if config.placement not in PLACEMENTS:
             known = ", ".join(PLACEMENTS)
             raise UserError(f"model.placement is '{config.placement}'; choose one of: {known}")
         widths = {name: ConditionWidths(**value) for name, value in config.widths.items()}
         context = context_width(PLACEMENTS[config.placement], widths)
+        if 0 < context < widths["speaker"].projected:
+            raise UserError(
+                f"model.widths.speaker.projected is {widths['speaker'].projected}, wider than the "
+                f"context of placement '{config.placement}', {context}; make it narrower"
+            )
         transformer = TransformerConfig(context_width=context, **config.transformer)
-        return cls(config.placement, widths, config.speaker_features, transformer, config.dtype)
+        return cls(config.placement, widths, transformer, config.dtype, config.latent_channels)
 
 
 class VSSFlow(nnx.Module):
@@ -64,12 +67,11 @@ class VSSFlow(nnx.Module):
     def __init__(self, cfg: ModelConfig, *, rngs: nnx.Rngs):
         width = cfg.transformer.width
         self.dtype = jnp.dtype(cfg.dtype)
-        self.conditions = ConditionEncoder(
-            PLACEMENTS[cfg.placement], cfg.widths, cfg.speaker_features, width, rngs=rngs
-        )
-        self.input = Linear((LATENT_CHANNELS, width), ("channel", "embed"), rngs=rngs)
+        self.conditions = ConditionEncoder(PLACEMENTS[cfg.placement], cfg.widths, width, rngs=rngs)
+        channels = cfg.latent_channels
+        self.input = Linear((channels, width), ("channel", "embed"), rngs=rngs)
         self.transformer = Transformer(cfg.transformer, rngs=rngs)
-        self.output = Linear((width, LATENT_CHANNELS), ("embed", "channel"), rngs=rngs, init=zeros)
+        self.output = Linear((width, channels), ("embed", "channel"), rngs=rngs, init=zeros)
 
     def encode(
         self,
@@ -85,8 +87,9 @@ class VSSFlow(nnx.Module):
     def __call__(self, x: jax.Array, t: jax.Array, conditioning: Conditioning) -> jax.Array:
         """Velocity at x [b r, t, c] and flow time [b r]; float32 [b r, t, c].
 
-        `conditioning.frames` has b r rows; of each clip's r rows the first sees the context.
+        `conditioning.frames` and `.token` have b r rows; of each clip's r rows the first sees the
+        context.
         """
         frames = self.input(x.astype(self.dtype)) + conditioning.frames  # [b r, t, d]
-        hidden = self.transformer(frames, t, conditioning.context)  # [b r, t, d]
+        hidden = self.transformer(frames, t, conditioning.context, conditioning.token)
         return self.output(hidden).astype(jnp.float32)

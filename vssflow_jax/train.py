@@ -175,7 +175,9 @@ class Sampler:
         self._names = [clip.clip_id for clip in clips]
         examples = [input_pipeline.to_latent_rate(clip.features, recipe.spec) for clip in clips]
         self._features = jax.tree.map(lambda *x: np.stack(x), *examples) if examples else {}
-        self._noise = clip_noise(config.seed, self._names, recipe.spec.latent_frames)
+        self._noise = clip_noise(
+            config.seed, self._names, recipe.spec.latent_frames, recipe.model.latent_channels
+        )
         self._generate = make_generate(recipe, config.eval.sampler)
 
     def write(self, state: TrainState, step: int) -> None:

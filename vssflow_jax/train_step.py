@@ -178,7 +178,7 @@ def draw(recipe: Recipe, step: jax.Array, batch_size: int) -> Draws:
     ratios = jnp.array(recipe.train.mask_ratios or (0.0,))
     ratio = jax.random.choice(ratio_key, ratios)  # one for the whole batch
     return Draws(
-        noise=jax.random.normal(noise_key, (batch_size, frames, LATENT_CHANNELS)),
+        noise=jax.random.normal(noise_key, (batch_size, frames, recipe.model.latent_channels)),
         t=jax.random.uniform(time_key, (batch_size,)),
         keep=jax.random.bernoulli(keep_key, 1 - recipe.train.condition_dropout, (batch_size,)),
         frame_masks={

@@ -22,8 +22,9 @@ from vssflow_jax.layers import LayerNorm, Linear, RopeTables, rope_tables, rotat
 class TransformerConfig:
     """Sizes of the transformer; the defaults are the paper's base model.
 
-    `unroll` blocks are laid out in each turn of the loop over blocks: more compile longer and, on
-    CPUs, run faster.
+    With a `context_width` of 0 there is no context, and the second attention of each block is a
+    self-attention too. `unroll` blocks are laid out in each turn of the loop over blocks: more
+    compile longer and, on CPUs, run faster.
     """
 
     layers: int = 10
@@ -124,12 +125,13 @@ class Block(nnx.Module):
         self.norm1 = LayerNorm(cfg.width, rngs=rngs)
         self.self_attention = Attention(cfg, cfg.width, cfg.heads, rngs=rngs)
         self.norm2 = LayerNorm(cfg.width, rngs=rngs)
-        self.cross_attention = Attention(cfg, cfg.context_width, cfg.kv_heads, rngs=rngs)
+        source_width = cfg.context_width or cfg.width
+        self.cross_attention = Attention(cfg, source_width, cfg.kv_heads, rngs=rngs)
         self.norm3 = LayerNorm(cfg.width, rngs=rngs)
         self.ffw = FeedForward(cfg, rngs=rngs)
 
-    def __call__(self, x: jax.Array, context: jax.Array, tables: RopeTables) -> jax.Array:
-        """x [b r, n, d], context [b, s, e] -> [b r, n, d].
+    def __call__(self, x: jax.Array, context: jax.Array | None, tables: RopeTables) -> jax.Array:
+        """x [b r, n, d], context [b, s, e] or None -> [b r, n, d].
 
         Of the r rows that belong to one clip only the first sees the context. The others are the
         unconditional pass: zero context means zero keys and values, and without biases the branch
@@ -137,6 +139,10 @@ class Block(nnx.Module):
         """
         normed = self.norm1(x)
         x = x + self.self_attention(normed, normed, tables, rotate_keys=True)
+        if context is None:
+            normed = self.norm2(x)
+            x = x + self.cross_attention(normed, normed, tables, rotate_keys=True)
+            return x + self.ffw(self.norm3(x))
         clips = context.shape[0]
         by_clip = x.reshape(clips, -1, *x.shape[1:])  # [b, r, n, d]
         # Queries only are rotated here, a habit of Stable Audio that its checkpoints expect.
@@ -161,10 +167,20 @@ class Transformer(nnx.Module):
 
         self.blocks = stack(rngs)
 
-    def __call__(self, frames: jax.Array, t: jax.Array, context: jax.Array) -> jax.Array:
-        """frames [b r, t, d], flow time [b r], context [b, s, e] -> [b r, t, d]."""
-        token = self.time(t, frames.dtype)[:, None]
-        x = jnp.concatenate([token, frames], axis=1)  # [b r, n, d]
+    def __call__(
+        self,
+        frames: jax.Array,
+        t: jax.Array,
+        context: jax.Array | None,
+        token: jax.Array | None = None,
+    ) -> jax.Array:
+        """frames [b r, t, d], flow time [b r], context [b, s, e], token [b r, d] -> [b r, t, d].
+
+        `token`, if there is one, is added to the time token.
+        """
+        first = self.time(t, frames.dtype)  # [b r, d]
+        first = first if token is None else first + token
+        x = jnp.concatenate([first[:, None], frames], axis=1)  # [b r, n, d]
         tables = rope_tables(x.shape[1], self.cfg.head_dim)
 
         # A plain scan over the stacked weights: unlike `nnx.scan` it may run inside other loops.

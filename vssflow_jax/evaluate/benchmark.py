@@ -160,7 +160,8 @@ def generate_all(
     """Log-mels [n, m] generated for `clips` from the features of `conditions`, batch by batch."""
     generate = make_generate(recipe, config.eval.sampler)
     size = min(config.eval.batch_size, len(clips))
-    noise = clip_noise(config.seed, [clip.clip_id for clip in clips], recipe.spec.latent_frames)
+    names = [clip.clip_id for clip in clips]
+    noise = clip_noise(config.seed, names, recipe.spec.latent_frames, recipe.model.latent_channels)
     log_mels: list[np.ndarray] = []
     for start in tqdm.trange(0, len(clips), size, desc="generate", unit="batch"):
         # The last batch is filled up with clips of the first, so that all have one shape.
