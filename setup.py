@@ -15,6 +15,8 @@ DEMO = [
     "pocketsphinx>=5.0.4",  # recogniser, with an English model inside the wheel
 ]
 
+ODE = ["diffrax>=0.7"]  # the adaptive solver
+
 setup(
     name="vssflow-jax",
     version="0.1.0",
@@ -45,7 +47,8 @@ setup(
     ],
     extras_require={
         "demo": DEMO,
-        "test": [*DEMO, "mypy>=1.18", "pytest>=8.4", "ruff>=0.14"],
+        "ode": ODE,
+        "test": [*DEMO, *ODE, "mypy>=1.18", "pytest>=8.4", "ruff>=0.14"],
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda12]"],
     },

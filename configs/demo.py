@@ -78,6 +78,7 @@ def get_config(argument: str = "ablation=lip_synch_text") -> ml_collections.Conf
                 "grad_clip_norm": 1.0,
                 "ema_decay": 0.99,
                 "condition_dropout": 0.1,
+                "condition_dropout_per": "example",  # "batch": one draw for all of a batch
                 "mask_ratios": (),
                 "log_every": 5,
                 "checkpoint_every": 300,
@@ -86,7 +87,13 @@ def get_config(argument: str = "ablation=lip_synch_text") -> ml_collections.Conf
             },
             "eval": {
                 "after_training": True,
-                "sampler": {"method": "euler", "steps": 25, "guidance": 2.0},
+                "sampler": {
+                    "method": "euler",
+                    "steps": 25,
+                    "tolerance": 1e-5,
+                    "guidance": 2.0,
+                    "guidance_interval": (0.0, 1.0),
+                },
                 "batch_size": 20,
                 "report_clips": 24,
             },

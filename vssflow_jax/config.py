@@ -6,6 +6,7 @@ from typing import Any
 import ml_collections
 
 from vssflow_jax.errors import UserError
+from vssflow_jax.sampling import METHODS
 
 INFINITY = math.inf
 BOUNDS: dict[str, tuple[float, float]] = {
@@ -28,11 +29,14 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "train.keep_checkpoints": (1, INFINITY),
     "train.sample_every": (1, INFINITY),
     "eval.sampler.steps": (1, INFINITY),
+    "eval.sampler.tolerance": (1e-9, 1),
     "eval.batch_size": (1, INFINITY),
     "eval.report_clips": (0, INFINITY),
 }
 CHOICES: dict[str, tuple[Any, ...]] = {
     "model.dtype": ("float32", "bfloat16"),
+    "train.condition_dropout_per": ("example", "batch"),
+    "eval.sampler.method": METHODS,
     "data.source": ("demo", "none"),
     "train.schedule": ("constant", "linear"),
 }
@@ -55,6 +59,11 @@ def check(config: ml_collections.ConfigDict) -> None:
             raise UserError(f"{name} is '{value}'; choose one of: {', '.join(choices)}")
     if any(not 0 <= ratio <= 1 for ratio in config.train.mask_ratios):
         raise UserError(f"train.mask_ratios are {config.train.mask_ratios}; choose from 0 to 1")
+    low, high = config.eval.sampler.guidance_interval
+    if not 0 <= low < high <= 1:
+        raise UserError(
+            f"eval.sampler.guidance_interval is {(low, high)}; give two flow times from 0 to 1"
+        )
     if config.train.schedule == "linear" and config.train.steps > config.train.decay_steps:
         raise UserError(
             f"train.steps is {config.train.steps}, but the learning rate is 0 from step "

@@ -15,12 +15,13 @@ from flax import nnx
 from vssflow_jax import sampling
 from vssflow_jax.audio import codec
 from vssflow_jax.conditions import Conditioning
-from vssflow_jax.errors import UserError
 from vssflow_jax.flow import Velocity
 from vssflow_jax.model import VSSFlow
 from vssflow_jax.train_step import Batch, Recipe, TrainState
 
 Generate = Callable[[TrainState, Batch, jax.Array], jax.Array]
+
+ALWAYS = (0.0, 1.0)
 
 
 def clip_noise(seed: int, clip_ids: Sequence[str], frames: int, channels: int) -> jax.Array:
@@ -39,30 +40,48 @@ def make_generate(recipe: Recipe, sampler: ml_collections.ConfigDict) -> Generat
 
     Args:
       recipe: of the run whose averaged weights are used.
-      sampler: `method`, `steps` and `guidance`.
+      sampler: `method`, `steps` or `tolerance`, `guidance` and `guidance_interval`.
 
     Raises:
       UserError: an unknown method.
     """
-    if sampler.method not in sampling.SOLVERS:
-        known = ", ".join(sampling.SOLVERS)
-        raise UserError(f"sampler.method is '{sampler.method}'; choose one of: {known}")
-    solve = sampling.SOLVERS[sampler.method]
+    solve = sampling.make_solver(sampler.method, sampler.steps, sampler.tolerance)
     definition, _, _ = recipe.abstract_model()
 
     @jax.jit
     def generate(state: TrainState, features: Batch, noise: jax.Array) -> jax.Array:
         model = nnx.merge(definition, state.ema, state.frozen)
-        velocity = guided(model, model.encode(features), sampler.guidance)
-        return codec.decode(state.codec, solve(velocity, noise, sampler.steps))
+
+        def latents(features: Batch, noise: jax.Array) -> jax.Array:
+            conditioning = model.encode(features)
+            velocity = guided(
+                model, conditioning, sampler.guidance, tuple(sampler.guidance_interval)
+            )
+            return solve(velocity, noise)
+
+        def latent(features: Batch, noise: jax.Array) -> jax.Array:
+            return latents(jax.tree.map(lambda x: x[None], features), noise[None])[0]
+
+        # Steps that adapt must adapt to each clip alone, or a clip would depend on its batch.
+        adaptive = sampler.method == sampling.ADAPTIVE
+        return codec.decode(
+            state.codec, (jax.vmap(latent) if adaptive else latents)(features, noise)
+        )
 
     return generate
 
 
-def guided(model: VSSFlow, conditioning: Conditioning, weight: float) -> Velocity:
+def guided(
+    model: VSSFlow,
+    conditioning: Conditioning,
+    weight: float,
+    interval: tuple[float, float] = ALWAYS,
+) -> Velocity:
     """Classifier-free guidance v_u + w (v_c - v_u), both passes as one doubled batch.
 
     Each clip has two neighbouring rows, so that the doubled batch is sharded as the clips are.
+    Outside `interval` of flow time the velocity is v_c, in one pass (Kynkaanniemi et al. 2024); all
+    clips are at the same time then.
     """
 
     def with_unconditional(rows: jax.Array) -> jax.Array:
@@ -74,9 +93,16 @@ def guided(model: VSSFlow, conditioning: Conditioning, weight: float) -> Velocit
         with_unconditional(frames), context, None if token is None else with_unconditional(token)
     )
 
-    def velocity(x: jax.Array, t: jax.Array) -> jax.Array:
+    def inside(x: jax.Array, t: jax.Array) -> jax.Array:
         both = model(jnp.repeat(x, 2, axis=0), jnp.repeat(t, 2), doubled)  # [2 b, t, c]
         given, free = jnp.moveaxis(both.reshape(-1, 2, *x.shape[1:]), 1, 0)
         return free + weight * (given - free)
 
-    return velocity
+    def outside(x: jax.Array, t: jax.Array) -> jax.Array:
+        return model(x, t, conditioning)
+
+    def velocity(x: jax.Array, t: jax.Array) -> jax.Array:
+        low, high = interval
+        return jax.lax.cond((low <= t[0]) & (t[0] <= high), inside, outside, x, t)
+
+    return inside if interval == ALWAYS else velocity

@@ -34,7 +34,7 @@ def claim(workdir: Path, config: ml_collections.ConfigDict) -> dict[str, Any]:
     """
     check(workdir, config)
     workdir.mkdir(parents=True, exist_ok=True)
-    resolved = _resolved(config)
+    resolved = resolved_values(config)
     write_atomically(workdir / "config.json", json.dumps(resolved, indent=2) + "\n")
     return resolved
 
@@ -45,7 +45,7 @@ def check(workdir: Path, config: ml_collections.ConfigDict) -> None:
     Raises:
       UserError: it is of another; `RESUMABLE` fields may differ.
     """
-    resolved = _resolved(config)
+    resolved = resolved_values(config)
     path = workdir / "config.json"
     if path.exists():
         earlier = json.loads(path.read_text())
@@ -91,14 +91,15 @@ def write_atomically(path: Path, text: str) -> None:
     partial.replace(path)
 
 
+def resolved_values(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """The config as JSON values, references resolved."""
+    return json.loads(config.copy_and_resolve_references().to_json_best_effort())
+
+
 def _whole_lines(path: Path) -> bytes:
     """The file but for a last line that a kill cut short."""
     text = path.read_bytes()
     return text[: text.rfind(b"\n") + 1]
-
-
-def _resolved(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    return json.loads(config.copy_and_resolve_references().to_json_best_effort())
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -177,10 +177,12 @@ def draw(recipe: Recipe, step: jax.Array, batch_size: int) -> Draws:
     frames = recipe.spec.latent_frames
     ratios = jnp.array(recipe.train.mask_ratios or (0.0,))
     ratio = jax.random.choice(ratio_key, ratios)  # one for the whole batch
+    draws = batch_size if recipe.train.condition_dropout_per == "example" else 1
+    keep = jax.random.bernoulli(keep_key, 1 - recipe.train.condition_dropout, (draws,))
     return Draws(
         noise=jax.random.normal(noise_key, (batch_size, frames, recipe.model.latent_channels)),
         t=jax.random.uniform(time_key, (batch_size,)),
-        keep=jax.random.bernoulli(keep_key, 1 - recipe.train.condition_dropout, (batch_size,)),
+        keep=jnp.broadcast_to(keep, (batch_size,)),
         frame_masks={
             name: jax.random.bernoulli(mask_key, 1 - ratio, (batch_size, frames))
             for name, mask_key in zip(MASKABLE, mask_keys, strict=True)

@@ -36,6 +36,7 @@ from vssflow_jax.evaluate.metrics.wer import corpus_wer, transcribe, utterance_w
 from vssflow_jax.evaluate.report import ReportClip, write_report
 from vssflow_jax.generate import clip_noise, make_generate
 from vssflow_jax.input import to_latent_rate
+from vssflow_jax.sampling import ADAPTIVE
 from vssflow_jax.train_step import Recipe, TrainState
 
 VERSIONS = ("generated", "ground_truth", "codec", "shuffled")
@@ -107,7 +108,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, floa
     record = {
         "step": int(state.step),
         "clips": len(clips),
-        "sampler": config.eval.sampler.to_dict(),
+        "sampler": run_files.resolved_values(config.eval.sampler),
         **metrics,
     }
     run_files.write_atomically(directory / "metrics.json", json.dumps(record, indent=2) + "\n")
@@ -130,7 +131,7 @@ def is_done(config: ml_collections.ConfigDict, workdir: Path) -> bool:
     if not path.exists():
         return False
     record = json.loads(path.read_text())
-    wanted = (config.train.steps, config.eval.sampler.to_dict())
+    wanted = (config.train.steps, run_files.resolved_values(config.eval.sampler))
     return (record["step"], record["sampler"]) == wanted
 
 
@@ -321,11 +322,14 @@ def _summary(
 ) -> dict[str, str]:
     weights = sum(leaf.size for leaf in jax.tree.leaves((state.params, state.frozen)))
     sampler = config.eval.sampler
+    pace = (
+        f"tolerance {sampler.tolerance}" if sampler.method == ADAPTIVE else f"{sampler.steps} steps"
+    )
     return {
         "steps": f"{int(state.step)} of {config.train.batch_size} clips",
         "parameters": f"{weights / 1e6:.1f} M",
         "conditions": config.model.placement,
-        "sampler": f"{sampler.method}, {sampler.steps} steps, guidance {sampler.guidance}",
+        "sampler": f"{sampler.method}, {pace}, guidance {sampler.guidance}",
         "test clips": str(len(clips)),
         "seed": str(config.seed),
     }
