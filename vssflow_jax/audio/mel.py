@@ -40,6 +40,11 @@ def normalise(waveform: jax.Array) -> jax.Array:
     return centred / (peak + _PEAK_EPSILON) * PEAK
 
 
+def padded(waveform: jax.Array) -> jax.Array:
+    """Normalised, and reflected at both ends by what centres the frames. [b, n] -> [b, n + 864]."""
+    return jnp.pad(normalise(waveform), ((0, 0), (REFLECT, REFLECT)), mode="reflect")
+
+
 def log_mel(waveform: jax.Array, num_frames: int) -> jax.Array:
     """Natural log of the mel magnitudes of normalised sound.
 
@@ -50,10 +55,10 @@ def log_mel(waveform: jax.Array, num_frames: int) -> jax.Array:
     Returns:
       float32 [b, num_frames, BANDS].
     """
-    padded = jnp.pad(normalise(waveform), ((0, 0), (REFLECT, REFLECT)), mode="reflect")
-    available = 1 + (padded.shape[-1] - WINDOW) // HOP
+    sound = padded(waveform)
+    available = 1 + (sound.shape[-1] - WINDOW) // HOP
     starts = np.arange(min(available, num_frames)) * HOP
-    frames = padded[:, starts[:, None] + np.arange(WINDOW)]  # [b, n, window]
+    frames = sound[:, starts[:, None] + np.arange(WINDOW)]  # [b, n, window]
     magnitude = jnp.abs(jnp.fft.rfft(frames * window()))  # [b, n, bins]
     bands = jnp.matmul(magnitude, filterbank().T, precision=jax.lax.Precision.HIGHEST)
     mel = jnp.log(jnp.maximum(bands, MIN_MAGNITUDE))  # [b, n, m]

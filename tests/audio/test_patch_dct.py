@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vssflow_jax.audio.codec import LatentStats, decode, encode, fit
+from vssflow_jax.audio.patch_dct import LatentStats, decode, encode, fit
 from vssflow_jax.clip import LATENT_CHANNELS
 
 CLIPS, LATENT_FRAMES, BANDS, KEPT = 6, 10, 64, 32

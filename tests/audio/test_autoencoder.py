@@ -1,0 +1,132 @@
+"""The learned codec: what it can be, and the latents it gives. Its arithmetic: tests/interop."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from tests.helpers import randomised
+from vssflow_jax.audio.autoencoder import Autoencoder, AutoencoderConfig, Posterior
+from vssflow_jax.clip import LATENT_CHANNELS, ClipSpec
+from vssflow_jax.errors import UserError
+
+TINY = AutoencoderConfig(
+    block_out_channels=(4, 8), layers_per_block=1, latent_channels=3, norm_num_groups=2
+)
+encode = nnx.jit(Autoencoder.encode)
+AUDIOLDM = {
+    "_class_name": "AutoencoderKL",
+    "_diffusers_version": "0.15.0",
+    "act_fn": "silu",
+    "block_out_channels": [128, 256, 512],
+    "down_block_types": ["DownEncoderBlock2D"] * 3,
+    "in_channels": 1,
+    "latent_channels": 8,
+    "layers_per_block": 2,
+    "norm_num_groups": 32,
+    "out_channels": 1,
+    "sample_size": 512,
+    "scaling_factor": 0.9227914214134216,
+    "up_block_types": ["UpDecoderBlock2D"] * 3,
+}
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Autoencoder:
+    return randomised(lambda: Autoencoder(TINY, rngs=nnx.Rngs(0)))
+
+
+@pytest.fixture
+def log_mel() -> jax.Array:
+    return jax.random.normal(jax.random.key(0), (2, 12, 8))
+
+
+def test_audioldm_fits_the_flow() -> None:
+    cfg = AutoencoderConfig.from_hugging_face(AUDIOLDM)
+    clip = ClipSpec()
+    assert cfg == AutoencoderConfig()
+    assert cfg.flow_channels == LATENT_CHANNELS
+    assert cfg.downsampling * clip.latent_rate == clip.mel_rate
+    model = nnx.eval_shape(lambda: Autoencoder(cfg, rngs=nnx.Rngs(0)))
+    log_mel = jax.ShapeDtypeStruct((2, clip.mel_frames, 64), jnp.float32)
+    posterior = nnx.eval_shape(lambda model, x: model.encode(x), model, log_mel)
+    assert posterior.mean.shape == (2, clip.latent_frames, LATENT_CHANNELS)
+    decoded = nnx.eval_shape(lambda model, x: model.decode(x), model, posterior.mean)
+    assert decoded.shape == log_mel.shape
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("_class_name", "AutoencoderOobleck"),
+        ("act_fn", "gelu"),
+        (
+            "down_block_types",
+            ["DownEncoderBlock2D", "AttnDownEncoderBlock2D", "DownEncoderBlock2D"],
+        ),
+        ("in_channels", 2),
+        ("latents_mean", [0.5] * 8),
+        ("mid_block_add_attention", False),
+        ("up_block_types", ["UpDecoderBlock2D"] * 2),
+        ("use_quant_conv", False),
+        ("spectral_norm", True),
+    ],
+)
+def test_options_that_are_not_computed_are_refused(key: str, value: object) -> None:
+    with pytest.raises(UserError, match=f"^[^\n]*{key}[^\n]*$"):
+        AutoencoderConfig.from_hugging_face({**AUDIOLDM, key: value})
+
+
+def test_a_missing_size_is_refused() -> None:
+    config = {key: value for key, value in AUDIOLDM.items() if key != "latent_channels"}
+    with pytest.raises(UserError, match="'latent_channels'"):
+        AutoencoderConfig.from_hugging_face(config)
+
+
+def test_options_may_be_given_at_the_value_that_a_missing_one_has() -> None:
+    config = {**AUDIOLDM, "use_quant_conv": True, "shift_factor": None, "force_upcast": False}
+    assert AutoencoderConfig.from_hugging_face(config) == AutoencoderConfig()
+
+
+def test_log_variance_is_clamped(tiny: Autoencoder, log_mel: jax.Array) -> None:
+    biases = jnp.array([0, 0, 0, -1000, 1000, 0], jnp.float32)  # mean, then log-variance
+    model = nnx.clone(tiny)
+    model.quant_conv.bias[...] = biases
+    log_variance = encode(model, log_mel).log_variance.reshape(2, 6, -1, 3)
+    np.testing.assert_array_equal(log_variance[..., 0], -30)
+    np.testing.assert_array_equal(log_variance[..., 1], 20)
+    assert np.ptp(log_variance[..., 2]) > 0
+
+
+def test_a_latent_channel_is_found_at_each_band(tiny: Autoencoder, log_mel: jax.Array) -> None:
+    shift = jnp.array([0, 7, 0, 0, 0, 0], jnp.float32)
+    model = nnx.clone(tiny)
+    model.quant_conv.bias[...] += shift
+    moved = encode(model, log_mel).mean - encode(tiny, log_mel).mean
+    np.testing.assert_allclose(
+        moved, jnp.broadcast_to(jnp.tile(shift[:3], 4), moved.shape), atol=1e-5
+    )
+
+
+def test_samples_have_the_moments_of_the_posterior() -> None:
+    posterior = Posterior(jnp.full((1, 200, 200), 3.0), jnp.full((1, 200, 200), 2 * jnp.log(0.5)))
+    sample = posterior.sample(jax.random.key(0))
+    assert np.mean(sample) == pytest.approx(3.0, abs=0.01)
+    assert np.std(sample) == pytest.approx(0.5, abs=0.01)
+    assert np.any(sample != posterior.sample(jax.random.key(1)))
+
+
+def test_runs_inside_a_jitted_step(tiny: Autoencoder, log_mel: jax.Array) -> None:
+    graph, weights = nnx.split(tiny)
+
+    @jax.jit
+    def step(weights: nnx.State, log_mel: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        model = nnx.merge(graph, weights)
+        latent = model.encode(log_mel).sample(key)
+        return latent, model.decode(latent)
+
+    key = jax.random.key(0)
+    latent, decoded = step(weights, log_mel, key)
+    assert decoded.shape == log_mel.shape
+    np.testing.assert_allclose(latent, encode(tiny, log_mel).sample(key), rtol=1e-4, atol=1e-4)

@@ -1,0 +1,1 @@
+"""Weights from and to PyTorch: what each tensor of a source becomes here."""
