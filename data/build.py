@@ -3,19 +3,32 @@
 import json
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import joblib
 import ml_collections
+import numpy as np
 from absl import flags
 
 from data import builder
 from data.features import WEIGHTS_FREE
 from vssflow_jax import cli, dataset
-from vssflow_jax.clip import ClipSpec
+from vssflow_jax.audio import mel
+from vssflow_jax.clip import ClipSpec, fit_length
 from vssflow_jax.errors import UserError
+from vssflow_jax.sound import make_codec
+
+WITHOUT_LATENTS = ml_collections.FrozenConfigDict({"latents": "online"})
 
 
-def ensure(config: ml_collections.ConfigDict, spec: ClipSpec) -> None:
+def ensure(
+    config: ml_collections.ConfigDict,
+    spec: ClipSpec,
+    codec: ml_collections.ConfigDict = WITHOUT_LATENTS,
+) -> None:
     """Make the dataset that `config` (a `data` section) describes, unless it is there.
+
+    Where `codec` (the section) has its latents offline, what it knows of them is kept too.
 
     Raises:
       UserError: it cannot be made, or the folder holds the demo set of other settings.
@@ -23,12 +36,14 @@ def ensure(config: ml_collections.ConfigDict, spec: ClipSpec) -> None:
     path = Path(config.path)
     if config.source == "none" or dataset.exists(path):
         if config.source == "demo":
-            _check_origin(path, _origin(config))
+            _check_origin(path, _origin(config, codec))
         return
-    make_demo(config, spec)
+    make_demo(config, spec, codec)
 
 
-def make_demo(config: ml_collections.ConfigDict, spec: ClipSpec) -> None:
+def make_demo(
+    config: ml_collections.ConfigDict, spec: ClipSpec, codec: ml_collections.ConfigDict
+) -> None:
     """Draw and speak the demo clips, extract their features, write the shards."""
     # Imported here: it needs the demo extra, which training on other data does not.
     from data.demo import clips
@@ -41,12 +56,40 @@ def make_demo(config: ml_collections.ConfigDict, spec: ClipSpec) -> None:
     workers = joblib.cpu_count()
     manifest = clips.make_demo_clips(root, config.seed, config.num_train, config.num_test, workers)
     rows = [json.loads(line) for line in manifest.read_text().splitlines()]
-    builder.build(root, rows, WEIGHTS_FREE, spec, _origin(config), workers)
+    posterior = _posterior(codec, spec)
+    builder.build(root, rows, WEIGHTS_FREE, spec, posterior, _origin(config, codec), workers)
 
 
-def _origin(config: ml_collections.ConfigDict) -> dict[str, int | str]:
+def _posterior(codec: ml_collections.ConfigDict, spec: ClipSpec) -> builder.Posterior:
+    """From the int16 samples of a clip to what is kept of its latents."""
+    if codec.latents == "online":
+        return builder.without_latents
+    learned = make_codec(codec)
+    silence = jnp.full((1, spec.mel_frames, mel.BANDS), mel.ABSENT_FRAME)
+    params = learned.prepare(lambda: silence)  # a learned codec is fitted to nothing
+
+    @jax.jit
+    def encode(waveform: jax.Array) -> jax.Array:
+        known = learned.encode(params, mel.log_mel(waveform, spec.mel_frames))
+        assert known.log_variance is not None
+        return jnp.concatenate([known.mean, known.log_variance], axis=-1)
+
+    def posterior(samples: np.ndarray) -> np.ndarray:
+        waveform = dataset.to_float(fit_length(samples, spec.num_samples))
+        return np.asarray(encode(waveform[None])[0])
+
+    return posterior
+
+
+def _origin(
+    config: ml_collections.ConfigDict, codec: ml_collections.ConfigDict
+) -> dict[str, int | str]:
     names = ("source", "seed", "num_train", "num_test")
-    return {name: config[name] for name in names} | {"encoders": repr(WEIGHTS_FREE)}
+    latents = codec.path if codec.latents == "offline" else "none"
+    return {name: config[name] for name in names} | {
+        "encoders": repr(WEIGHTS_FREE),
+        "latents": latents,
+    }
 
 
 def _check_origin(path: Path, wanted: dict[str, int | str]) -> None:
@@ -78,7 +121,12 @@ def main(argv: list[str]) -> None:
             "num_test": values.num_test,
         }
     )
-    ensure(config, ClipSpec(duration_sec=clips.DURATION_SEC))
+    learned = {"kind": "audioldm_vae", "path": values.vae, "latents": "offline"}
+    codec = ml_collections.ConfigDict(learned) if values.vae else WITHOUT_LATENTS
+    made = Path(values.out) / dataset.NAME / dataset.SCHEMA_VERSION
+    if made.exists():
+        raise UserError(f"{made} is there already; choose another --out or delete it")
+    make_demo(config, ClipSpec(duration_sec=clips.DURATION_SEC), codec)
 
 
 if __name__ == "__main__":
@@ -87,4 +135,5 @@ if __name__ == "__main__":
     flags.DEFINE_integer("seed", 0, "seed of the demo clips")
     flags.DEFINE_integer("num_train", 600, "training clips")
     flags.DEFINE_integer("num_test", 60, "test clips")
+    flags.DEFINE_string("vae", "", "folder of an autoencoder, to keep latents in the dataset")
     cli.run(main)

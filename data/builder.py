@@ -8,7 +8,7 @@ import io
 import multiprocessing
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ import tqdm
 
 from data.features import Encoders
 from vssflow_jax import dataset, media
-from vssflow_jax.clip import ClipSpec, fit_length
+from vssflow_jax.clip import LATENT_CHANNELS, ClipSpec, fit_length
 from vssflow_jax.errors import UserError
-from vssflow_jax.phonemes import phoneme_ids, phonemes
+from vssflow_jax.phonemes import BLANK, phoneme_ids, phonemes
 
 Row = Mapping[str, Any]
+Posterior = Callable[[np.ndarray], np.ndarray]
 
 SHARDS = 4
 _INT16_MAX = 32767
@@ -37,6 +38,7 @@ class Vssflow(tfds.core.GeneratorBasedBuilder):
       rows: manifest rows.
       encoders: of the features.
       spec: geometry of the clips.
+      posterior: from int16 samples to what a codec knows of their latents [t, 2 c], or no frames.
       origin: what the rows were made from, kept in the metadata.
       pool: of the processes that extract features.
       bar: shows how many clips are done.
@@ -51,6 +53,7 @@ class Vssflow(tfds.core.GeneratorBasedBuilder):
         rows: Sequence[Row],
         encoders: Encoders,
         spec: ClipSpec,
+        posterior: Posterior,
         origin: Mapping[str, Any],
         pool: concurrent.futures.Executor,
         bar: tqdm.tqdm,
@@ -59,6 +62,7 @@ class Vssflow(tfds.core.GeneratorBasedBuilder):
         self._rows = rows
         self._encoders = encoders
         self._spec = spec
+        self._posterior = posterior
         self._origin = origin
         self._pool = pool
         self._bar = bar
@@ -81,7 +85,9 @@ class Vssflow(tfds.core.GeneratorBasedBuilder):
                     "duration_sec": np.float32,
                     "event_times_sec": frames(shape=(None,), dtype=np.float32),
                     "audio": frames(shape=(None,), dtype=np.int16),
+                    "posterior": frames(shape=(None, 2 * LATENT_CHANNELS), dtype=np.float32),
                     "phonemes": frames(shape=(None,), dtype=np.int32),
+                    "phoneme_frames": frames(shape=(None,), dtype=np.int32),
                     "clip": frames(shape=(None, encoders.clip.width), dtype=np.float16),
                     "synch": frames(shape=(None, encoders.synch.width), dtype=np.float16),
                     "lips": frames(shape=(None, encoders.lips.width), dtype=np.float16),
@@ -105,7 +111,8 @@ class Vssflow(tfds.core.GeneratorBasedBuilder):
         speakers = {sample: self._speaker(sample) for sample in {r["voice_sample"] for r in rows}}
         extract = functools.partial(_record, self._root, self._encoders, self._spec)
         for row, record in zip(rows, self._pool.map(extract, rows, chunksize=4), strict=True):
-            yield row["clip_id"], {**record, "speaker": speakers[row["voice_sample"]]}
+            speaker, posterior = speakers[row["voice_sample"]], self._posterior(record["audio"])
+            yield row["clip_id"], {**record, "speaker": speaker, "posterior": posterior}
             self._bar.update()
 
     def _speaker(self, sample: str) -> np.ndarray:
@@ -120,6 +127,7 @@ def build(
     rows: Sequence[Row],
     encoders: Encoders,
     spec: ClipSpec,
+    posterior: Posterior,
     origin: Mapping[str, Any],
     workers: int,
 ) -> None:
@@ -140,9 +148,14 @@ def build(
         tempfile.TemporaryDirectory() as unused,
         contextlib.redirect_stdout(io.StringIO()),
     ):
-        Vssflow(root, rows, encoders, spec, origin, pool, bar).download_and_prepare(
+        Vssflow(root, rows, encoders, spec, posterior, origin, pool, bar).download_and_prepare(
             download_dir=unused, download_config=config
         )
+
+
+def without_latents(samples: np.ndarray) -> np.ndarray:
+    """The `posterior` of a dataset that keeps none: no frames."""
+    return np.zeros((0, 2 * LATENT_CHANNELS), np.float32)
 
 
 def _record(root: Path, encoders: Encoders, spec: ClipSpec, row: Row) -> dict[str, Any]:
@@ -171,7 +184,34 @@ def _record(root: Path, encoders: Encoders, spec: ClipSpec, row: Row) -> dict[st
         "event_times_sec": np.array(row["event_times_sec"], np.float32),
         "audio": np.round(np.clip(audio, -1, 1) * _INT16_MAX).astype(np.int16),
         "phonemes": phoneme_ids(symbols),
+        "phoneme_frames": phoneme_frames(row, spec),
         "clip": encoders.clip(frames, spec).astype(np.float16),
         "synch": encoders.synch(frames, spec).astype(np.float16),
         "lips": lips.astype(np.float16),
     }
+
+
+def phoneme_frames(row: Row, spec: ClipSpec) -> np.ndarray:
+    """Latent frames that each phoneme of a row's transcript lasts, by the speech engine's times.
+
+    A frame belongs to the phoneme that is heard in its middle; the blanks at both ends last as
+    long as the silence there. Where the engine has as many phonemes for a word as the dictionary,
+    theirs are the same times; elsewhere the word's time is shared out in proportion.
+
+    Returns:
+      int32 [p], their sum `spec.phoneme_frames`; empty where the row has no times.
+    """
+    words = row["phoneme_starts_sec"]
+    if not words:
+        return np.zeros(0, np.int32)
+    starts_sec = [0.0]
+    ends_sec = [*(word[0] for word in words[1:]), row["speech_end_sec"]]
+    for text, times_sec, end_sec in zip(row["transcript"].split(), words, ends_sec, strict=True):
+        count = sum(symbol != BLANK for symbol in phonemes(text))
+        positions = np.arange(count) / count
+        bounds = np.arange(len(times_sec) + 1) / len(times_sec)
+        starts_sec += list(np.interp(positions, bounds, [*times_sec, end_sec]))
+    starts_sec.append(row["speech_end_sec"])
+    total = spec.phoneme_frames(row["duration_sec"])
+    first_frames = np.minimum(np.rint(np.array(starts_sec) * spec.latent_rate), total)
+    return np.diff(first_frames, append=total).astype(np.int32)

@@ -66,7 +66,7 @@ def poison(path: Path) -> None:
     [
         (remove, r"shard .*train_visualtts.* is missing"),
         (truncate, r"shard .*train_visualtts.* is damaged: 0 of \d+ records"),
-        (age, r"train_visualtts, record \d+: schema 0.9.0, this code reads 1.0.0"),
+        (age, r"train_visualtts, record \d+: schema 0.9.0, this code reads 1.1.0"),
         (poison, r"train_visualtts, record \d+ \(train-speech-\d+\): lips holds NaN"),
     ],
 )
@@ -80,7 +80,7 @@ def test_damaged_shards(
 
 def test_a_dataset_of_another_schema_version(own_data: Path, tmp_path: Path) -> None:
     (own_data / dataset.NAME / dataset.SCHEMA_VERSION).rename(own_data / dataset.NAME / "0.1.0")
-    with pytest.raises(UserError, match=r"schema version 0.1.0, this code reads 1.0.0; rebuild"):
+    with pytest.raises(UserError, match=r"schema version 0.1.0, this code reads 1.1.0; rebuild"):
         train(tiny.config(own_data), tmp_path / "run")
 
 
@@ -203,7 +203,7 @@ def test_a_loss_that_is_no_number(demo_data: Path, tmp_path: Path) -> None:
         ("--config.train.batch_size=0", "train.batch_size is 0; it must be at least 1"),
         ("--config.train.schedule=cosine", "choose one of: constant, linear"),
         ("--config.model.placement=everywhere", "choose one of: none, video_text"),
-        ("--config.eval.sampler.method=rk4", "choose one of: euler, heun"),
+        ("--config.eval.sampler.method=rk5", "choose one of: euler, midpoint, heun"),
         ("--config.data.mixture.weights.v2s=-1", "give at least one above 0, none below"),
         ("--config.data.mixture.synthetic_ratio=2.0", "choose from 0 to 1"),
         ("--config.data.num_train=17", "made with num_train=16, the config says 17"),

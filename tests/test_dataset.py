@@ -16,6 +16,7 @@ from vssflow_jax.errors import UserError
 from vssflow_jax.phonemes import IDS, SYMBOLS
 
 SPEC = ClipSpec(duration_sec=3.0)
+HALF_FRAME_SEC = 0.5 / SPEC.latent_rate
 
 
 def manifest(data: Path) -> dict[str, dict]:
@@ -56,6 +57,61 @@ def test_features_have_the_rates_of_the_reference(demo_data: Path) -> None:
     assert set(speech.phonemes) <= set(IDS.values())
 
 
+def test_phonemes_last_as_long_as_they_are_spoken(demo_data: Path) -> None:
+    rows = manifest(demo_data)
+    clips = Dataset(demo_data, SPEC).clips("train", "visualtts")
+    for clip in (clips[index] for index in range(len(clips))):
+        row, frames = rows[clip.clip_id], clip.phoneme_frames
+        assert len(frames) == len(clip.phoneme_ids)
+        assert frames.sum() == SPEC.latent_frames
+        assert abs(frames[0] / SPEC.latent_rate - row["speech_start_sec"]) <= HALF_FRAME_SEC
+        silence = SPEC.duration_sec - row["speech_end_sec"]
+        assert abs(frames[-1] / SPEC.latent_rate - silence) <= HALF_FRAME_SEC
+    assert not len(Dataset(demo_data, SPEC).clips("train", "v2s")[0].phoneme_frames)
+
+
+def test_a_word_shares_its_time_out_among_its_phonemes() -> None:
+    row = {
+        "transcript": "four by",  # F AO1 R, B AY1
+        "phoneme_starts_sec": [[0.4, 0.8], [1.6, 1.8]],  # two phonemes of the engine for each
+        "speech_end_sec": 2.4,
+        "duration_sec": 3.0,
+    }
+    # Of "four", the first third starts with the word, the next at 2/3 of 0.4 s, the last in the
+    # second phoneme's 0.8 s, a third of the way.
+    starts_sec = [0, 0.4, 0.4 + 0.4 * 2 / 3, 0.8 + 0.8 / 3, 1.6, 1.8, 2.4]
+    expected = np.diff(np.round(np.array(starts_sec) * SPEC.latent_rate), append=75)
+    np.testing.assert_array_equal(builder.phoneme_frames(row, SPEC), expected)
+
+
+def test_phonemes_are_spread_as_the_dataset_aligns_them(demo_data: Path) -> None:
+    aligned = Dataset(demo_data, SPEC, "aligned").clips("test", "visualtts")[0]
+    expected = np.repeat(aligned.phoneme_ids, aligned.phoneme_frames)
+    np.testing.assert_array_equal(aligned.features.phonemes, expected)
+    uniform = Dataset(demo_data, SPEC).clips("test", "visualtts")[0]
+    assert not np.array_equal(aligned.features.phonemes, uniform.features.phonemes)
+
+
+def test_durations_that_do_not_fit_are_named(demo_data: Path, tmp_path: Path) -> None:
+    clip_id = Dataset(demo_data, SPEC).clips("test", "visualtts")[0].clip_id
+    file = tmp_path / "durations.json"
+
+    def read() -> dataset.Clip:
+        return Dataset(demo_data, SPEC, "predicted", str(file)).clips("test", "visualtts")[0]
+
+    with pytest.raises(UserError, match=r"data\.durations_path is .*no file of durations; write"):
+        read()
+    file.write_text("[1, 2")
+    with pytest.raises(UserError, match="no file of durations; write one with"):
+        read()
+    file.write_text("{}")
+    with pytest.raises(UserError, match=rf"record 0 \({clip_id}\): no durations in {file}; write"):
+        read()
+    file.write_text(json.dumps({clip_id: [70, 5]}))
+    with pytest.raises(UserError, match=r"75 frames, but 2 phonemes last 75 frames in"):
+        read()
+
+
 def test_what_a_clip_lacks_is_absent(demo_data: Path) -> None:
     sound = Dataset(demo_data, SPEC).clips("train", "v2s")[0].features
     assert len(sound.lips) == len(sound.phonemes) == 0
@@ -81,7 +137,7 @@ def test_the_speaker_depends_on_the_voice_alone(demo_data: Path) -> None:
 
 
 def test_a_second_build_gives_the_same_bytes(demo_data: Path, tmp_path: Path) -> None:
-    shards = sorted((demo_data / "vssflow" / "1.0.0").glob("*.array_record*"))
+    shards = sorted((demo_data / dataset.NAME / dataset.SCHEMA_VERSION).glob("*.array_record*"))
     assert shards
     config = tiny.config(tmp_path / "again")
     build.ensure(config.data, SPEC)
@@ -96,8 +152,8 @@ def test_clips_are_spread_over_several_shards(demo_data: Path, tmp_path: Path) -
     assert len(rows) >= builder.SHARDS
     for folder in ("clips", "voices"):
         (tmp_path / folder).symlink_to(demo_data / folder)
-    builder.build(tmp_path, rows, WEIGHTS_FREE, SPEC, {}, workers=1)
-    shards = list((tmp_path / "vssflow" / "1.0.0").glob("*-train_visualtts.*"))
+    builder.build(tmp_path, rows, WEIGHTS_FREE, SPEC, builder.without_latents, {}, workers=1)
+    shards = list((tmp_path / dataset.NAME / dataset.SCHEMA_VERSION).glob("*-train_visualtts.*"))
     assert len(shards) == builder.SHARDS
     clips = Dataset(tmp_path, SPEC).clips("train", "visualtts")
     found = {clips[index].clip_id for index in range(len(clips))}
@@ -105,9 +161,13 @@ def test_clips_are_spread_over_several_shards(demo_data: Path, tmp_path: Path) -
 
 
 def test_a_dataset_that_is_there_is_not_made_again(demo_data: Path) -> None:
-    before = (demo_data / "vssflow" / "1.0.0" / "dataset_info.json").stat().st_mtime_ns
+    before = (
+        (demo_data / dataset.NAME / dataset.SCHEMA_VERSION / "dataset_info.json").stat().st_mtime_ns
+    )
     build.ensure(tiny.config(demo_data).data, SPEC)
-    assert (demo_data / "vssflow" / "1.0.0" / "dataset_info.json").stat().st_mtime_ns == before
+    assert (
+        demo_data / dataset.NAME / dataset.SCHEMA_VERSION / "dataset_info.json"
+    ).stat().st_mtime_ns == before
 
 
 def test_an_empty_folder_says_how_to_build(tmp_path: Path) -> None:

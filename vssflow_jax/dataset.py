@@ -6,7 +6,8 @@ anything. `docs/data.md` documents the fields.
 """
 
 import dataclasses
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,25 @@ from vssflow_jax.errors import UserError
 from vssflow_jax.joint import ClipFeatures
 
 NAME = "vssflow"
-SCHEMA_VERSION = "1.0.0"
+SCHEMA_VERSION = "1.1.0"
 TASKS = ("v2s", "visualtts", "joint")
 STREAMS = ("clip", "synch", "lips", "speaker")
+DURATIONS = ("uniform", "aligned", "predicted")
 
 REBUILD = "rebuild it with python -m data.build"
+PREDICT = "write one with python run_duration.py --predict=FILE"
 _INT16_SCALE = 32768.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-    """One decoded record: the features of a clip and what evaluation needs to know of it."""
+    """One decoded record: the features of a clip and what evaluation needs to know of it.
+
+    `phoneme_ids` int32 [p] are those of the transcript, `phoneme_frames` int32 [p] how many latent
+    frames each of them lasts; the latter is empty where the dataset does not know. `posterior`
+    float32 [t, 2 c] is what a codec knows of the latents of the padded sound, means and
+    log-variances; it has no frames where that was not computed.
+    """
 
     clip_id: str
     task: str
@@ -37,7 +46,76 @@ class Clip:
     voice: str
     event_times_sec: np.ndarray
     video: str
+    phoneme_ids: np.ndarray
+    phoneme_frames: np.ndarray
+    posterior: np.ndarray
     features: ClipFeatures
+
+
+@dataclasses.dataclass(frozen=True)
+class Durations:
+    """Where it is known from how long each phoneme lasts.
+
+    Attributes:
+      kind: one of `DURATIONS`: all alike, by the dataset's own alignment, or by a file that
+        `run_duration.py` wrote.
+      path: that file.
+      predicted: what it says, latent frames of each phoneme by clip id.
+    """
+
+    kind: str = "uniform"
+    path: str = ""
+    predicted: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def read(cls, kind: str, path: str) -> "Durations":
+        """Durations of this kind, from the file if they are predicted ones.
+
+        Raises:
+          UserError: the file is not one of durations.
+        """
+        assert kind in DURATIONS, f"unknown durations {kind}"
+        if kind != "predicted":
+            return cls(kind)
+        try:
+            return cls(kind, path, dict(json.loads(Path(path).read_bytes())))
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(
+                f"data.durations_path is '{path}', no file of durations; {PREDICT}"
+            ) from error
+
+    def spread(
+        self, ids: np.ndarray, aligned: np.ndarray, num_frames: int, clip_id: str, where: str
+    ) -> np.ndarray:
+        """The phoneme id of each latent frame.
+
+        Args:
+          ids: phonemes of the clip [p].
+          aligned: how many frames each lasts [p] by the dataset, or none.
+          num_frames: latent frames of the clip.
+          clip_id: its name.
+          where: start of what is said when something is wrong.
+
+        Raises:
+          UserError: nothing is known of the clip, or it is of other phonemes or frames.
+        """
+        if not len(ids):
+            return ids
+        if self.kind == "uniform":
+            return stretch_phonemes(ids, num_frames)
+        if self.kind == "aligned":
+            frames, source = aligned, "the dataset; set data.durations=uniform, or rebuild it"
+        else:
+            frames = np.array(self.predicted.get(clip_id, ()), np.int32)
+            source = f"{self.path}; {PREDICT}"
+        if not len(frames):
+            raise UserError(f"{where} ({clip_id}): no durations in {source}")
+        if len(frames) != len(ids) or frames.sum() != num_frames:
+            raise UserError(
+                f"{where} ({clip_id}): it has {len(ids)} phonemes and {num_frames} frames, but "
+                f"{len(frames)} phonemes last {frames.sum()} frames in {source}"
+            )
+        return np.repeat(ids, frames)
 
 
 class Dataset:
@@ -46,15 +124,23 @@ class Dataset:
     Args:
       path: the dataset folder.
       spec: the geometry that clips are read with.
+      durations, durations_path: kind and file of the phonemes' `Durations`.
 
     Raises:
-      UserError: no dataset there, another schema version or geometry, or a missing or damaged
-        shard.
+      UserError: no dataset there, another schema version or geometry, a missing or damaged shard,
+        or a bad file of durations.
     """
 
-    def __init__(self, path: str | Path, spec: ClipSpec):
+    def __init__(
+        self,
+        path: str | Path,
+        spec: ClipSpec,
+        durations: str = "uniform",
+        durations_path: str = "",
+    ):
         self.path = Path(path)
         self.spec = spec
+        self.durations = Durations.read(durations, durations_path)
         self._builder = tfds.builder_from_directory(_version_dir(self.path))
         metadata = self._builder.info.metadata or {}
         found = metadata.get("schema_version")
@@ -161,14 +247,15 @@ class ClipSource:
             raise UserError(f"{where}: not of schema {SCHEMA_VERSION}; {REBUILD}") from error
         except (RuntimeError, IndexError) as error:
             raise UserError(f"{where}: damaged; restore the shards or {REBUILD}") from error
-        return decode(record, self._dataset.spec, where)
+        return decode(record, self._dataset.spec, self._dataset.durations, where)
 
 
-def decode(record: Mapping[str, Any], spec: ClipSpec, where: str) -> Clip:
+def decode(record: Mapping[str, Any], spec: ClipSpec, durations: Durations, where: str) -> Clip:
     """A clip from the values of a record.
 
     Raises:
-      UserError: another schema version, or a value that is not finite; `where` starts the line.
+      UserError: another schema version, a value that is not finite, or no durations for the clip;
+        `where` starts the line.
     """
     version = record["schema_version"].decode()
     if version != SCHEMA_VERSION:
@@ -179,10 +266,9 @@ def decode(record: Mapping[str, Any], spec: ClipSpec, where: str) -> Clip:
         if not np.isfinite(value).all():
             raise UserError(f"{where} ({clip_id}): {name} holds NaN or infinity; {REBUILD}")
     duration_sec = float(record["duration_sec"])
-    ids = record["phonemes"]
-    if len(ids):
-        ids = stretch_phonemes(ids, spec.phoneme_frames(duration_sec))
-    waveform = record["audio"].astype(np.float32) / _INT16_SCALE
+    ids, aligned = record["phonemes"], record["phoneme_frames"]
+    phonemes = durations.spread(ids, aligned, spec.phoneme_frames(duration_sec), clip_id, where)
+    waveform = to_float(record["audio"])
     return Clip(
         clip_id=clip_id,
         task=record["task"].decode(),
@@ -190,10 +276,18 @@ def decode(record: Mapping[str, Any], spec: ClipSpec, where: str) -> Clip:
         voice=record["voice"].decode(),
         event_times_sec=record["event_times_sec"],
         video=record["video"].decode(),
+        phoneme_ids=ids,
+        phoneme_frames=aligned,
+        posterior=record["posterior"],
         features=ClipFeatures(
-            **streams, phonemes=ids, waveform=waveform, duration_sec=duration_sec
+            **streams, phonemes=phonemes, waveform=waveform, duration_sec=duration_sec
         ),
     )
+
+
+def to_float(samples: np.ndarray) -> np.ndarray:
+    """int16 samples to float32 within [-1, 1]."""
+    return samples.astype(np.float32) / _INT16_SCALE
 
 
 def check_shard(path: Path, expected: int) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from vssflow_jax import joint
 from vssflow_jax.clip import ClipSpec, fit_length, nearest, nearest_exact
-from vssflow_jax.dataset import ClipSource, Dataset
+from vssflow_jax.dataset import Clip, ClipSource, Dataset
 from vssflow_jax.errors import UserError
 from vssflow_jax.joint import ClipFeatures
 
@@ -56,8 +56,27 @@ def without_video(features: ClipFeatures) -> ClipFeatures:
     )
 
 
+def offline_latents(clip: Clip, example: Example) -> Example:
+    """The example with what a codec knows of the latents in place of the sound.
+
+    Raises:
+      UserError: the dataset does not hold it.
+    """
+    if not len(clip.posterior):
+        raise UserError(
+            f"clip {clip.clip_id}: the dataset holds no latents; build it with --vae=DIR or set "
+            "--config.codec.latents=online"
+        )
+    conditions = {name: value for name, value in example.items() if name != "waveform"}
+    return conditions | {"posterior": clip.posterior}
+
+
 def train_batches(
-    dataset: Dataset, mixture: ml_collections.ConfigDict, batch_size: int, seed: int
+    dataset: Dataset,
+    mixture: ml_collections.ConfigDict,
+    batch_size: int,
+    seed: int,
+    latents: str = "online",
 ) -> grain.IterDataset:
     """Endless batches of the training part.
 
@@ -66,16 +85,24 @@ def train_batches(
       mixture: `weights` of each of `MIXABLE`, `synthetic_ratio` of joint clips, `joint_modes`.
       batch_size: clips in a batch.
       seed: of every draw.
+      latents: "online" for batches with sounds, "offline" with what a codec knows of them.
 
     Returns:
       a grain dataset of `Example`s with a leading batch axis.
 
     Raises:
-      UserError: unknown task, mode or weight, or a task that the dataset has no clips for.
+      UserError: unknown task, mode or weight, a task that the dataset has no clips for, or joint
+        clips to be made of sounds that are not there.
     """
     check_mixture(mixture)
+    offline = latents == "offline"
+    if offline and mixture.weights.joint > 0 and mixture.synthetic_ratio > 0:
+        raise UserError(
+            "codec.latents is 'offline', but joint clips are made by mixing sounds: set "
+            "--config.codec.latents=online, or --config.data.mixture.synthetic_ratio=0"
+        )
     sources = {
-        task: _examples(dataset, mixture, task, seed + index)
+        task: _examples(dataset, mixture, task, seed + index, offline)
         for index, task in enumerate(MIXABLE)
         if mixture.weights[task] > 0
     }
@@ -109,36 +136,40 @@ def check_mixture(mixture: ml_collections.ConfigDict) -> None:
 
 
 def _examples(
-    dataset: Dataset, mixture: ml_collections.ConfigDict, task: str, seed: int
+    dataset: Dataset, mixture: ml_collections.ConfigDict, task: str, seed: int, offline: bool
 ) -> grain.MapDataset:
     """An endless, shuffled map dataset of one task."""
     if task == "joint":
-        return _joint_examples(dataset, mixture, seed)
+        return _joint_examples(dataset, mixture, seed, offline)
     clips = dataset.clips("train", "visualtts" if task == "tts" else task)
 
     def example(index: int) -> Example:
-        features = clips[index].features
-        features = without_video(features) if task == "tts" else features
-        return to_latent_rate(features, dataset.spec)
+        clip = clips[index]
+        features = without_video(clip.features) if task == "tts" else clip.features
+        made = to_latent_rate(features, dataset.spec)
+        return offline_latents(clip, made) if offline else made
 
     return _endless(len(clips), seed).map(example)
 
 
 def _joint_examples(
-    dataset: Dataset, mixture: ml_collections.ConfigDict, seed: int
+    dataset: Dataset, mixture: ml_collections.ConfigDict, seed: int, offline: bool
 ) -> grain.MapDataset:
     """Joint clips: synthesised from a sound and a speech clip, or native, by ratio."""
-    native = dataset.clips("train", "joint") if mixture.synthetic_ratio < 1 else None
-    synthetic = _synthesis(dataset, tuple(mixture.joint_modes))
+    ratio = mixture.synthetic_ratio
+    native = dataset.clips("train", "joint") if ratio < 1 else None
+    synthetic = _synthesis(dataset, tuple(mixture.joint_modes)) if ratio > 0 else None
 
     def example(index: int, rng: np.random.Generator) -> Example:
-        if native is not None and rng.random() >= mixture.synthetic_ratio:
-            features = native[index % len(native)].features
-        else:
-            features = synthetic(index, rng)
-        return to_latent_rate(features, dataset.spec)
+        if synthetic and (native is None or rng.random() < ratio):
+            return to_latent_rate(synthetic(index, rng), dataset.spec)
+        assert native is not None
+        clip = native[index % len(native)]
+        made = to_latent_rate(clip.features, dataset.spec)
+        return offline_latents(clip, made) if offline else made
 
-    count = max(dataset.count("train", "visualtts"), len(native) if native else 0)
+    speeches = dataset.count("train", "visualtts") if synthetic else 0
+    count = max(speeches, len(native) if native else 0)
     return _endless(count, seed).seed(seed).random_map(example)
 
 

@@ -35,8 +35,8 @@ from data.demo import face, scenes, speech
 from vssflow_jax import grid, media
 from vssflow_jax.errors import UserError
 
-FORMAT_VERSION: Final = 1
-"""Raise it whenever the same parameters give other clips than before."""
+FORMAT_VERSION: Final = 2
+"""Raise it whenever the same parameters give other clips or rows than before."""
 
 DURATION_SEC: Final = 3.0
 FPS: Final = 25
@@ -194,6 +194,7 @@ def make_clip(root: Path, seed: int, plan: ClipPlan) -> dict[str, Any]:
         "voice_sample": _voice_sample(plan.voice) if plan.voice else "",
         "speech_start_sec": None,
         "speech_end_sec": None,
+        "phoneme_starts_sec": [],
         "event_kind": plan.event_kind,
         "event_times_sec": [],
         "mouth_box": None,
@@ -222,6 +223,9 @@ def make_clip(root: Path, seed: int, plan: ClipPlan) -> dict[str, Any]:
             picture[:, : face.WIDTH] = presenter.frame(mouth, float(closed))
         row["speech_start_sec"] = round(start_sec, 6)
         row["speech_end_sec"] = round(end_sec, 6)
+        row["phoneme_starts_sec"] = [
+            [round(start_sec + time, 6) for time in word] for word in spoken.words
+        ]
         row["mouth_box"] = list(face.MOUTH_BOX)
 
     waveform *= min(1.0, _MAX_PEAK / max(float(np.abs(waveform).max()), _MAX_PEAK))

@@ -53,10 +53,12 @@ class Speech(NamedTuple):
       waveform: float32 [n] at `SAMPLING_RATE`, full scale 1, without silence at its ends.
       phonemes: (start in seconds, espeak-ng phoneme mnemonic such as "'aI"), in order of time; the
         first starts at 0, each lasts until the next one starts, the last until the end.
+      words: for each word of the text, when its phonemes start, in seconds.
     """
 
     waveform: np.ndarray
     phonemes: tuple[tuple[float, str], ...]
+    words: tuple[tuple[float, ...], ...]
 
     @property
     def duration_sec(self) -> float:
@@ -85,18 +87,19 @@ def synthesize(text: str, voice: str, words_per_minute: int, pitch: int) -> Spee
         engine.espeak_SetParameter(_ESPEAK_PITCH, pitch, 0)
         pcm, events = _speak(engine, _spell_letters(text))
 
-    starts = [sample for sample, _ in events]
     # The engine ends an utterance with a pause: its own phonemes "_:" and "_".
-    sounding = [i for i, (_, phoneme) in enumerate(events) if not phoneme.startswith("_")]
-    begin, end = starts[0], starts[sounding[-1] + 1]
+    sounding = [i for i, event in enumerate(events) if not event.phoneme.startswith("_")]
+    begin, end = events[0].sample, events[sounding[-1] + 1].sample
     waveform = pcm[begin:end].astype(np.float32) / _INT16_FULL_SCALE
     waveform = librosa.resample(
         waveform, orig_sr=engine_rate, target_sr=SAMPLING_RATE, res_type="soxr_hq"
     )
-    phonemes = tuple(
-        ((sample - begin) / engine_rate, phoneme) for sample, phoneme in events if sample < end
-    )
-    return Speech(_fade_out(waveform), phonemes)
+    spoken = [event for event in events if event.sample < end]
+    phonemes = tuple(((event.sample - begin) / engine_rate, event.phoneme) for event in spoken)
+    words: dict[int, tuple[float, ...]] = {}
+    for event, (start, _) in zip(spoken, phonemes, strict=True):
+        words[event.text_position] = (*words.get(event.text_position, ()), start)
+    return Speech(_fade_out(waveform), phonemes, tuple(words.values()))
 
 
 _INT16_FULL_SCALE: Final = 32_768
@@ -153,6 +156,14 @@ class _Event(ctypes.Structure):
     )
 
 
+class _Spoken(NamedTuple):
+    """A phoneme event: its sample at the engine's rate, mnemonic, and where its word is written."""
+
+    sample: int
+    phoneme: str
+    text_position: int
+
+
 _SynthCallback = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
 )
@@ -197,10 +208,10 @@ def _short_path(path: str) -> Iterator[str]:
         yield str(link)
 
 
-def _speak(engine: ctypes.CDLL, text: str) -> tuple[np.ndarray, list[tuple[int, str]]]:
-    """Returns the waveform, int16 [n] at the engine's rate, and (sample, phoneme) events."""
+def _speak(engine: ctypes.CDLL, text: str) -> tuple[np.ndarray, list[_Spoken]]:
+    """Returns the waveform, int16 [n] at the engine's rate, and the phoneme events."""
     pieces: list[np.ndarray] = []
-    phonemes: list[tuple[int, str]] = []
+    phonemes: list[_Spoken] = []
 
     @_SynthCallback
     def collect(wave, num_samples, events) -> int:  # type: ignore[no-untyped-def]
@@ -210,7 +221,8 @@ def _speak(engine: ctypes.CDLL, text: str) -> tuple[np.ndarray, list[tuple[int, 
         while events[index].type != _ESPEAK_EVENT_LIST_TERMINATED:
             event = events[index]
             if event.type == _ESPEAK_EVENT_PHONEME:
-                phonemes.append((event.sample, event.id.string.decode()))
+                phoneme = event.id.string.decode()
+                phonemes.append(_Spoken(event.sample, phoneme, event.text_position))
             index += 1
         return 0  # Go on.
 

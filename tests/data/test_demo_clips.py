@@ -1,5 +1,6 @@
 """The demo set: its plan, its files, their timing, and that it is made once, from the seed only."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -72,7 +73,14 @@ def test_rows_describe_files_that_exist(demo):
 def test_rows_have_speech_and_events_as_their_task_says(demo):
     for row in rows_of(demo):
         speaks, sounds = row["task"] != "v2s", row["task"] != "visualtts"
-        for key in ("transcript", "voice", "voice_sample", "speech_start_sec", "mouth_box"):
+        for key in (
+            "transcript",
+            "voice",
+            "voice_sample",
+            "speech_start_sec",
+            "phoneme_starts_sec",
+            "mouth_box",
+        ):
             assert bool(row[key]) == speaks, key
         assert bool(row["event_kind"]) == bool(row["event_times_sec"]) == sounds
         if speaks:
@@ -81,6 +89,11 @@ def test_rows_have_speech_and_events_as_their_task_says(demo):
             assert len(samples) > rate
             assert 0.1 <= row["speech_start_sec"] < row["speech_end_sec"] <= DURATION_SEC - 0.1
             assert row["mouth_box"] == list(face.MOUTH_BOX)
+            times = list(itertools.chain(*row["phoneme_starts_sec"]))
+            assert times == sorted(times)
+            assert times[-1] < row["speech_end_sec"]
+            assert times[0] == row["speech_start_sec"]
+            assert len(row["phoneme_starts_sec"]) == len(row["transcript"].split())
 
 
 def test_speech_is_heard_where_the_row_says_and_the_mouth_moves_there(demo):

@@ -31,6 +31,14 @@ def test_phonemes_cover_the_waveform_in_order_of_time():
     assert np.abs(spoken.waveform[: speech.SAMPLING_RATE // 20]).max() > 0.001
 
 
+def test_words_are_timed_by_their_phonemes():
+    spoken = speech.synthesize("place green by z six please", "klatt", 140, 50)
+    names = dict(spoken.phonemes)
+    assert len(spoken.words) == 6
+    assert [names[word[0]] for word in spoken.words] == ["p", "g", "b", "z", "s", "p"]
+    assert list(itertools.chain(*spoken.words)) == [time for time, _ in spoken.phonemes]
+
+
 def test_a_faster_voice_is_shorter_and_voices_differ():
     slow, fast = (speech.synthesize("lay red in b one soon", "f3", rate, 50) for rate in (120, 160))
     assert fast.duration_sec < 0.85 * slow.duration_sec

@@ -1,0 +1,38 @@
+"""Train the duration predictor (`configs/duration.py` has the command), or use it.
+
+With `--predict=FILE` nothing is trained: the durations of all clips with speech are written to
+FILE, for `--config.data.durations=predicted --config.data.durations_path=FILE` in training.
+"""
+
+import json
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from data import build
+from vssflow_jax import cli, train_duration
+from vssflow_jax.clip import ClipSpec
+from vssflow_jax.run_files import write_atomically
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "experiment", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
+_PREDICT = flags.DEFINE_string("predict", None, "file to write durations to")
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    config, workdir = _CONFIG.value, Path(_WORKDIR.value)
+    if _PREDICT.value:
+        durations = train_duration.predict(config, workdir)
+        write_atomically(Path(_PREDICT.value), json.dumps(durations) + "\n")
+        print(f"durations of {len(durations)} clips in {_PREDICT.value}")
+        return
+    build.ensure(config.data, ClipSpec(**config.clip))
+    if train_duration.train(config, workdir):
+        train_duration.evaluate_and_print(config, workdir)
+
+
+if __name__ == "__main__":
+    cli.run(main)

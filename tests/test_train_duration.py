@@ -1,0 +1,157 @@
+"""The duration predictor's training, what it predicts, and how a dataset takes it up."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+
+from configs import duration
+from tests import tiny
+from vssflow_jax import sharding, train_duration
+from vssflow_jax.checkpoint import Checkpoints
+from vssflow_jax.clip import ClipSpec
+from vssflow_jax.dataset import Clip, Dataset
+from vssflow_jax.errors import UserError
+from vssflow_jax.interop import weights
+from vssflow_jax.run_files import read_metrics
+from vssflow_jax.train_duration import DurationRecipe
+
+SPEC = ClipSpec(duration_sec=3.0)
+STEPS = 12
+
+
+def tiny_config(data: Path, **changes: Any) -> ml_collections.ConfigDict:
+    config = duration.get_config()
+    sizes = {"encoder_layers": 1, "decoder_layers": 1, "ffw_width": 32}
+    config.model.update(sizes)
+    config.train.update({"batch_size": 8, "warmup_steps": 2, "log_every": 1})
+    config.data.update({"path": str(data), "num_train": tiny.NUM_TRAIN, "num_test": tiny.NUM_TEST})
+    config.train.update({"steps": STEPS, **changes})
+    return config
+
+
+@pytest.fixture(scope="module")
+def run(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workdir of a finished run."""
+    workdir = tmp_path_factory.mktemp("duration")
+    assert train_duration.train(tiny_config(demo_data), workdir)
+    return workdir
+
+
+def speech_clip(data: Path) -> Clip:
+    return Dataset(data, SPEC).clips("train", "visualtts")[0]
+
+
+def test_the_loss_is_the_surprise_at_the_true_phoneme() -> None:
+    batch = {
+        "lips": jnp.zeros((2, 4, 3)),
+        "num_frames": jnp.array([4, 2]),
+        "targets": jnp.array([[0, 1, 2, 2], [1, 1, 0, 0]]),
+    }
+    certain = jax.nn.one_hot(batch["targets"], 3)
+    assert train_duration.alignment_loss(certain, batch) == pytest.approx(0, abs=1e-6)
+    even = jnp.full((2, 4, 3), 1 / 3)
+    assert train_duration.alignment_loss(even, batch) == pytest.approx(np.log(3), rel=1e-5)
+    # What padding looks at does not count.
+    elsewhere = certain.at[1, 2:].set(jnp.array([0.0, 0.0, 1.0]))
+    assert train_duration.alignment_loss(elsewhere, batch) == pytest.approx(0, abs=1e-6)
+
+
+def test_an_example_says_which_phoneme_each_frame_shows(demo_data: Path) -> None:
+    clip = speech_clip(demo_data)
+    example = train_duration.example(clip, DurationRecipe.from_config(tiny_config(demo_data)))
+    phonemes = len(clip.phoneme_ids)
+    np.testing.assert_array_equal(example["phonemes"][:phonemes], clip.phoneme_ids)
+    assert not example["phonemes"][phonemes:].any()
+    np.testing.assert_array_equal(np.bincount(example["targets"]), clip.phoneme_frames)
+    assert example["lips"].shape == (SPEC.latent_frames, duration.SIZES["demo"].lip_features)
+
+
+def test_more_phonemes_than_frames_are_refused(demo_data: Path) -> None:
+    clip = dataclasses.replace(speech_clip(demo_data), phoneme_ids=np.ones(76, np.int32))
+    recipe = DurationRecipe.from_config(tiny_config(demo_data))
+    with pytest.raises(UserError, match=r"train-speech-\d+: 76 phonemes, .* 75 latent frames"):
+        train_duration.example(clip, recipe)
+
+
+def test_the_boundary_error_counts_frames(demo_data: Path) -> None:
+    clip = speech_clip(demo_data)
+    first, second, *rest = clip.phoneme_frames.tolist()
+    moved = {clip.clip_id: [first - 2, second + 2, *rest]}
+    boundaries = len(clip.phoneme_ids) - 1
+    assert train_duration.boundary_error(moved, [clip]) == pytest.approx(2 / boundaries)
+    assert sum(train_duration.uniform([clip])[clip.clip_id]) == SPEC.latent_frames
+
+
+def test_training_lowers_the_loss(run: Path) -> None:
+    rows = read_metrics(run)
+    assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
+    assert rows[-1]["loss"] < 0.9 * rows[0]["loss"]
+
+
+def test_a_run_goes_on_where_it_stopped(run: Path, demo_data: Path, tmp_path: Path) -> None:
+    assert train_duration.train(tiny_config(demo_data, steps=STEPS // 2), tmp_path)
+    assert train_duration.train(tiny_config(demo_data), tmp_path)
+    whole, stopped = read_metrics(run), read_metrics(tmp_path)
+    assert [row["loss"] for row in stopped] == pytest.approx([row["loss"] for row in whole])
+
+
+def test_imported_weights_can_be_used_without_training(demo_data: Path, tmp_path: Path) -> None:
+    folder, workdir = tmp_path / "weights", tmp_path / "run"
+    config = tiny_config(demo_data, steps=0, init_from=str(folder))
+    recipe = DurationRecipe.from_config(config)
+    imported = jax.tree.map(lambda x: np.full(x.shape, 0.1, x.dtype), recipe.init().params)
+    weights.save(folder, "duration", config.model.to_dict(), imported)
+    assert train_duration.train(config, workdir)
+    layout = sharding.make_layout(config.sharding.mesh, "dp")
+    with Checkpoints(workdir) as checkpoints:
+        state: Any = checkpoints.restore(recipe.abstract_state(layout))[0]
+    jax.tree.map(np.testing.assert_array_equal, state.params, imported)
+
+
+def test_predictions_take_the_place_of_the_uniform_stretch(
+    run: Path, demo_data: Path, tmp_path: Path
+) -> None:
+    predicted = train_duration.predict(tiny_config(demo_data), run)
+    file = tmp_path / "durations.json"
+    file.write_text(json.dumps(predicted))
+    opened = Dataset(demo_data, SPEC, "predicted", str(file))
+    seen = set()
+    for clip in train_duration.speech_clips(opened, ("train", "test")):
+        seen.add(clip.clip_id)
+        expected = np.repeat(clip.phoneme_ids, predicted[clip.clip_id])
+        np.testing.assert_array_equal(clip.features.phonemes, expected)
+        assert len(expected) == SPEC.latent_frames
+    assert seen == predicted.keys()
+    assert {clip_id.split("-")[0] for clip_id in seen} == {"train", "test"}
+
+
+def test_predictions_do_not_depend_on_the_batch(run: Path, demo_data: Path) -> None:
+    config = tiny_config(demo_data)
+    # Among all clips, the test clips come in other batches than by themselves.
+    of_all, of_test = (
+        train_duration.predict(config, run, parts) for parts in (("train", "test"), ("test",))
+    )
+    assert of_test == {clip_id: of_all[clip_id] for clip_id in of_test}
+
+
+def test_the_comparison_is_printed(
+    run: Path, demo_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_duration.evaluate_and_print(tiny_config(demo_data), run)
+    printed = capsys.readouterr().out
+    assert "predicted" in printed
+    assert "uniform" in printed
+
+
+def test_bad_values_are_named(demo_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"train\.log_every is 0; it must be at least 1"):
+        train_duration.train(tiny_config(demo_data, log_every=0), tmp_path)
+    with pytest.raises(UserError, match="no checkpoint"):
+        train_duration.predict(tiny_config(demo_data), tmp_path)

@@ -1,0 +1,393 @@
+"""The duration predictor's training, top to bottom, and what it is for: durations of a dataset.
+
+Letters: b clips, t latent frames, p phonemes, i lip features, l decoder layers. Phonemes are padded
+to p = t, lip frames to t; neither padding is attended to, so that a clip's result is its own.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import grain
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+import tqdm
+from flax import nnx
+
+from vssflow_jax import sharding
+from vssflow_jax.checkpoint import Checkpoints
+from vssflow_jax.clip import ClipSpec, fit_length, stretch_phonemes
+from vssflow_jax.dataset import Clip, Dataset
+from vssflow_jax.duration import DurationConfig, DurationPredictor, harden
+from vssflow_jax.errors import UserError
+from vssflow_jax.input import BATCHES_AHEAD, READ_THREADS
+from vssflow_jax.interop import weights
+from vssflow_jax.run_files import MetricsLog, check, claim
+from vssflow_jax.sharding import Layout
+from vssflow_jax.stopping import stop_requested
+
+SPEECH_TASKS = ("visualtts", "joint")
+STRATEGY = "dp"
+
+_TINY = 1e-8  # keeps the logarithm of a share finite
+
+Example = dict[str, np.ndarray]
+Params = Any  # nested dicts of arrays, as nnx.to_pure_dict makes them
+Batch = Mapping[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class DurationState:
+    """All that a step changes.
+
+    Attributes:
+      step: steps done, int32.
+      params: the weights.
+      opt_state: of the optimizer.
+    """
+
+    step: Any
+    params: Params
+    opt_state: optax.OptState
+
+
+@dataclasses.dataclass(frozen=True)
+class DurationRecipe:
+    """The static half of training: everything that is not in the state.
+
+    Attributes:
+      spec: geometry of the clips.
+      model: sizes of the network.
+      train: the `train` section of the config.
+      seed: of the first weights and of the order of clips.
+    """
+
+    spec: ClipSpec
+    model: DurationConfig
+    train: ml_collections.ConfigDict
+    seed: int
+
+    @classmethod
+    def from_config(cls, config: ml_collections.ConfigDict) -> "DurationRecipe":
+        """As a config file describes it.
+
+        Raises:
+          UserError: a value that cannot be.
+        """
+        for name in ("batch_size", "log_every", "checkpoint_every", "keep_checkpoints"):
+            if config.train[name] < 1:
+                raise UserError(f"train.{name} is {config.train[name]}; it must be at least 1")
+        spec = ClipSpec(**config.clip)
+        return cls(spec, DurationConfig.from_config(config.model), config.train, config.seed)
+
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        """AdamW with a linear warm-up, as the reference's."""
+        rate = optax.linear_schedule(0.0, self.train.learning_rate, self.train.warmup_steps)
+        return optax.adamw(rate, weight_decay=self.train.weight_decay)
+
+    @property
+    def definition(self) -> nnx.GraphDef:
+        """Of the network."""
+        return nnx.graphdef(nnx.eval_shape(self._network))
+
+    def init(self) -> DurationState:
+        """The state before the first step."""
+        params = nnx.to_pure_dict(nnx.state(self._network()))
+        return DurationState(jnp.zeros((), jnp.int32), params, self.optimizer.init(params))
+
+    def abstract_state(self, layout: Layout) -> Any:
+        """Shapes, dtypes and shardings of the state, which is whole on every device."""
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=layout.replicated),
+            jax.eval_shape(self.init),
+        )
+
+    def _network(self) -> DurationPredictor:
+        return DurationPredictor(self.model, rngs=nnx.Rngs(self.seed))
+
+
+def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
+    """Train until `config.train.steps`, from the newest checkpoint of `workdir` if there is one.
+
+    Args:
+      config: a resolved config, as of `configs/duration.py`.
+      workdir: gets `config.json`, `metrics.jsonl`, `checkpoints/`.
+
+    Returns:
+      whether the last step was reached: False after Ctrl-C or SIGTERM, with all saved.
+
+    Raises:
+      UserError: bad config, data without alignments, or workdir; a loss that is no number.
+    """
+    # ------------------------------------------------------------------------------------ mesh
+    layout = sharding.make_layout(config.sharding.mesh, STRATEGY)
+    recipe = DurationRecipe.from_config(config)
+    _check_batch(recipe, layout)
+
+    # ------------------------------------------------------------------------------------ data
+    dataset = open_dataset(config, recipe, "aligned")
+    iterator = iter(train_batches(dataset, recipe))
+
+    # ----------------------------------------------------------------------------------- model
+    abstract = recipe.abstract_state(layout)
+    train_step = jax.jit(
+        make_train_step(recipe),
+        in_shardings=(layout.replicated, layout.batch),
+        out_shardings=layout.replicated,
+        donate_argnums=0,
+    )
+
+    resolved = claim(workdir, config)
+    with ExitStack() as closing:
+        # ----------------------------------------------------------------------------- restore
+        checkpoints = closing.enter_context(Checkpoints(workdir, config.train.keep_checkpoints))
+        state: Any
+        if checkpoints.latest is None:
+            state = jax.jit(recipe.init, out_shardings=layout.replicated)()
+            if config.train.init_from:
+                imported = weights.load(Path(config.train.init_from), "duration", abstract.params)
+                state = dataclasses.replace(state, params=imported)
+        else:
+            state, progress = checkpoints.restore(abstract)
+            dataset.check_counts(progress["clips"])
+            iterator.set_state(progress["data"])
+        done, steps = int(state.step), config.train.steps
+
+        # -------------------------------------------------------------------------------- loop
+        log = closing.enter_context(MetricsLog(workdir))
+        bar = closing.enter_context(
+            tqdm.tqdm(total=steps, initial=min(done, steps), desc="durations", unit="step")
+        )
+        stop = closing.enter_context(stop_requested())
+
+        def save() -> None:
+            progress = {"data": iterator.get_state(), "clips": dataset.counts}
+            checkpoints.save(done, state, progress, resolved)
+
+        while done < steps and not stop.is_set():
+            batch = sharding.put_batch(next(iterator), layout)
+            with jax.transfer_guard("disallow"):
+                state, metrics = train_step(state, batch)
+            done += 1
+            bar.update()
+            if done % config.train.log_every == 0:
+                row = {name: float(value) for name, value in jax.device_get(metrics).items()}
+                if not np.isfinite(row["loss"]):
+                    raise UserError(
+                        f"step {done}: the loss is {row['loss']}; lower train.learning_rate; the "
+                        f"last checkpoint is of step {checkpoints.latest}"
+                    )
+                bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
+                log.write({"step": done, **row})
+            if done % config.train.checkpoint_every == 0:
+                save()
+        save()
+    return done >= steps
+
+
+def make_train_step(
+    recipe: DurationRecipe,
+) -> Callable[[DurationState, Batch], tuple[DurationState, Metrics]]:
+    """The step as a pure function, to be jitted by the caller with its shardings."""
+    definition = recipe.definition
+
+    def objective(params: Params, batch: Batch) -> jax.Array:
+        return alignment_loss(align(nnx.merge(definition, params), batch), batch)
+
+    def step(state: DurationState, batch: Batch) -> tuple[DurationState, Metrics]:
+        loss, grads = jax.value_and_grad(objective)(state.params, batch)
+        updates, opt_state = recipe.optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics = {"loss": loss, "grad_norm": optax.global_norm(grads)}
+        return DurationState(state.step + 1, params, opt_state), metrics
+
+    return step
+
+
+def align(model: DurationPredictor, batch: Batch) -> jax.Array:
+    """The last layer's map of a batch of examples, [b, t, p]."""
+    _, maps = model(batch["phonemes"], batch["lips"], batch["phonemes"] > 0, _own_frames(batch))
+    return maps[-1]
+
+
+def alignment_loss(attention: jax.Array, batch: Batch) -> jax.Array:
+    """Mean negative log of the attention at the true phoneme, over the clips' own frames.
+
+    The reference minimises a smoothed absolute difference between this map and the alignment, a
+    mean over all its cells; both are least where each frame looks at its own phoneme alone.
+    """
+    shares = jnp.take_along_axis(attention, batch["targets"][..., None], axis=-1)[..., 0]  # [b, t]
+    own = _own_frames(batch)
+    return -jnp.sum(jnp.log(shares + _TINY), where=own) / jnp.sum(own)
+
+
+def _own_frames(batch: Batch) -> jax.Array:
+    """Which frames are a clip's own, not padding: bool [b, t]."""
+    return jnp.arange(batch["lips"].shape[1]) < batch["num_frames"][:, None]
+
+
+def train_batches(dataset: Dataset, recipe: DurationRecipe) -> grain.IterDataset:
+    """Endless, shuffled batches of the training clips with speech, a function of the seed."""
+    clips = dataset.clips("train", "visualtts")
+    examples = grain.MapDataset.range(len(clips)).shuffle(seed=recipe.seed).repeat()
+    return (
+        examples.map(lambda index: example(clips[index], recipe))
+        .batch(recipe.train.batch_size, drop_remainder=True)
+        .to_iter_dataset(
+            grain.ReadOptions(num_threads=READ_THREADS, prefetch_buffer_size=BATCHES_AHEAD)
+        )
+    )
+
+
+def example(clip: Clip, recipe: DurationRecipe) -> Example:
+    """What the network is given of a clip with speech.
+
+    Returns:
+      phonemes int32 [p], 0 at padding; lips float32 [t, i]; num_frames int32, the clip's own
+      frames; targets int32 [t], the index of each frame's phoneme, 0 where that is not known.
+
+    Raises:
+      UserError: the clip has more phonemes than there are latent frames.
+    """
+    t = recipe.spec.latent_frames
+    num_frames = recipe.spec.phoneme_frames(clip.features.duration_sec)
+    if len(clip.phoneme_ids) > t:
+        raise UserError(
+            f"clip {clip.clip_id}: {len(clip.phoneme_ids)} phonemes, but clip.duration_sec has {t} "
+            "latent frames; shorten the transcript or leave the clip out"
+        )
+    # A clip without lips gets the same frame throughout, all ones, as in the reference.
+    lips = clip.features.lips
+    lips = lips if len(lips) else np.ones((num_frames, recipe.model.lip_features), np.float32)
+    targets = np.repeat(np.arange(len(clip.phoneme_frames)), clip.phoneme_frames)
+    return {
+        "phonemes": fit_length(clip.phoneme_ids, t),
+        "lips": fit_length(lips, t),
+        "num_frames": np.array(num_frames, np.int32),
+        "targets": fit_length(targets, t).astype(np.int32),
+    }
+
+
+def predict(
+    config: ml_collections.ConfigDict, workdir: Path, parts: Sequence[str] = ("train", "test")
+) -> dict[str, list[int]]:
+    """Durations of all clips with speech, by the newest checkpoint.
+
+    Args:
+      config: of the run.
+      workdir: of the run.
+      parts: parts of the dataset.
+
+    Returns:
+      by clip id, how many latent frames each phoneme lasts.
+
+    Raises:
+      UserError: no checkpoint, or another config's.
+    """
+    check(workdir, config)
+    recipe = DurationRecipe.from_config(config)
+    dataset = open_dataset(config, recipe, "uniform")
+    layout = sharding.make_layout(config.sharding.mesh, STRATEGY)
+    _check_batch(recipe, layout)
+    with Checkpoints(workdir) as checkpoints:
+        state: Any = checkpoints.restore(recipe.abstract_state(layout))[0]
+    definition = recipe.definition
+
+    @jax.jit
+    def attention(params: Params, batch: Batch) -> jax.Array:
+        return align(nnx.merge(definition, params), batch)
+
+    durations = {}
+    for clips in _batches(speech_clips(dataset, parts), config.train.batch_size):
+        # A batch that is not full is filled up with its own clips, so that all have one shape.
+        examples = [example(clip, recipe) for clip in clips]
+        members = [examples[i % len(clips)] for i in range(config.train.batch_size)]
+        batch = jax.tree.map(lambda *x: np.stack(x), *members)
+        maps = jax.device_get(attention(state.params, sharding.put_batch(batch, layout)))
+        for clip, one, shares in zip(clips, examples, maps, strict=False):
+            phonemes = len(clip.phoneme_ids)
+            path = harden(shares[: one["num_frames"], :phonemes])
+            durations[clip.clip_id] = np.bincount(path, minlength=phonemes).tolist()
+    return durations
+
+
+def evaluate_and_print(config: ml_collections.ConfigDict, workdir: Path) -> None:
+    """Compare predicted and uniform durations with the alignments of the test part, if any."""
+    recipe = DurationRecipe.from_config(config)
+    dataset = open_dataset(config, recipe, "uniform")
+    clips = [clip for clip in speech_clips(dataset, ("test",)) if len(clip.phoneme_frames)]
+    if not clips:
+        return
+    predicted = predict(config, workdir, ("test",))
+    for name, durations in (("predicted", predicted), ("uniform", uniform(clips))):
+        print(f"{name:10} {boundary_error(durations, clips):6.2f} frames")
+    print(f"mean error of where a phoneme starts, in {len(clips)} test clips")
+
+
+def boundary_error(durations: Mapping[str, Sequence[int]], clips: Iterable[Clip]) -> float:
+    """Mean absolute error of the first frame of each phoneme but a clip's first, in frames.
+
+    Args:
+      durations: latent frames of each phoneme, by clip id.
+      clips: with alignments.
+    """
+    errors = [
+        np.abs(np.cumsum(durations[clip.clip_id]) - np.cumsum(clip.phoneme_frames))[:-1]
+        for clip in clips
+    ]
+    return float(np.mean(np.concatenate(errors)))
+
+
+def uniform(clips: Iterable[Clip]) -> dict[str, list[int]]:
+    """Durations by the uniform stretch."""
+    durations = {}
+    for clip in clips:
+        phonemes = len(clip.phoneme_ids)
+        path = stretch_phonemes(np.arange(phonemes), len(clip.features.phonemes))
+        durations[clip.clip_id] = np.bincount(path, minlength=phonemes).tolist()
+    return durations
+
+
+def open_dataset(
+    config: ml_collections.ConfigDict, recipe: DurationRecipe, durations: str
+) -> Dataset:
+    """The config's dataset, whose phonemes are spread by `durations`.
+
+    Raises:
+      UserError: it is not there or does not fit the config.
+    """
+    dataset = Dataset(config.data.path, recipe.spec, durations)
+    dataset.check_widths({"lips": recipe.model.lip_features})
+    return dataset
+
+
+def speech_clips(dataset: Dataset, parts: Sequence[str]) -> Iterator[Clip]:
+    """All clips with phonemes."""
+    for part in parts:
+        for task in SPEECH_TASKS:
+            if dataset.count(part, task):
+                source = dataset.clips(part, task)
+                clips = (source[index] for index in range(len(source)))
+                yield from (clip for clip in clips if len(clip.phoneme_ids))
+
+
+def _batches(clips: Iterator[Clip], size: int) -> Iterator[list[Clip]]:
+    while batch := list(itertools.islice(clips, size)):
+        yield batch
+
+
+def _check_batch(recipe: DurationRecipe, layout: Layout) -> None:
+    if recipe.train.batch_size % layout.batch_devices:
+        raise UserError(
+            f"train.batch_size is {recipe.train.batch_size}; it must be a multiple of the "
+            f"{layout.batch_devices} devices"
+        )
