@@ -27,7 +27,7 @@ def main(argv: list[str]) -> None:
         # Imported here: it needs the video library and the recogniser, which training does not;
         # and imported first, to hear at once if they are missing.
         from vssflow_jax.evaluate import benchmark
-    build.ensure(config.data, ClipSpec(**config.clip))
+    build.ensure(config.data, ClipSpec(**config.clip), config.codec)
     finished = train(config, workdir)
     if finished and config.eval.after_training and not benchmark.is_done(config, workdir):
         benchmark.evaluate_and_print(config, workdir)

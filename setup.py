@@ -16,6 +16,9 @@ DEMO = [
 ]
 
 ODE = ["diffrax>=0.7"]  # the adaptive solver
+# Live peers of the networks, to be held against. Install torch 2.13.0 first, or pip fetches a
+# build with CUDA.
+PARITY = ["torch==2.13.*", "diffusers==0.42.*", "transformers==5.23.*"]
 
 setup(
     name="vssflow-jax",
@@ -39,6 +42,7 @@ setup(
         "numpy>=2.0",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8",
+        "safetensors>=0.8",
         "scipy>=1.14",
         "soundfile>=0.13",
         "tensorboardX>=2.6.4",
@@ -48,7 +52,9 @@ setup(
     extras_require={
         "demo": DEMO,
         "ode": ODE,
-        "test": [*DEMO, *ODE, "mypy>=1.18", "pytest>=8.4", "ruff>=0.14"],
+        "convert": ["torch>=2.6"],  # to read Lightning checkpoints
+        "parity": PARITY,
+        "test": [*DEMO, *ODE, *PARITY, "mypy>=1.18", "pytest>=8.4", "ruff>=0.14"],
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda12]"],
     },

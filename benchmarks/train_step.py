@@ -12,8 +12,6 @@ import ml_collections
 import numpy as np
 
 from configs import demo
-from vssflow_jax.audio.codec import LatentStats
-from vssflow_jax.clip import LATENT_CHANNELS
 from vssflow_jax.train_step import Recipe, make_train_step
 
 ROUNDS = 12
@@ -37,7 +35,7 @@ def step_timer(config: ml_collections.ConfigDict, unroll: int) -> Callable[[], f
     config = config.copy_and_resolve_references()
     config.model.transformer.unroll = unroll
     recipe = Recipe.from_config(config)
-    state = recipe.init(LatentStats(np.zeros(LATENT_CHANNELS), np.ones(LATENT_CHANNELS)))
+    state = recipe.init(jax.tree.map(lambda leaf: np.ones(leaf.shape), recipe.codec.abstract))
     batch = random_batch(recipe, config.train.batch_size)
     step = jax.jit(make_train_step(recipe), donate_argnums=0)
     state, _ = jax.block_until_ready(step(state, batch))

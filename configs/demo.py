@@ -37,12 +37,16 @@ def get_config(argument: str = "ablation=lip_synch_text") -> ml_collections.Conf
                 "seed": 0,
                 "num_train": 600,
                 "num_test": 60,
+                "durations": "uniform",  # of phonemes; "aligned", or "predicted" by the file
+                "durations_path": "",
                 "mixture": {
                     "weights": {"v2s": 0.3, "visualtts": 0.45, "tts": 0.05, "joint": 0.2},
                     "synthetic_ratio": 0.8,
                     "joint_modes": ("add",),
                 },
             },
+            "codec": {"kind": "patch_dct", "path": "", "latents": "online"},
+            "vocoder": {"kind": "griffin_lim", "path": ""},
             "model": {
                 "placement": placement,
                 "widths": {
@@ -65,6 +69,7 @@ def get_config(argument: str = "ablation=lip_synch_text") -> ml_collections.Conf
                 "dtype": "float32",
             },
             "train": {
+                "init_from": "",  # a folder of imported weights to start from
                 "steps": STEPS,
                 "batch_size": 16,
                 "accumulation_steps": 1,

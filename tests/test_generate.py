@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from vssflow_jax.audio.codec import LatentStats
+from vssflow_jax.audio.patch_dct import LatentStats
 from vssflow_jax.clip import LATENT_CHANNELS
 from vssflow_jax.conditions import Conditioning
 from vssflow_jax.generate import clip_noise, guided, make_generate

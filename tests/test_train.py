@@ -15,9 +15,11 @@ import pytest
 
 from tests import tiny
 from vssflow_jax import run_files, sharding
+from vssflow_jax.conditions import PLACEMENTS
 from vssflow_jax.dataset import Dataset
 from vssflow_jax.input import train_batches
-from vssflow_jax.train import fit_codec, train
+from vssflow_jax.start import initial_state
+from vssflow_jax.train import train
 from vssflow_jax.train_step import Recipe, TrainState, make_train_step
 
 RESUMED_STEPS = 40
@@ -122,14 +124,17 @@ def start(data: Path, recipe: Recipe) -> tuple[TrainState, Any]:
     config = tiny.config(data)
     dataset = Dataset(data, recipe.spec)
     batches = train_batches(dataset, config.data.mixture, config.train.batch_size, config.seed)
-    return recipe.init(fit_codec(iter(batches), recipe.spec)), iter(batches)
+    layout = sharding.make_layout(config.sharding.mesh, config.sharding.strategy)
+    return initial_state(recipe, recipe.abstract_state(layout), batches), iter(batches)
 
 
-def test_the_loss_falls(demo_data: Path, tmp_path: Path) -> None:
-    config = tiny.config(demo_data, train__steps=60, train__decay_steps=60)
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_the_loss_falls(placement: str, demo_data: Path, tmp_path: Path) -> None:
+    config = tiny.config(demo_data, train__steps=20, model__placement=placement)
     assert train(config, tmp_path / "run")
     losses = [row["loss"] for row in run_files.read_metrics(tmp_path / "run")]
-    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
+    assert len(losses) == 20
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
 
 
 def test_the_average_follows_the_weights(demo_data: Path) -> None:

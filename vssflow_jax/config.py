@@ -5,8 +5,10 @@ from typing import Any
 
 import ml_collections
 
+from vssflow_jax.dataset import DURATIONS
 from vssflow_jax.errors import UserError
 from vssflow_jax.sampling import METHODS
+from vssflow_jax.sound import CODECS, LATENTS, VOCODERS
 
 INFINITY = math.inf
 BOUNDS: dict[str, tuple[float, float]] = {
@@ -34,6 +36,10 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "eval.report_clips": (0, INFINITY),
 }
 CHOICES: dict[str, tuple[Any, ...]] = {
+    "data.durations": DURATIONS,
+    "codec.kind": CODECS,
+    "codec.latents": LATENTS,
+    "vocoder.kind": VOCODERS,
     "model.dtype": ("float32", "bfloat16"),
     "train.condition_dropout_per": ("example", "batch"),
     "eval.sampler.method": METHODS,
@@ -59,6 +65,11 @@ def check(config: ml_collections.ConfigDict) -> None:
             raise UserError(f"{name} is '{value}'; choose one of: {', '.join(choices)}")
     if any(not 0 <= ratio <= 1 for ratio in config.train.mask_ratios):
         raise UserError(f"train.mask_ratios are {config.train.mask_ratios}; choose from 0 to 1")
+    if config.codec.latents == "offline" and config.codec.kind == "patch_dct":
+        raise UserError(
+            "codec.latents is 'offline', but codec 'patch_dct' is fitted to the sounds of a run; "
+            "set --config.codec.latents=online"
+        )
     low, high = config.eval.sampler.guidance_interval
     if not 0 <= low < high <= 1:
         raise UserError(

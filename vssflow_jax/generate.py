@@ -13,7 +13,6 @@ import ml_collections
 from flax import nnx
 
 from vssflow_jax import sampling
-from vssflow_jax.audio import codec
 from vssflow_jax.conditions import Conditioning
 from vssflow_jax.flow import Velocity
 from vssflow_jax.model import VSSFlow
@@ -64,9 +63,8 @@ def make_generate(recipe: Recipe, sampler: ml_collections.ConfigDict) -> Generat
 
         # Steps that adapt must adapt to each clip alone, or a clip would depend on its batch.
         adaptive = sampler.method == sampling.ADAPTIVE
-        return codec.decode(
-            state.codec, (jax.vmap(latent) if adaptive else latents)(features, noise)
-        )
+        found = (jax.vmap(latent) if adaptive else latents)(features, noise)
+        return recipe.codec.decode(state.codec, found)
 
     return generate
 

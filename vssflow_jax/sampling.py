@@ -93,12 +93,30 @@ def dopri5(velocity: Velocity, x: jax.Array, *, tolerance: float, end: float = 1
         diffrax.Dopri5(),
         t0=0.0,
         t1=end,
-        dt0=None,
+        dt0=_first_step(velocity, x, tolerance),
         y0=x,
         stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=tolerance),
         max_steps=MAX_ADAPTIVE_STEPS,
     )
     return solution.ys[0]
+
+
+def _first_step(velocity: Velocity, x: jax.Array, tolerance: float) -> jax.Array:
+    """A step to start with (Hairer, Norsett and Wanner, Solving ODEs I, section II.4).
+
+    diffrax would do the same, but takes 0.01 whenever its terms are wrapped, which they always are.
+    """
+
+    def size(v: jax.Array) -> jax.Array:
+        return jnp.sqrt(jnp.mean((v / (tolerance * (1 + jnp.abs(x)))) ** 2))
+
+    here = velocity(x, _times(0.0, x))
+    d0, d1 = size(x), size(here)
+    probe = jnp.where((d0 < 1e-5) | (d1 < 1e-5), 1e-6, 0.01 * d0 / d1)
+    there = velocity(x + probe * here, _times(probe, x))
+    steepest = jnp.maximum(d1, size(there - here) / probe)
+    by_order = (0.01 / jnp.maximum(steepest, 1e-15)) ** (1 / 5)
+    return jnp.minimum(100 * probe, by_order)
 
 
 def _times(t: jax.Array | float, x: jax.Array) -> jax.Array:

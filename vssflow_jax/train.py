@@ -1,15 +1,10 @@
 """Training, top to bottom: mesh, data, model, shardings, restore, loop."""
 
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import tensorboardX
@@ -17,18 +12,17 @@ import tqdm
 
 from vssflow_jax import input as input_pipeline
 from vssflow_jax import sharding
-from vssflow_jax.audio import codec, mel
-from vssflow_jax.audio.griffin_lim import griffin_lim
+from vssflow_jax.audio import mel
 from vssflow_jax.checkpoint import Checkpoints
-from vssflow_jax.clip import ClipSpec
 from vssflow_jax.config import check as check_config
 from vssflow_jax.dataset import TASKS, Dataset
 from vssflow_jax.errors import UserError
 from vssflow_jax.generate import clip_noise, make_generate
 from vssflow_jax.run_files import MetricsLog, claim
+from vssflow_jax.sound import make_vocoder
+from vssflow_jax.start import initial_state
+from vssflow_jax.stopping import stop_requested
 from vssflow_jax.train_step import Metrics, Recipe, TrainState, make_train_step, shardings_of
-
-CODEC_BATCHES = 8
 
 
 def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
@@ -52,12 +46,18 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
 
     # ------------------------------------------------------------------------------------ data
     recipe = Recipe.from_config(config)
-    dataset = Dataset(config.data.path, recipe.spec)
+    dataset = Dataset(
+        config.data.path, recipe.spec, config.data.durations, config.data.durations_path
+    )
     dataset.check_widths(recipe.model.feature_widths)
     if config.eval.after_training:
         dataset.check_part("test")
     batches = input_pipeline.train_batches(
-        dataset, config.data.mixture, config.train.batch_size, config.seed
+        dataset,
+        config.data.mixture,
+        config.train.batch_size,
+        config.seed,
+        config.codec.latents,
     )
     iterator = iter(batches)
 
@@ -76,8 +76,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
         checkpoints = closing.enter_context(Checkpoints(workdir, config.train.keep_checkpoints))
         elapsed_sec = 0.0
         if checkpoints.latest is None:
-            stats = fit_codec(iter(batches), recipe.spec)
-            state = jax.jit(recipe.init, out_shardings=shardings_of(abstract))(stats)
+            state = initial_state(recipe, abstract, batches)
         else:
             state, progress = checkpoints.restore(abstract)
             dataset.check_counts(progress["clips"])
@@ -179,6 +178,7 @@ class Sampler:
             config.seed, self._names, recipe.spec.latent_frames, recipe.model.latent_channels
         )
         self._generate = make_generate(recipe, config.eval.sampler)
+        self._vocode = make_vocoder(config.vocoder)
 
     def write(self, state: TrainState, step: int) -> None:
         """Generate and write, if there are test clips."""
@@ -186,35 +186,8 @@ class Sampler:
             return
         log_mels = jax.device_get(self._generate(state, self._features, self._noise))
         for name, log_mel in zip(self._names, log_mels, strict=True):
-            waveform = griffin_lim(log_mel)
+            waveform = self._vocode(log_mel)
             self._board.add_audio(f"sample/{name}", waveform, step, mel.SAMPLING_RATE)
-
-
-def fit_codec(batches: Iterator[dict[str, np.ndarray]], spec: ClipSpec) -> codec.LatentStats:
-    """Statistics of the codec's latents over the first `CODEC_BATCHES` training batches."""
-    waveforms = np.concatenate([next(batches)["waveform"] for _ in range(CODEC_BATCHES)])
-    return jax.jit(lambda x: codec.fit(mel.log_mel(x, spec.mel_frames)))(jnp.asarray(waveforms))
-
-
-@contextmanager
-def stop_requested() -> Iterator[threading.Event]:
-    """An event that is set by Ctrl-C or SIGTERM; a second Ctrl-C interrupts at once."""
-    stop = threading.Event()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    earlier: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
-
-    def request(number: int, frame: Any) -> None:
-        del frame
-        stop.set()
-        signal.signal(number, earlier[number])
-
-    for number in earlier:
-        signal.signal(number, request)
-    try:
-        yield stop
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
 
 
 def _check_batch(train: ml_collections.ConfigDict, layout: sharding.Layout) -> None:

@@ -15,16 +15,21 @@ import optax
 from flax import nnx
 
 from vssflow_jax import flow
-from vssflow_jax.audio import codec, mel
-from vssflow_jax.clip import LATENT_CHANNELS, ClipSpec
+from vssflow_jax.audio import mel
+from vssflow_jax.audio.autoencoder import Posterior
+from vssflow_jax.clip import ClipSpec
 from vssflow_jax.conditions import MASKABLE
 from vssflow_jax.model import ModelConfig, VSSFlow
 from vssflow_jax.sharding import Layout, param_shardings
+from vssflow_jax.sound import Codec, CodecParams, make_codec
 
 Leaf = Any  # an array, or its shape, or its sharding
 Params = Any  # nested dicts of arrays, as nnx.to_pure_dict makes them
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
+
+SOUNDS = ("waveform", "posterior")  # of a batch, one of them; the rest of it are conditions
+_LATENT_KEY = 1  # folded into a step's key for the draws of its latents
 
 
 @jax.tree_util.register_dataclass
@@ -46,7 +51,7 @@ class TrainState:
     frozen: Params
     ema: Params
     opt_state: optax.OptState
-    codec: codec.LatentStats
+    codec: CodecParams
 
 
 @jax.tree_util.register_dataclass
@@ -74,51 +79,38 @@ class Recipe:
     Attributes:
       spec: geometry of the clips.
       model: sizes of the network.
+      codec: that the latents are of.
       train: the `train` section of the config.
       seed: of every draw.
     """
 
     spec: ClipSpec
     model: ModelConfig
+    codec: Codec
     train: ml_collections.ConfigDict
     seed: int
 
     @classmethod
     def from_config(cls, config: ml_collections.ConfigDict) -> "Recipe":
-        """As a config file describes it."""
-        spec = ClipSpec(**config.clip)
-        return cls(spec, ModelConfig.from_config(config.model), config.train, config.seed)
+        """As a config file describes it.
 
-    @property
-    def schedule(self) -> optax.Schedule:
-        """Learning rate by steps done: linear warm-up, then constant or linear decay to zero."""
-        peak, warmup = self.train.learning_rate, self.train.warmup_steps
-        after = {
-            "constant": optax.constant_schedule(peak),
-            "linear": optax.linear_schedule(peak, 0.0, max(1, self.train.decay_steps - warmup)),
-        }
-        rise = optax.linear_schedule(0.0, peak, warmup)
-        return optax.join_schedules([rise, after[self.train.schedule]], [warmup])
-
-    @property
-    def optimizer(self) -> optax.GradientTransformation:
-        """AdamW, after clipping by global norm where that is asked for (0 means never)."""
-        adamw = optax.adamw(
-            self.schedule,
-            b1=self.train.beta1,
-            b2=self.train.beta2,
-            eps=1e-8,
-            weight_decay=self.train.weight_decay,
+        Raises:
+          UserError: sizes that do not go together, or a codec whose weights are not there.
+        """
+        return cls(
+            spec=ClipSpec(**config.clip),
+            model=ModelConfig.from_config(config.model),
+            codec=make_codec(config.codec),
+            train=config.train,
+            seed=config.seed,
         )
-        limit = self.train.grad_clip_norm
-        return optax.chain(optax.clip_by_global_norm(limit), adamw) if limit else adamw
 
     def abstract_model(self) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
         """Definition, trained weights and frozen weights of the network, shapes only."""
         network = nnx.eval_shape(lambda: VSSFlow(self.model, rngs=nnx.Rngs(self.seed)))
         return _split(network)
 
-    def init(self, codec_params: codec.LatentStats) -> TrainState:
+    def init(self, codec_params: CodecParams) -> TrainState:
         """The state before the first step."""
         network = VSSFlow(self.model, rngs=nnx.Rngs(self.seed))
         _, trained, frozen = _split(network)
@@ -128,14 +120,13 @@ class Recipe:
             params=params,
             frozen=nnx.to_pure_dict(frozen),
             ema=jax.tree.map(jnp.copy, params),
-            opt_state=self.optimizer.init(params),
+            opt_state=optimizer(self.train).init(params),
             codec=codec_params,
         )
 
     def abstract_state(self, layout: Layout) -> TrainState:
         """Shapes, dtypes and shardings of the state."""
-        stats = jax.ShapeDtypeStruct((LATENT_CHANNELS,), jnp.float32)
-        shapes = jax.eval_shape(self.init, codec.LatentStats(stats, stats))
+        shapes = jax.eval_shape(self.init, self.codec.abstract)
         _, trained, _ = self.abstract_model()
         placed = param_shardings(trained, layout)
         whole = layout.replicated
@@ -145,19 +136,43 @@ class Recipe:
             frozen=jax.tree.map(lambda _: whole, shapes.frozen),
             ema=placed,
             opt_state=optax.tree_utils.tree_map_params(
-                self.optimizer,
+                optimizer(self.train),
                 lambda _, sharding: sharding,
                 shapes.opt_state,
                 placed,
                 transform_non_params=lambda _: whole,
             ),
-            codec=codec.LatentStats(whole, whole),
+            codec=jax.tree.map(lambda _: whole, shapes.codec),
         )
         return jax.tree.map(
             lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding),
             shapes,
             shardings,
         )
+
+
+def schedule(train: ml_collections.ConfigDict) -> optax.Schedule:
+    """Learning rate by steps done: linear warm-up, then constant or linear decay to zero."""
+    peak, warmup = train.learning_rate, train.warmup_steps
+    after = {
+        "constant": optax.constant_schedule(peak),
+        "linear": optax.linear_schedule(peak, 0.0, max(1, train.decay_steps - warmup)),
+    }
+    rise = optax.linear_schedule(0.0, peak, warmup)
+    return optax.join_schedules([rise, after[train.schedule]], [warmup])
+
+
+def optimizer(train: ml_collections.ConfigDict) -> optax.GradientTransformation:
+    """AdamW, after clipping by global norm where that is asked for (0 means never)."""
+    adamw = optax.adamw(
+        schedule(train),
+        b1=train.beta1,
+        b2=train.beta2,
+        eps=1e-8,
+        weight_decay=train.weight_decay,
+    )
+    limit = train.grad_clip_norm
+    return optax.chain(optax.clip_by_global_norm(limit), adamw) if limit else adamw
 
 
 def _split(network: VSSFlow) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
@@ -172,7 +187,7 @@ def shardings_of(abstract: TrainState) -> TrainState:
 
 def draw(recipe: Recipe, step: jax.Array, batch_size: int) -> Draws:
     """The random numbers of step `step` (from 0): the same on any mesh."""
-    key = jax.random.fold_in(jax.random.key(recipe.seed), step)
+    key = _step_key(recipe, step)
     noise_key, time_key, keep_key, ratio_key, *mask_keys = jax.random.split(key, 4 + len(MASKABLE))
     frames = recipe.spec.latent_frames
     ratios = jnp.array(recipe.train.mask_ratios or (0.0,))
@@ -188,6 +203,25 @@ def draw(recipe: Recipe, step: jax.Array, batch_size: int) -> Draws:
             for name, mask_key in zip(MASKABLE, mask_keys, strict=True)
         },
     )
+
+
+def latents(recipe: Recipe, params: CodecParams, batch: Batch, step: jax.Array) -> jax.Array:
+    """What the flow learns to end at: latents of the clips' sounds, [b, t, c].
+
+    A batch has the sounds, or what the codec knows of their latents: `posterior` [b, t, 2 c], means
+    and log-variances.
+    """
+    key = jax.random.fold_in(_step_key(recipe, step), _LATENT_KEY)
+    if "posterior" in batch:
+        known = Posterior(*jnp.split(batch["posterior"], 2, axis=-1))
+    else:
+        log_mel = mel.log_mel(batch["waveform"], recipe.spec.mel_frames)
+        known = recipe.codec.encode(params, log_mel)
+    return known.sample(key)
+
+
+def _step_key(recipe: Recipe, step: jax.Array) -> jax.Array:
+    return jax.random.fold_in(jax.random.key(recipe.seed), step)
 
 
 def make_train_step(recipe: Recipe) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
@@ -206,11 +240,10 @@ def make_train_step(recipe: Recipe) -> Callable[[TrainState, Batch], tuple[Train
         return jnp.sum(losses), flow.loss_by_time(losses, draws.t)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        waveform = batch["waveform"]
-        clips = waveform.shape[0]
-        latent = codec.encode(state.codec, mel.log_mel(waveform, recipe.spec.mel_frames))
+        latent = latents(recipe, state.codec, batch, state.step)
+        clips = latent.shape[0]
         draws = draw(recipe, state.step, clips)
-        features = {name: value for name, value in batch.items() if name != "waveform"}
+        features = {name: value for name, value in batch.items() if name not in SOUNDS}
 
         def gradients(part: tuple[jax.Array, Batch, Draws]) -> Any:
             return jax.value_and_grad(loss_sum, has_aux=True)(state.params, state.frozen, *part)
@@ -228,7 +261,7 @@ def make_train_step(recipe: Recipe) -> Callable[[TrainState, Batch], tuple[Train
         ((total, (time_sum, time_count)), grads), _ = jax.lax.scan(add, gradients(first), rest)
         grads = jax.tree.map(lambda g: g / clips, grads)
 
-        updates, opt_state = recipe.optimizer.update(grads, state.opt_state, state.params)
+        updates, opt_state = optimizer(recipe.train).update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         # A young average must not remember the random start.
         decay = jnp.minimum(recipe.train.ema_decay, (1 + state.step) / (10 + state.step))
@@ -236,7 +269,7 @@ def make_train_step(recipe: Recipe) -> Callable[[TrainState, Batch], tuple[Train
         metrics = {
             "loss": total / clips,
             "grad_norm": optax.global_norm(grads),
-            "learning_rate": recipe.schedule(state.step),
+            "learning_rate": schedule(recipe.train)(state.step),
         } | {f"loss_t{i}": time_sum[i] / time_count[i] for i in range(flow.TIME_BINS)}
         return (
             dataclasses.replace(

@@ -145,7 +145,7 @@ class Block(nnx.Module):
             return x + self.ffw(self.norm3(x))
         clips = context.shape[0]
         by_clip = x.reshape(clips, -1, *x.shape[1:])  # [b, r, n, d]
-        # Queries only are rotated here, a habit of Stable Audio that its checkpoints expect.
+        # Queries only are rotated here, a habit of the reference that its checkpoints expect.
         attended = self.cross_attention(
             self.norm2(by_clip[:, 0]), context, tables, rotate_keys=False
         )

@@ -21,8 +21,7 @@ import soundfile
 import tqdm
 
 from vssflow_jax import media, run_files, sharding
-from vssflow_jax.audio import codec, mel
-from vssflow_jax.audio.griffin_lim import griffin_lim
+from vssflow_jax.audio import mel
 from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.dataset import TASKS, Clip, Dataset
 from vssflow_jax.evaluate.metrics.mel_distance import mel_distance
@@ -35,8 +34,10 @@ from vssflow_jax.evaluate.metrics.onsets import (
 from vssflow_jax.evaluate.metrics.wer import corpus_wer, transcribe, utterance_wer
 from vssflow_jax.evaluate.report import ReportClip, write_report
 from vssflow_jax.generate import clip_noise, make_generate
-from vssflow_jax.input import to_latent_rate
+from vssflow_jax.input import to_latent_rate, train_batches
 from vssflow_jax.sampling import ADAPTIVE
+from vssflow_jax.sound import Vocoder, make_vocoder
+from vssflow_jax.start import initial_state
 from vssflow_jax.train_step import Recipe, TrainState
 
 VERSIONS = ("generated", "ground_truth", "codec", "shuffled")
@@ -62,6 +63,8 @@ class Rendering:
 def evaluate(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, float]:
     """Evaluate the newest checkpoint of a run on its whole test part.
 
+    Where there is none, but the config starts from imported weights, those are evaluated.
+
     Args:
       config: of the run; its `eval` section may differ from the one it was trained with.
       workdir: of the run; `eval/` in it gets `metrics.json`, `per_clip.csv`, `report.html`,
@@ -76,21 +79,28 @@ def evaluate(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, floa
     """
     run_files.check(workdir, config)
     recipe = Recipe.from_config(config)
-    dataset = Dataset(config.data.path, recipe.spec)
+    dataset = Dataset(
+        config.data.path, recipe.spec, config.data.durations, config.data.durations_path
+    )
     dataset.check_widths(recipe.model.feature_widths)
     dataset.check_part("test")
     clips = test_clips(dataset)
 
     layout = sharding.make_layout(config.sharding.mesh, config.sharding.strategy)
-    with Checkpoints(workdir) as checkpoints:
-        state, _ = checkpoints.restore(recipe.abstract_state(layout))
+    abstract = recipe.abstract_state(layout)
+    if config.train.init_from and not (workdir / "checkpoints").exists():
+        batches = train_batches(dataset, config.data.mixture, config.train.batch_size, config.seed)
+        state = initial_state(recipe, abstract, batches)
+    else:
+        with Checkpoints(workdir) as checkpoints:
+            state, _ = checkpoints.restore(abstract)
 
     log_mels = {
         "generated": generate_all(config, recipe, state, clips, clips),
         "codec": through_codec(recipe, state, clips),
         "shuffled": generate_all(config, recipe, state, clips, shuffled(clips)),
     }
-    renderings = render(log_mels, clips, recipe)
+    renderings = render(log_mels, clips, recipe, make_vocoder(config.vocoder))
 
     metrics = measure(renderings, clips)
     per_clip = [clip_scores(clip, index, renderings) for index, clip in enumerate(clips)]
@@ -183,11 +193,15 @@ def true_log_mels(recipe: Recipe, clips: Sequence[Clip]) -> list[np.ndarray]:
 def through_codec(recipe: Recipe, state: TrainState, clips: Sequence[Clip]) -> list[np.ndarray]:
     """Log-mels [n, m] of the true sounds, encoded and decoded."""
     log_mels = jnp.asarray(np.stack(true_log_mels(recipe, clips)))
-    return list(np.asarray(codec.decode(state.codec, codec.encode(state.codec, log_mels))))
+    likeliest = recipe.codec.encode(state.codec, log_mels).mean
+    return list(np.asarray(recipe.codec.decode(state.codec, likeliest)))
 
 
 def render(
-    log_mels: Mapping[str, Sequence[np.ndarray]], clips: Sequence[Clip], recipe: Recipe
+    log_mels: Mapping[str, Sequence[np.ndarray]],
+    clips: Sequence[Clip],
+    recipe: Recipe,
+    vocoder: Vocoder,
 ) -> dict[str, Rendering]:
     """Vocode the log-mels of each version and listen to all of them, and to the true sounds."""
     workers = joblib.cpu_count()
@@ -195,7 +209,7 @@ def render(
     with ThreadPoolExecutor(workers) as pool:
         for version, mels in log_mels.items():
             vocoded = tqdm.tqdm(
-                pool.map(griffin_lim, mels), total=len(mels), desc=f"vocode {version}", unit="clip"
+                pool.map(vocoder, mels), total=len(mels), desc=f"vocode {version}", unit="clip"
             )
             lengths = [len(clip.features.waveform) for clip in clips]
             sounds[version] = [w[:n] for w, n in zip(vocoded, lengths, strict=True)]

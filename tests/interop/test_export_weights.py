@@ -1,0 +1,100 @@
+"""The command that exports weights of a run, or imported ones, to the reference's state dict."""
+
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import tiny
+from vssflow_jax import run_files, sharding
+from vssflow_jax.checkpoint import Checkpoints
+from vssflow_jax.errors import UserError
+from vssflow_jax.interop import export_weights, weights
+from vssflow_jax.interop.mapping import flatten
+from vssflow_jax.interop.state_dict import read_state_dict
+from vssflow_jax.interop.vssflow import abstract_weights, from_reference, to_reference
+from vssflow_jax.model import ModelConfig
+from vssflow_jax.train_step import Recipe, TrainState
+
+CONFIG = tiny.config(Path("unused"))
+CFG = ModelConfig.from_config(CONFIG.model)
+
+
+@pytest.fixture(scope="module")
+def state() -> TrainState:
+    """A state of random numbers, so that averaged weights are not those of the last step."""
+    layout = sharding.make_layout(CONFIG.sharding.mesh, CONFIG.sharding.strategy)
+    rng = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda leaf: jax.device_put(
+            jnp.asarray(9 * rng.normal(size=leaf.shape), leaf.dtype), leaf.sharding
+        ),
+        Recipe.from_config(CONFIG).abstract_state(layout),
+    )
+
+
+@pytest.fixture(scope="module")
+def run(state: TrainState, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workdir = tmp_path_factory.mktemp("run")
+    resolved = run_files.claim(workdir, CONFIG)
+    with Checkpoints(workdir, keep=1) as checkpoints:
+        checkpoints.save(3, state, {}, resolved)
+    return workdir
+
+
+def command(*arguments: str) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "vssflow_jax.interop.export_weights",
+        *arguments,
+        f"--config={tiny.ROOT / 'configs' / 'demo.py'}",
+        "--config.data.path=unused",
+        *(f"--config.{name}={value}" for name, value in tiny.OVERRIDES.items()),
+    ]
+
+
+def test_exports_the_averaged_weights_of_a_run(
+    run: Path, state: TrainState, tmp_path: Path
+) -> None:
+    out = tmp_path / "new" / "vssflow.safetensors"
+    done = tiny.run(command(f"--workdir={run}", f"--out={out}"))
+    assert done.returncode == 0, done.stderr
+    assert "wrote" in done.stdout
+    found, _ = from_reference(read_state_dict(out), CFG)
+    wanted = flatten(state.ema) | flatten(state.frozen)
+    for name, value in flatten(found).items():
+        np.testing.assert_array_equal(value, wanted[name])
+
+
+def test_a_run_has_the_weights_of_the_last_step_too(run: Path, state: TrainState) -> None:
+    params, frozen = export_weights.of_run(run, CONFIG, "params")
+    jax.tree.map(np.testing.assert_array_equal, params, state.params)
+    jax.tree.map(np.testing.assert_array_equal, frozen, state.frozen)
+
+
+def test_exports_imported_weights(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    imported = jax.tree.map(
+        lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), abstract_weights(CFG)
+    )
+    weights.save(tmp_path / "imported", "vssflow", {}, imported)
+    state_dict = to_reference(*export_weights.of_folder(tmp_path / "imported", CFG), CFG)
+    again, _ = from_reference(state_dict, CFG)
+    jax.tree.map(np.testing.assert_array_equal, again, imported)
+
+
+def test_wrong_arguments_are_refused(tmp_path: Path) -> None:
+    done = tiny.run(command(f"--out={tmp_path / 'out.safetensors'}"))
+    assert done.returncode == 2
+    assert done.stderr.strip() == "error: give either --workdir or --source"
+    with pytest.raises(UserError, match=r"must end in \.safetensors"):
+        export_weights.check_out(tmp_path / "out.ckpt")
+    (tmp_path / "old.safetensors").touch()
+    with pytest.raises(UserError, match="is there already"):
+        export_weights.check_out(tmp_path / "old.safetensors")
+    with pytest.raises(UserError, match="no checkpoint"):
+        export_weights.of_run(tmp_path, CONFIG)

@@ -1,0 +1,151 @@
+"""A learned codec in training: on the way, or with latents from the dataset; weights to start from.
+
+The codec is small and random: what is tested is what goes where.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+
+from data import build
+from tests import tiny
+from tests.test_sound import folders  # noqa: F401 (a fixture)
+from vssflow_jax import run_files, sharding
+from vssflow_jax.checkpoint import Checkpoints
+from vssflow_jax.clip import ClipSpec
+from vssflow_jax.dataset import Dataset
+from vssflow_jax.errors import UserError
+from vssflow_jax.evaluate.benchmark import evaluate
+from vssflow_jax.input import train_batches
+from vssflow_jax.interop import weights
+from vssflow_jax.interop.vssflow import abstract_weights
+from vssflow_jax.train import train
+from vssflow_jax.train_step import Recipe, latents
+
+NO_JOINT = {"data__mixture__weights__joint": 0.0}
+
+
+@pytest.fixture(scope="module")
+def vae(folders: dict[str, Path]) -> Path:  # noqa: F811
+    return folders["audioldm_vae"]
+
+
+def learned(data: Path, vae: Path, **changes: Any) -> ml_collections.ConfigDict:
+    return tiny.config(data, codec__kind="audioldm_vae", codec__path=str(vae), **changes)
+
+
+@pytest.fixture(scope="module")
+def data_with_latents(vae: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data-with-latents")
+    config = learned(path, vae, codec__latents="offline", data__num_train=8, data__num_test=3)
+    build.ensure(config.data, ClipSpec(**config.clip), config.codec)
+    return path
+
+
+def test_latents_in_the_dataset_are_those_of_the_sound(data_with_latents: Path, vae: Path):
+    recipe = Recipe.from_config(learned(data_with_latents, vae))
+    dataset = Dataset(data_with_latents, recipe.spec)
+    params = recipe.codec.prepare(lambda: jnp.zeros(0))
+    config = learned(data_with_latents, vae, **NO_JOINT)
+    batches = {
+        latents_are: next(iter(train_batches(dataset, config.data.mixture, 4, 0, latents_are)))
+        for latents_are in ("online", "offline")
+    }
+    assert batches["offline"].keys() ^ batches["online"].keys() == {"waveform", "posterior"}
+    step = jnp.int32(3)
+    online, offline = (latents(recipe, params, batch, step) for batch in batches.values())
+    assert online.shape == (4, recipe.spec.latent_frames, 128)
+    np.testing.assert_allclose(online, offline, atol=1e-4)
+    # Drawn anew in each step, from the same posterior.
+    later = latents(recipe, params, batches["offline"], step + 1)
+    assert np.abs(later - offline).max() > 0.1
+
+
+@pytest.mark.parametrize("latents_are", ["online", "offline"])
+def test_a_run_with_a_learned_codec_resumes(
+    latents_are: str, data_with_latents: Path, vae: Path, tmp_path: Path
+):
+    changes = {
+        **NO_JOINT,
+        "codec__latents": latents_are,
+        "data__num_train": 8,
+        "data__num_test": 3,
+        "train__batch_size": 4,
+        "train__sample_every": 2,
+    }
+    for steps in (2, 3):
+        config = learned(data_with_latents, vae, train__steps=steps, **changes)
+        assert train(config, tmp_path / "run")
+    rows = run_files.read_metrics(tmp_path / "run")
+    assert [row["step"] for row in rows] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, r"joint clips are made by mixing sounds: set --config\.codec\.latents=online"),
+        (NO_JOINT, r"the dataset holds no latents; build it with --vae=DIR"),
+        ({"codec__kind": "patch_dct"}, r"'patch_dct' is fitted to the sounds of a run"),
+    ],
+)
+def test_offline_latents_that_cannot_be(
+    changes: dict, message: str, demo_data: Path, vae: Path, tmp_path: Path
+):
+    config = learned(demo_data, vae, codec__latents="offline")
+    config.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
+    with pytest.raises(UserError, match=message):
+        train(config, tmp_path / "run")
+
+
+def test_training_starts_from_imported_weights(demo_data: Path, tmp_path: Path):
+    config = tiny.config(demo_data, train__steps=1, train__learning_rate=0.0)
+    recipe = Recipe.from_config(config)
+    rng = np.random.default_rng(0)
+    imported = jax.tree.map(
+        lambda leaf: rng.normal(size=leaf.shape).astype(np.float32) / 10,
+        abstract_weights(recipe.model),
+    )
+    weights.save(tmp_path / "imported", "vssflow", {}, imported)
+    config.train.init_from = str(tmp_path / "imported")
+    assert train(config, tmp_path / "run")
+    layout = sharding.make_layout(config.sharding.mesh, config.sharding.strategy)
+    with Checkpoints(tmp_path / "run") as checkpoints:
+        state, _ = checkpoints.restore(recipe.abstract_state(layout))
+    expected = imported["output"]["w_io"]
+    np.testing.assert_array_equal(state.params["output"]["w_io"], expected)
+    np.testing.assert_array_equal(state.ema["output"]["w_io"], expected)
+    np.testing.assert_array_equal(
+        state.frozen["transformer"]["time"]["frequencies"],
+        imported["transformer"]["time"]["frequencies"],
+    )
+
+
+def test_weights_of_another_model_to_start_from(demo_data: Path, tmp_path: Path):
+    config = tiny.config(demo_data, train__steps=1)
+    small = abstract_weights(Recipe.from_config(config).model)
+    weights.save(
+        tmp_path / "small", "vssflow", {}, jax.tree.map(lambda x: np.zeros(x.shape), small)
+    )
+    config.train.init_from = str(tmp_path / "small")
+    config.model.transformer.heads = 4
+    with pytest.raises(UserError, match=r"'.*' has shape .*, but the config's model has"):
+        train(config, tmp_path / "run")
+
+
+def test_imported_weights_are_evaluated_where_there_is_no_checkpoint(
+    demo_data: Path, tmp_path: Path
+):
+    config = tiny.config(demo_data)
+    small = abstract_weights(Recipe.from_config(config).model)
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), small)
+    weights.save(tmp_path / "imported", "vssflow", {}, zeros)
+    config.train.init_from = str(tmp_path / "imported")
+    metrics = evaluate(config, tmp_path / "run")
+    # Zero weights leave the noise as it is, whatever the conditions are.
+    assert metrics["mel_distance_db_v2s"] == metrics["mel_distance_db_v2s_shuffled"] > 10
+    assert (tmp_path / "run" / "eval" / "report.html").exists()

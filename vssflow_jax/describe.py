@@ -1,0 +1,90 @@
+"""What a config's network is made of, without making it:
+
+python -m vssflow_jax.describe --config=configs/vssflow.py:base
+
+Parameters are counted part by part, here and in the reference, whose input and output maps have
+1x1 convolutions beside them and compute the channels of the conditions too (REFERENCE section 4).
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from absl import flags
+from ml_collections import config_flags
+
+from vssflow_jax import cli
+from vssflow_jax.conditions import PLACEMENTS
+from vssflow_jax.interop.mapping import flatten
+from vssflow_jax.interop.vssflow import abstract_weights, input_channels
+from vssflow_jax.model import ModelConfig
+
+INPUT_MAPS, OUTPUT_MAP = "input maps", "output map"
+PARTS = {  # by the start of a weight's name
+    "conditions.inputs": INPUT_MAPS,
+    "input": INPUT_MAPS,
+    "conditions.projectors.clip": "projector: semantic video",
+    "conditions.projectors.synch": "projector: motion",
+    "conditions.projectors.lips": "projector: lips",
+    "conditions.projectors.phonemes": "phoneme embedding",
+    "conditions.speaker": "projector: speaker",
+    "transformer.time": "time embedding",
+    "transformer.blocks.self_attention": "blocks: self-attention",
+    "transformer.blocks.cross_attention": "blocks: cross-attention",
+    "transformer.blocks.ffw": "blocks: feed-forward",
+    "transformer.blocks.norm": "blocks: norms",
+    "output": OUTPUT_MAP,
+}
+
+
+def count_parameters(cfg: ModelConfig) -> dict[str, int]:
+    """Numbers in each part of the network, trained or frozen."""
+    counts: Counter[str] = Counter()
+    for name, weight in flatten(abstract_weights(cfg)).items():
+        part = max((start for start in PARTS if name.startswith(start)), key=len)
+        counts[PARTS[part]] += weight.size
+    return {part: counts[part] for part in dict.fromkeys(PARTS.values()) if counts[part]}
+
+
+def count_unfolded(cfg: ModelConfig) -> dict[str, int]:
+    """The same for the reference's layout: all channels in and out, a 1x1 convolution at each."""
+    channels = input_channels(cfg)
+    whole = channels * cfg.transformer.width + channels**2
+    return count_parameters(cfg) | {INPUT_MAPS: whole, OUTPUT_MAP: whole}
+
+
+def table(cfg: ModelConfig) -> str:
+    """Sizes of the network, and its parameters part by part."""
+    here, reference = count_parameters(cfg), count_unfolded(cfg)
+    transformer, placement = cfg.transformer, PLACEMENTS[cfg.placement]
+    attended = " + ".join(placement.attended) or "nothing"
+    beside = " + ".join(placement.concatenated) or "nothing"
+    lines = [
+        f"placement {cfg.placement}: {beside} beside the latent, {attended} attended to",
+        f"{transformer.layers} blocks, width {transformer.width} = {transformer.heads} heads of "
+        f"{transformer.head_dim}, {transformer.kv_heads} key/value heads, context width "
+        f"{transformer.context_width}",
+        "",
+        _line("part", "parameters", "reference"),
+        *(_line(part, f"{here[part]:,}", f"{reference[part]:,}") for part in here),
+        _line("total", f"{_total(here):,}", f"{_total(reference):,}"),
+    ]
+    return "\n".join(lines)
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    print(table(ModelConfig.from_config(flags.FLAGS.config.model)))
+
+
+def _line(part: str, here: str, reference: str) -> str:
+    return f"{part:28}{here:>16}{reference:>16}"
+
+
+def _total(counts: Mapping[str, int]) -> int:
+    return sum(counts.values())
+
+
+if __name__ == "__main__":
+    config_flags.DEFINE_config_file("config", None, "experiment", lock_config=True)
+    flags.mark_flag_as_required("config")
+    cli.run(main)

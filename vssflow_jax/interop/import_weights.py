@@ -1,0 +1,142 @@
+"""Make a folder of weights from those of a PyTorch project (docs/weights.md):
+
+python -m vssflow_jax.interop.import_weights --kind=KIND --source=PATH --out=DIR
+
+A config, e.g. `--config=configs/vssflow.py:base`, says the sizes of `vssflow`, `stable_audio` and
+`duration`; the other kinds have a `config.json` beside their weights.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ml_collections
+from absl import flags
+from flax import nnx
+from ml_collections import config_flags
+
+from vssflow_jax import cli
+from vssflow_jax.duration import DurationConfig, DurationPredictor
+from vssflow_jax.errors import UserError
+from vssflow_jax.interop import duration, mapping, weights
+from vssflow_jax.interop.pretrained import AUTOENCODER, HIFIGAN, Pretrained
+from vssflow_jax.interop.stable_audio import from_stable_audio
+from vssflow_jax.interop.state_dict import read_config_beside, read_state_dict
+from vssflow_jax.interop.vssflow import from_reference
+from vssflow_jax.model import ModelConfig
+
+
+class Imported(NamedTuple):
+    """What a source holds: sizes as JSON values, weights, and what became of each tensor."""
+
+    sizes: dict[str, Any]
+    weights: mapping.Weights
+    report: mapping.Report
+
+
+class Kind(NamedTuple):
+    """A kind of source.
+
+    Attributes:
+      network: what folders of imported weights call the network that it is of.
+      read: from its path, and from a config if it takes one.
+      config: an example of a config that says the sizes; "" where `config.json` says them.
+      field: one that tells the `model` section of such a config from others.
+    """
+
+    network: str
+    read: Callable[..., Imported]
+    config: str = ""
+    field: str = ""
+
+
+def import_weights(
+    kind: str, source: Path, out: Path, config: ml_collections.ConfigDict | None = None
+) -> mapping.Report:
+    """Read weights of PyTorch and write ours.
+
+    Args:
+      kind: a key of `KINDS`.
+      source: a file of weights, or a folder with one.
+      out: folder to be made, see `vssflow_jax.interop.weights`.
+      config: its `model` section says the sizes, for kinds that take one.
+
+    Raises:
+      UserError: bad input, or `out` is there already; nothing is written then.
+    """
+    if kind not in KINDS:
+        raise UserError(f"--kind is '{kind}'; choose one of: {', '.join(KINDS)}")
+    chosen = KINDS[kind]
+    if config is not None and not chosen.config:
+        raise UserError(f"--kind={kind} takes its sizes from config.json; leave out --config")
+    if chosen.config and (config is None or chosen.field not in config.model):
+        raise UserError(f"--kind={kind} needs a config like --config={chosen.config}")
+    weights.check_new(out)
+    imported = chosen.read(source, config) if chosen.config else chosen.read(source)
+    weights.save(out, chosen.network, imported.sizes, imported.weights)
+    return imported.report
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    values = flags.FLAGS
+    out = Path(values.out)
+    try:
+        report = import_weights(values.kind, Path(values.source), out, values.config)
+    except mapping.PartialLoadError as error:
+        print(error.report.table())
+        raise
+    print(report.table())
+    print(f"wrote {out}")
+
+
+def _read_vssflow(source: Path, config: ml_collections.ConfigDict) -> Imported:
+    cfg = ModelConfig.from_config(config.model)
+    return Imported(dataclasses.asdict(cfg), *from_reference(read_state_dict(source), cfg))
+
+
+def _read_stable_audio(source: Path, config: ml_collections.ConfigDict) -> Imported:
+    cfg = ModelConfig.from_config(config.model)
+    options = read_config_beside(source)
+    converted = from_stable_audio(read_state_dict(source), options, cfg, config.seed)
+    return Imported(dataclasses.asdict(cfg), *converted)
+
+
+def _read_pretrained(network: Pretrained, source: Path) -> Imported:
+    return Imported(network.read_options(source), *network.read_source(source))
+
+
+def _read_duration(source: Path, config: ml_collections.ConfigDict) -> Imported:
+    cfg = DurationConfig.from_config(config.model)
+    abstract = mapping.abstract_weights(lambda: DurationPredictor(cfg, rngs=nnx.Rngs(0)))
+    tensors = read_state_dict(source)
+    converted = mapping.convert(
+        duration.rules(cfg),
+        # A Lightning checkpoint has the network as a part of its module.
+        {name.removeprefix(duration.MODULE): tensor for name, tensor in tensors.items()},
+        abstract,
+        expected_left_over=duration.UNUSED,
+    )
+    return Imported(dataclasses.asdict(cfg), *converted)
+
+
+_VSSFLOW_CONFIG = {"config": "configs/vssflow.py:base", "field": "placement"}
+_DURATION_CONFIG = {"config": "configs/duration.py:published", "field": "phoneme_width"}
+KINDS = {
+    "vssflow": Kind("vssflow", _read_vssflow, **_VSSFLOW_CONFIG),
+    "stable_audio": Kind("vssflow", _read_stable_audio, **_VSSFLOW_CONFIG),
+    "audioldm_vae": Kind(AUTOENCODER.kind, partial(_read_pretrained, AUTOENCODER)),
+    "hifigan": Kind(HIFIGAN.kind, partial(_read_pretrained, HIFIGAN)),
+    "duration": Kind("duration", _read_duration, **_DURATION_CONFIG),
+}
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("kind", None, f"what the source is: {', '.join(KINDS)}")
+    flags.DEFINE_string("source", None, "file of weights, or a folder with one")
+    flags.DEFINE_string("out", None, "folder to be made for the weights")
+    config_flags.DEFINE_config_file("config", None, "sizes of the network", lock_config=True)
+    flags.mark_flags_as_required(["kind", "source", "out"])
+    cli.run(main)

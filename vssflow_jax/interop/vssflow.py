@@ -1,0 +1,197 @@
+"""Weights of VSSFlow, from and to the names and layouts of the reference implementation.
+
+Its maps side by side (latent and conditions in one matrix, a 1x1 convolution before it and another
+after the last) are folded into ours, one matrix a condition (REFERENCE section 4).
+
+Letters: c input channels of the reference (latent, then concatenated conditions), d model width.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from flax import nnx
+
+from vssflow_jax.conditions import PLACEMENTS
+from vssflow_jax.interop import mapping
+from vssflow_jax.interop.mapping import Rule, Weights
+from vssflow_jax.interop.state_dict import StateDict
+from vssflow_jax.model import ModelConfig, VSSFlow
+
+# Frozen networks whose weights a Lightning checkpoint carries along.
+CARRIED_ALONG = ("image_encoder.", "vae.", "vocoder.")
+TRUNK = "vaflow."
+
+_INPUT_CONV, _INPUT = f"{TRUNK}preprocess_conv.weight", f"{TRUNK}proj_in.weight"
+_OUTPUT, _OUTPUT_CONV = f"{TRUNK}proj_out.weight", f"{TRUNK}postprocess_conv.weight"
+
+# Two linear maps with a SiLU between them are items 0 and 2 of a list there.
+_PAIRS = {
+    "conditions.projectors.clip": "cond_proj",
+    "conditions.projectors.lips": "lip_proj",
+    "conditions.projectors.synch": "synch_proj",
+    "conditions.speaker": "ref_proj",
+    "conditions.speaker_to_token": f"{TRUNK}global_proj",
+    "transformer.time": f"{TRUNK}timestep_proj",
+}
+_MODULES = {
+    f"{ours}.{part}": f"{theirs}.{item}"
+    for ours, theirs in _PAIRS.items()
+    for part, item in (("inner", 0), ("outer", 2))
+}
+_BLOCKS = "transformer.blocks."
+_BLOCK_MODULES = {
+    "norm1": "norm1",
+    "norm2": "norm2",
+    "norm3": "norm3",
+    "ffw.inner": "ff.net.0.proj",
+    "ffw.outer": "ff.net.2",
+    **{
+        f"{ours}.{part}": f"{theirs}.to_{item}"
+        for ours, theirs in (("self_attention", "attn1"), ("cross_attention", "attn2"))
+        for part, item in (("q", "q"), ("k", "k"), ("v", "v"), ("out", "out.0"))
+    },
+}
+_LEAVES = {"w_io": "weight", "b_o": "bias", "scale_d": "weight", "bias_d": "bias"}
+_TENSORS = {
+    "conditions.projectors.phonemes.table_vo": "phone_embedding.weight",
+    "transformer.time.frequencies": f"{TRUNK}time_proj.weight",
+}
+
+
+def abstract_weights(cfg: ModelConfig) -> Weights:
+    """Shapes of all weights of the network, trained and frozen, nested."""
+    return mapping.abstract_weights(lambda: VSSFlow(cfg, rngs=nnx.Rngs(0)))
+
+
+def rules(cfg: ModelConfig) -> list[Rule]:
+    """One rule for each weight of a `VSSFlow`."""
+    columns, channels = _input_columns(cfg), input_channels(cfg)
+    folded = {
+        name: Rule(name, (_INPUT, _INPUT_CONV), _fold_input(part, channels))
+        for name, part in columns.items()
+    }
+    fold = _fold_output(cfg.latent_channels, channels)
+    folded["output.w_io"] = Rule("output.w_io", (_OUTPUT, _OUTPUT_CONV), fold)
+    return [
+        folded[name] if name in folded else direct_rule(name, cfg)
+        for name in mapping.flatten(abstract_weights(cfg))
+    ]
+
+
+def direct_rule(name: str, cfg: ModelConfig) -> Rule:
+    """The rule of a weight that is no fold, but in another layout."""
+    turn = _transpose if _is_matrix(name) else np.asarray
+
+    def stack(*blocks: np.ndarray) -> np.ndarray:
+        return turn(np.stack(blocks))
+
+    return Rule(name, _sources(name, cfg), stack if name.startswith(_BLOCKS) else turn)
+
+
+def from_reference(source: Mapping[str, np.ndarray], cfg: ModelConfig) -> mapping.Conversion:
+    """Our weights from a state dict of the reference.
+
+    Raises:
+      UserError: tensors are missing, unknown or of another shape.
+    """
+    return mapping.convert(
+        rules(cfg), source, abstract_weights(cfg), expected_left_over=CARRIED_ALONG
+    )
+
+
+def to_reference(params: Weights, frozen: Weights, cfg: ModelConfig) -> StateDict:
+    """A state dict that the reference can load, and that computes the same.
+
+    Its 1x1 convolutions are zeros, since what they add is in the maps; so are the rows of its
+    output map whose channels nobody reads.
+
+    Args:
+      params: trained weights, nested.
+      frozen: weights that are never trained, nested.
+      cfg: sizes of the network.
+    """
+    flat = mapping.flatten(params) | mapping.flatten(frozen)
+    flat = {name: np.asarray(value, np.float32) for name, value in flat.items()}
+    channels = input_channels(cfg)
+    inputs = [flat.pop(name) for name in _input_columns(cfg)]
+    output = flat.pop("output.w_io").T  # [latent channels, d]
+    no_convolution = np.zeros((channels, channels, 1), np.float32)
+    state_dict = {
+        _INPUT_CONV: no_convolution,
+        _INPUT: np.concatenate(inputs).T,
+        _OUTPUT: np.pad(output, ((0, channels - len(output)), (0, 0))),
+        _OUTPUT_CONV: no_convolution,
+    }
+    for name, value in flat.items():
+        value = _transpose(value) if _is_matrix(name) else value
+        blocks = value if name.startswith(_BLOCKS) else [value]
+        state_dict |= dict(zip(_sources(name, cfg), blocks, strict=True))
+    return state_dict
+
+
+def _sources(name: str, cfg: ModelConfig) -> tuple[str, ...]:
+    """Names in the reference of what a weight that is no fold is made of: one, or one a block."""
+    if name in _TENSORS:
+        return (_TENSORS[name],)
+    module, _, leaf = name.rpartition(".")
+    if not name.startswith(_BLOCKS):
+        return (f"{_MODULES[module]}.{_LEAVES[leaf]}",)
+    module = _BLOCK_MODULES[module.removeprefix(_BLOCKS)]
+    return tuple(
+        f"{TRUNK}transformer_blocks.{block}.{module}.{_LEAVES[leaf]}"
+        for block in range(cfg.transformer.layers)
+    )
+
+
+def _is_matrix(name: str) -> bool:
+    """Whether a weight is [in, out] here and [out, in] there."""
+    return name.endswith(".w_io")
+
+
+def _transpose(matrices: np.ndarray) -> np.ndarray:
+    return matrices.swapaxes(-1, -2)
+
+
+def _input_columns(cfg: ModelConfig) -> dict[str, slice]:
+    """Our input matrices, and which of the reference's input channels each of them takes."""
+    widths = {"input.w_io": cfg.latent_channels} | {
+        f"conditions.inputs.{name}.w_io": cfg.widths[name].projected
+        for name in PLACEMENTS[cfg.placement].concatenated
+    }
+    ends = np.cumsum(list(widths.values())).tolist()
+    return {
+        name: slice(end - width, end)
+        for (name, width), end in zip(widths.items(), ends, strict=True)
+    }
+
+
+def input_channels(cfg: ModelConfig) -> int:
+    """Channels that go into the reference's network, and come out of it, `c`."""
+    return max(part.stop for part in _input_columns(cfg).values())
+
+
+def _fold_input(columns: slice, channels: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """From proj_in [d, c] and preprocess_conv [c, c, 1] to our rows of W_in (I + P), [in, d]."""
+
+    def fold(proj_in: np.ndarray, preprocess_conv: np.ndarray) -> np.ndarray:
+        _check_channels(proj_in.shape[1], channels)
+        matrix, conv = proj_in.astype(np.float64), preprocess_conv[..., 0].astype(np.float64)
+        return (matrix[:, columns] + matrix @ conv[:, columns]).T
+
+    return fold
+
+
+def _fold_output(used: int, channels: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """From proj_out [c, d] and postprocess_conv [c, c, 1] to (I + Q) W_out, [d, used channels]."""
+
+    def fold(proj_out: np.ndarray, postprocess_conv: np.ndarray) -> np.ndarray:
+        _check_channels(len(proj_out), channels)
+        matrix, conv = proj_out.astype(np.float64), postprocess_conv[..., 0].astype(np.float64)
+        return (matrix[:used] + conv[:used] @ matrix).T
+
+    return fold
+
+
+def _check_channels(found: int, expected: int) -> None:
+    if found != expected:
+        raise ValueError(f"latent and conditions are {found} channels there, {expected} here")

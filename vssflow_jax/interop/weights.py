@@ -1,0 +1,127 @@
+"""A folder of imported weights: `weights.safetensors` with our names, and `config.json`."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+from jax.sharding import SingleDeviceSharding
+
+from vssflow_jax.errors import UserError
+from vssflow_jax.interop.mapping import Weights, flatten
+from vssflow_jax.interop.state_dict import (
+    CONFIG_FILE,
+    open_safetensors,
+    read_json,
+    write_state_dict,
+)
+
+WEIGHTS_FILE = "weights.safetensors"
+
+
+def check_new(folder: Path) -> None:
+    """See that nothing would be overwritten.
+
+    Raises:
+      UserError: the folder is there and not empty.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(f"{folder} is there already; choose another --out or remove it")
+
+
+def save(folder: Path, kind: str, config: Mapping[str, Any], weights: Weights) -> None:
+    """Write a folder of weights, which appears whole or not at all.
+
+    Args:
+      folder: new, or empty.
+      kind: what network they are of, a word.
+      config: its sizes, as JSON values.
+      weights: all of its weights, nested; written as float32.
+
+    Raises:
+      UserError: the folder holds something.
+    """
+    check_new(folder)
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        values = {"kind": kind, "config": config}
+        (partial / CONFIG_FILE).write_text(json.dumps(values, indent=2) + "\n")
+        write_state_dict(partial / WEIGHTS_FILE, flatten(weights))
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def read_config(folder: Path, kind: str) -> dict[str, Any]:
+    """The sizes that were saved with the weights.
+
+    Raises:
+      UserError: no such folder, or weights of another kind.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder of weights; import_weights makes one")
+    values = read_json(folder / CONFIG_FILE)
+    if values.get("kind") != kind or "config" not in values:
+        found = values.get("kind", "something else")
+        raise UserError(f"{folder} holds weights of '{found}'; give a folder of '{kind}'")
+    return values["config"]
+
+
+def load(folder: Path, kind: str, abstract: Weights) -> Weights:
+    """Read a folder of weights onto the devices, each of which reads its own part only.
+
+    Args:
+      folder: as `save` wrote it.
+      kind: what network the weights must be of.
+      abstract: nested shapes and dtypes (`jax.ShapeDtypeStruct`) of all of its weights; where one
+        has a sharding, the weight is placed so.
+
+    Raises:
+      UserError: no such folder, another kind, or weights that are missing, unknown or of another
+        shape than in `abstract`.
+    """
+    read_config(folder, kind)
+    path = folder / WEIGHTS_FILE
+    leaves = traverse_util.flatten_dict(abstract)
+    with open_safetensors(path) as tensors:
+        slices = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118
+        _check_shapes(path, slices, flatten(abstract))
+        loaded = {
+            keys: _place(leaf, slices[".".join(map(str, keys))]) for keys, leaf in leaves.items()
+        }
+    return traverse_util.unflatten_dict(loaded)
+
+
+def _check_shapes(
+    path: Path, slices: Mapping[str, Any], wanted: Mapping[str, jax.ShapeDtypeStruct]
+) -> None:
+    for what, names in (
+        ("lacks", sorted(wanted.keys() - slices.keys())),
+        ("has unknown", sorted(slices.keys() - wanted.keys())),
+    ):
+        if names:
+            raise UserError(
+                f"{path} {what} weights: '{names[0]}' and {len(names) - 1} more; the config is of "
+                "another model"
+            )
+    for name, leaf in wanted.items():
+        found = tuple(slices[name].get_shape())
+        if found != leaf.shape:
+            raise UserError(
+                f"{path}: '{name}' has shape {found}, but the config's model has {leaf.shape}"
+            )
+
+
+def _place(leaf: jax.ShapeDtypeStruct, tensor: Any) -> jax.Array:
+    sharding = leaf.sharding or SingleDeviceSharding(jax.devices()[0])
+
+    def read(index: Any) -> np.ndarray:
+        return tensor[index].astype(leaf.dtype)
+
+    return jax.make_array_from_callback(leaf.shape, sharding, read)

@@ -1,0 +1,109 @@
+"""The sound side of a config by name: the codec that the flow's latents are of, and the vocoder.
+
+waveform -> log-mel -> codec -> latent, and back: latent -> codec -> log-mel -> vocoder -> waveform.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from flax import nnx
+
+from vssflow_jax.audio import mel, patch_dct
+from vssflow_jax.audio.autoencoder import Posterior
+from vssflow_jax.audio.griffin_lim import griffin_lim
+from vssflow_jax.clip import LATENT_CHANNELS
+from vssflow_jax.errors import UserError
+from vssflow_jax.interop.pretrained import AUTOENCODER, HIFIGAN
+
+CodecParams = Any  # a tree of arrays
+Vocoder = Callable[[np.ndarray], np.ndarray]
+
+CODECS = ("patch_dct", "audioldm_vae")
+VOCODERS = ("griffin_lim", "hifigan")
+LATENTS = ("online", "offline")
+
+
+@dataclasses.dataclass(frozen=True)
+class Codec:
+    """Pure functions of the codec's parameters.
+
+    Attributes:
+      abstract: shapes of the parameters.
+      prepare: parameters to train with, given a function that returns a sample of the training
+        sounds as log-mels [b, n, m].
+      encode: (parameters, log-mels [b, n, m]) to what the codec knows of their latents.
+      decode: (parameters, latents [b, t, c]) to log-mels [b, n, m].
+    """
+
+    abstract: CodecParams
+    prepare: Callable[[Callable[[], jax.Array]], CodecParams]
+    encode: Callable[[CodecParams, jax.Array], Posterior]
+    decode: Callable[[CodecParams, jax.Array], jax.Array]
+
+
+def make_codec(config: ml_collections.ConfigDict) -> Codec:
+    """The codec of a config's `codec` section.
+
+    Raises:
+      UserError: its folder of weights is not one.
+    """
+    return _patch_dct() if config.kind == "patch_dct" else _autoencoder(_folder("codec", config))
+
+
+def make_vocoder(config: ml_collections.ConfigDict) -> Vocoder:
+    """The vocoder of a config's `vocoder` section: log-mel [n, m] to float32 [n * HOP] at 16 kHz.
+
+    Raises:
+      UserError: its folder of weights is not one.
+    """
+    return griffin_lim if config.kind == "griffin_lim" else _hifigan(_folder("vocoder", config))
+
+
+def _folder(section: str, config: ml_collections.ConfigDict) -> Path:
+    if not config.path:
+        raise UserError(
+            f"{section}.kind is '{config.kind}', which has weights: name their folder by "
+            f"--config.{section}.path (docs/weights.md)"
+        )
+    return Path(config.path)
+
+
+def _patch_dct() -> Codec:
+    stats = jax.ShapeDtypeStruct((LATENT_CHANNELS,), jnp.float32)
+    return Codec(
+        abstract=patch_dct.LatentStats(stats, stats),
+        prepare=lambda sample: jax.jit(patch_dct.fit)(sample()),
+        encode=lambda params, log_mel: Posterior(patch_dct.encode(params, log_mel), None),
+        decode=patch_dct.decode,
+    )
+
+
+def _autoencoder(folder: Path) -> Codec:
+    cfg = AUTOENCODER.read_config(folder)
+    definition = nnx.graphdef(nnx.eval_shape(lambda: AUTOENCODER.make(cfg)))
+
+    return Codec(
+        abstract=AUTOENCODER.abstract(cfg),
+        prepare=lambda sample: AUTOENCODER.load(folder),
+        encode=lambda params, log_mel: nnx.merge(definition, params).encode(log_mel),
+        decode=lambda params, latent: nnx.merge(definition, params).decode(latent),
+    )
+
+
+def _hifigan(folder: Path) -> Vocoder:
+    cfg = HIFIGAN.read_config(folder)
+    definition = nnx.graphdef(nnx.eval_shape(lambda: HIFIGAN.make(cfg)))
+    weights = HIFIGAN.load(folder)
+    waveforms = jax.jit(lambda weights, log_mel: nnx.merge(definition, weights)(log_mel))
+
+    def vocode(log_mel: np.ndarray) -> np.ndarray:
+        # The network gives a few samples more than the frames last.
+        return np.asarray(waveforms(weights, log_mel[None])[0, : len(log_mel) * mel.HOP])
+
+    return vocode
