@@ -1,0 +1,156 @@
+"""The paper's model and training recipe, and its fine-tuning recipes:
+
+python run_train.py --config=configs/vssflow.py:base --workdir=runs/base --config.data.path=DATA
+python run_train.py --config=configs/vssflow.py:base,recipe=tts --workdir=runs/tts \\
+    --config.data.path=DATA --config.train.init_from=WEIGHTS
+
+The argument is a list of words: a size, `placement=NAME` and `recipe=NAME`, in any order. Widths
+and
+rates are those of the features in REFERENCE section 3, the optimizer is that of section 5.
+"""
+
+from collections.abc import Iterable
+
+import ml_collections
+
+from vssflow_jax.conditions import PLACEMENTS
+from vssflow_jax.errors import UserError
+
+LAYERS = {"small": 5, "base": 10, "large": 15, "xl": 24}  # xl: all of Stable Audio Open
+RATE_PER_CLIP = 4e-7  # of the peak learning rate, for each clip of the batch
+
+
+def _weights(**given: float) -> dict[str, float]:
+    """Weights of the tasks of a mixture; 0 for those that are not given."""
+    return {"v2s": 0.0, "visualtts": 0.0, "tts": 0.0, "joint": 0.0} | given
+
+
+# What a recipe changes of pre-training. A fine-tuning run starts from pre-trained weights.
+RECIPES = {
+    "pretrain": {},
+    # Lips and motion hidden from frame to frame: sound from what can be seen of them.
+    "masked": {"train.mask_ratios": tuple(tenths / 10 for tenths in range(1, 11))},
+    # Joint clips, `data.mixture.synthetic_ratio` of them made of a sound and a speech clip each.
+    "joint": {
+        "data.mixture.weights": _weights(joint=1.0),
+        "data.mixture.synthetic_ratio": 0.5,
+        "train.mask_ratios": (0.0, 1.0),
+    },
+    # Speech without a picture joins the mixture, in its share of the rows of the paper.
+    "tts": {"data.mixture.weights": _weights(v2s=0.36, visualtts=0.32, tts=0.32)},
+}
+
+
+def get_config(argument: str = "base") -> ml_collections.ConfigDict:
+    """The model and recipe that `argument` names.
+
+    Raises:
+      UserError: a word of the argument is unknown.
+    """
+    size, placement, recipe = _parse(argument)
+    config = ml_collections.ConfigDict(
+        {
+            "seed": 0,
+            "clip": {"duration_sec": 10.0},
+            "data": {
+                "source": "none",
+                "path": "",
+                "seed": 0,
+                "num_train": 1,
+                "num_test": 1,
+                "durations": "uniform",  # of phonemes; "aligned", or "predicted" by the file
+                "durations_path": "",
+                "mixture": {
+                    "weights": _weights(v2s=0.53, visualtts=0.47),  # about the rows there are
+                    "synthetic_ratio": 1.0,
+                    "joint_modes": ("add", "insert"),
+                },
+            },
+            "codec": {"kind": "audioldm_vae", "path": "", "latents": "online"},
+            "vocoder": {"kind": "hifigan", "path": ""},
+            "model": {
+                "placement": placement,
+                "widths": {
+                    "clip": {"features": 768, "projected": 768},
+                    "synch": {"features": 768, "projected": 768},
+                    "lips": {"features": 1024, "projected": 1024},
+                    "phonemes": {"features": 200, "projected": 32},
+                    "speaker": {"features": 256, "projected": 768},
+                },
+                "latent_channels": 128,
+                "transformer": {
+                    "layers": LAYERS[size],
+                    "heads": 24,
+                    "kv_heads": 12,
+                    "head_dim": 64,
+                    "ffw_multiple": 4,
+                    "time_features": 256,
+                    "unroll": 1,
+                },
+                "dtype": "bfloat16",
+            },
+            "train": {
+                "init_from": "",
+                "steps": 251_000,
+                "batch_size": 288,
+                "accumulation_steps": 1,
+                "learning_rate": 0.0,  # follows batch_size, see below
+                "warmup_steps": 2000,
+                "schedule": "constant",
+                "decay_steps": 251_000,
+                "beta1": 0.9,
+                "beta2": 0.999,
+                "weight_decay": 0.01,
+                "grad_clip_norm": 0.0,
+                "ema_decay": 0.0,
+                "condition_dropout": 0.1,
+                "condition_dropout_per": "example",
+                "mask_ratios": (),
+                "log_every": 100,
+                "checkpoint_every": 5000,
+                "keep_checkpoints": 3,
+                "sample_every": 5000,
+            },
+            "eval": {
+                "after_training": False,
+                "sampler": {
+                    "method": "euler",
+                    "steps": 25,
+                    "tolerance": 1e-5,
+                    "guidance": 3.0,
+                    "guidance_interval": (0.0, 1.0),
+                },
+                "batch_size": 32,
+                "report_clips": 24,
+            },
+            "sharding": {
+                "strategy": "fsdp",
+                "mesh": {"data": 1, "fsdp": -1, "tensor": 1, "sequence": 1},
+            },
+        }
+    )
+    # As in the paper; setting the rate by hand is fine too.
+    config.train.learning_rate = (
+        config.train.get_oneway_ref("batch_size").to_float() * RATE_PER_CLIP
+    )
+    config.update_from_flattened_dict(RECIPES[recipe])
+    return config
+
+
+def _parse(argument: str) -> tuple[str, str, str]:
+    """Size, placement and recipe that the words of a config's argument name."""
+    chosen = {"size": "base", "placement": "lip_synch_text", "recipe": "pretrain"}
+    known: dict[str, Iterable[str]] = {"size": LAYERS, "placement": PLACEMENTS, "recipe": RECIPES}
+    for word in filter(None, argument.split(",")):
+        name, value = word.split("=", 1) if "=" in word else ("size", word)
+        if name not in known:
+            raise UserError(
+                f"configs/vssflow.py:{argument}: no '{name}'; it has {', '.join(known)}"
+            )
+        if value not in known[name]:
+            choices = ", ".join(known[name])
+            raise UserError(
+                f"configs/vssflow.py:{argument}: no {name} '{value}'; choose one of: {choices}"
+            )
+        chosen[name] = value
+    return chosen["size"], chosen["placement"], chosen["recipe"]

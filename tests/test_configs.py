@@ -1,0 +1,63 @@
+"""Config files: what their arguments choose, and that each of them passes the checks."""
+
+import pytest
+
+from configs import demo, vssflow
+from vssflow_jax.conditions import PLACEMENTS
+from vssflow_jax.config import check
+from vssflow_jax.errors import UserError
+from vssflow_jax.input import check_mixture
+from vssflow_jax.model import ModelConfig
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("recipe", vssflow.RECIPES)
+def test_every_recipe_and_placement_is_sound(placement: str, recipe: str):
+    config = vssflow.get_config(f"small,placement={placement},recipe={recipe}")
+    check(config)
+    check_mixture(config.data.mixture)
+    assert ModelConfig.from_config(config.model).placement == placement
+
+
+def test_the_words_of_the_argument_go_in_any_order():
+    one = vssflow.get_config("recipe=tts,large,placement=none")
+    other = vssflow.get_config("large,placement=none,recipe=tts")
+    assert one.to_dict() == other.to_dict()
+    assert one.model.transformer.layers == 15
+
+
+def test_the_learning_rate_follows_the_batch():
+    config = vssflow.get_config()
+    assert config.train.learning_rate == pytest.approx(1.152e-4)
+    config.train.batch_size = 72
+    assert config.train.learning_rate == pytest.approx(0.288e-4)
+
+
+def test_recipes_are_what_they_are_called():
+    masked, joint, tts = (
+        vssflow.get_config(f"recipe={name}") for name in ("masked", "joint", "tts")
+    )
+    assert max(masked.train.mask_ratios) == 1.0
+    assert joint.data.mixture.weights.to_dict() == {"v2s": 0, "visualtts": 0, "tts": 0, "joint": 1}
+    assert joint.data.mixture.synthetic_ratio == 0.5
+    assert tts.data.mixture.weights.tts > 0
+
+
+def test_the_demo_takes_a_placement():
+    assert demo.get_config("ablation=none").model.placement == "none"
+    assert demo.get_config().model.placement == "lip_synch_text"
+
+
+@pytest.mark.parametrize(
+    ("get_config", "argument", "message"),
+    [
+        (vssflow.get_config, "huge", r"no size 'huge'; choose one of: small, base, large, xl"),
+        (vssflow.get_config, "base,recipe=x", r"no recipe 'x'; choose one of: pretrain, masked"),
+        (vssflow.get_config, "depth=3", r"no 'depth'; it has size, placement, recipe"),
+        (demo.get_config, "ablation=all", r"choose one of: ablation=none"),
+        (demo.get_config, "none", r"choose one of: ablation=none"),
+    ],
+)
+def test_an_unknown_word_is_one_clear_line(get_config, argument: str, message: str):
+    with pytest.raises(UserError, match=message):
+        get_config(argument)
