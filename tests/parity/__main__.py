@@ -1,0 +1,93 @@
+"""Hold this implementation against golden data of the reference:
+
+python -m tests.parity GOLDEN_DIR
+
+Prints a row for each quantity; exits with 1 if one is off or any array was not looked at.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+
+from tests.parity import (
+    adamw,
+    cfg,
+    dit,
+    duration,
+    flow,
+    layout,
+    mel,
+    mix,
+    phones,
+    vae,
+    vocoder,
+)
+from tests.parity.golden import Golden, Row, missing
+from vssflow_jax.cli import fail
+from vssflow_jax.errors import UserError
+
+CHECKS: dict[str, Callable[[Golden], Iterator[Row]]] = {
+    "adamw_small": adamw.check,
+    "cfg_small": cfg.check,
+    "dit_small": dit.check,
+    "duration_small": duration.check,
+    "layout_small": layout.check,
+    "mel": mel.check,
+    "mix": mix.check,
+    "phones": phones.check,
+    "vae_small": vae.check,
+    "vaflow_small": flow.check,
+    "vocoder_small": vocoder.check,
+}
+EVALUATION = "metrics_"  # Files of this prefix are held against `vssflow_jax.evaluate`.
+
+
+def check_directory(directory: Path) -> Iterator[Row]:
+    """All rows of all files of a directory, in order of name.
+
+    Raises:
+      UserError: there are no golden files.
+    """
+    paths = [path for path in sorted(directory.glob("*.npz")) if not _of_evaluation(path)]
+    if not paths:
+        raise UserError(f"{directory} holds no golden data (*.npz)")
+    with jax.default_matmul_precision("highest"):
+        for path in paths:
+            if path.stem not in CHECKS:
+                yield missing(f"{path.stem} (no check of that name)")
+                continue
+            golden = Golden(path)
+            yield from CHECKS[path.stem](golden)
+            yield from golden.unseen()
+
+
+def main(arguments: list[str]) -> int:
+    """Print the table; returns the exit code."""
+    if len(arguments) != 1:
+        fail("give one directory: python -m tests.parity GOLDEN_DIR")
+    directory = Path(arguments[0])
+    rows = []
+    print(f"{'quantity':72}{'shape':>20}{'error':>11}{'tolerance':>11}  ok")
+    try:
+        for row in check_directory(directory):
+            rows.append(row)
+            shape = "x".join(map(str, row.shape)) or "number"
+            mark = "yes" if row.ok else "NO"
+            print(f"{row.name:72}{shape:>20}{row.error:11.1e}{row.tolerance:11.0e}  {mark}")
+    except UserError as error:
+        fail(str(error))
+    for path in sorted(filter(_of_evaluation, directory.iterdir())):
+        print(f"{path.name}: of the evaluation, not checked here")
+    failed = sum(not row.ok for row in rows)
+    print(f"{len(rows)} quantities, {failed} failed")
+    return 1 if failed else 0
+
+
+def _of_evaluation(path: Path) -> bool:
+    return path.name.startswith(EVALUATION)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,94 @@
+"""One file of golden data: what is given, what was computed, and which of it has been looked at."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from vssflow_jax.errors import UserError
+
+EXACT = 0.0
+FORWARD = 1e-5
+GRADIENT = 1e-4
+SAMPLE = 1e-4
+ADAPTIVE = 1e-3
+ADAPTIVE_TIMES = 5e-3
+OPTIMIZER = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One compared quantity: its largest error relative to its largest magnitude."""
+
+    name: str
+    shape: tuple[int, ...]
+    error: float
+    tolerance: float
+
+    @property
+    def ok(self) -> bool:
+        return self.error <= self.tolerance  # False for NaN
+
+
+class Golden:
+    """The arrays of one `.npz` file.
+
+    `golden[key]` reads what the computation is given; `golden.row(key, ours, tolerance)` compares
+    what it gave.
+    """
+
+    def __init__(self, path: Path):
+        self.name = path.stem
+        self._path = path
+        self._arrays = dict(np.load(path))
+        self._seen: set[str] = set()
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._arrays
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        self._seen.add(key)
+        return self._arrays[key]
+
+    def sibling(self, name: str) -> "Golden":
+        """Another file of the same directory.
+
+        Raises:
+          UserError: it is not there.
+        """
+        path = self._path.with_name(f"{name}.npz")
+        if not path.exists():
+            raise UserError(f"{path} is missing; {self.name} was computed with its weights")
+        return Golden(path)
+
+    def below(self, prefix: str) -> dict[str, np.ndarray]:
+        """All arrays whose key starts with `prefix`, by the rest of the key."""
+        return {
+            key.removeprefix(prefix): self[key] for key in self._arrays if key.startswith(prefix)
+        }
+
+    def row(self, key: str, ours: ArrayLike, tolerance: float) -> Row:
+        """Compare `ours` with the golden array `key`."""
+        return compare(f"{self.name}/{key}", ours, self[key], tolerance)
+
+    def unseen(self) -> Iterator[Row]:
+        """A failing row for each array that was neither read nor compared."""
+        for key in sorted(set(self._arrays) - self._seen):
+            yield missing(f"{self.name}/{key} (not checked)", self._arrays[key].shape)
+
+
+def missing(name: str, shape: tuple[int, ...] = ()) -> Row:
+    """A failing row for what was not compared."""
+    return Row(name, shape, np.nan, EXACT)
+
+
+def compare(name: str, ours: ArrayLike, golden: np.ndarray, tolerance: float) -> Row:
+    """A row of the error of `ours`; infinite where the shapes differ."""
+    ours, golden = np.asarray(ours), np.asarray(golden)
+    if ours.shape != golden.shape:
+        return Row(f"{name} (ours has shape {ours.shape})", golden.shape, np.inf, tolerance)
+    difference = np.abs(ours.astype(np.float64) - golden.astype(np.float64))
+    magnitude = np.max(np.abs(golden), initial=0.0) or 1.0
+    return Row(name, golden.shape, float(np.max(difference, initial=0.0) / magnitude), tolerance)

@@ -1,0 +1,94 @@
+"""Golden data of the reference: every quantity holds, and the runner notices when one does not."""
+
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from safetensors.numpy import save_file
+
+from tests.parity import flow
+from tests.parity.__main__ import CHECKS, main
+from tests.parity.golden import EXACT, Golden, compare
+from vssflow_jax import sampling
+from vssflow_jax.generate import guided
+from vssflow_jax.interop import weights
+from vssflow_jax.interop.state_dict import read_state_dict
+from vssflow_jax.interop.vssflow import abstract_weights, from_reference
+from vssflow_jax.model import VSSFlow
+
+OWN = Path(__file__).parent / "data"
+SHARED = Path(__file__).parents[3] / "shared" / "golden"
+GOLDEN = SHARED if SHARED.is_dir() else OWN
+
+
+@pytest.mark.parametrize("name", [name for name in CHECKS if (GOLDEN / f"{name}.npz").exists()])
+def test_every_quantity_holds(name: str):
+    golden = Golden(GOLDEN / f"{name}.npz")
+    with jax.default_matmul_precision("highest"):
+        rows = [*CHECKS[name](golden), *golden.unseen()]
+    assert rows
+    assert [row for row in rows if not row.ok] == []
+
+
+def test_the_command_says_that_all_is_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    shutil.copy(OWN / "phones.npz", tmp_path)
+    (tmp_path / "metrics_wer.json").write_text("{}")
+    assert main([str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "phones/0/out/ids" in printed
+    assert "metrics_wer.json: of the evaluation" in printed
+    assert ", 0 failed" in printed
+
+
+@pytest.mark.parametrize("damage", ["a value", "a shape", "a key more", "a file more"])
+def test_the_command_notices(damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    arrays = dict(np.load(OWN / "adamw_small.npz"))
+    if damage == "a value":
+        arrays["out/params"][3, 2, 1] *= 1.001
+    if damage == "a shape":
+        arrays["out/lr"] = arrays["out/lr"][:-1]
+    if damage == "a key more":
+        arrays["out/momentum"] = arrays["out/params"]
+    np.savez(tmp_path / "adamw_small.npz", **arrays)
+    if damage == "a file more":
+        np.savez(tmp_path / "sgd_small.npz", **arrays)
+    assert main([str(tmp_path)]) == 1
+    assert ", 1 failed" in capsys.readouterr().out
+
+
+def test_errors_are_relative_to_the_largest_magnitude():
+    golden = np.array([[0.0, -200.0], [1.0, 2.0]])
+    assert compare("x", golden + [[0, 0], [0, 1e-2]], golden, 1e-4).error == pytest.approx(5e-5)
+    assert not compare("x", golden * np.nan, golden, 1e9).ok
+    assert not compare("x", golden[0], golden, 1e9).ok
+    assert compare("ids", np.array([3, 59]), np.array([3, 59]), EXACT).ok
+
+
+@pytest.mark.parametrize("arguments", [[], ["a", "b"], ["no/such/folder"]])
+def test_bad_arguments_are_one_clear_line(arguments: list[str], capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_an_imported_checkpoint_generates_what_the_reference_does(tmp_path: Path):
+    trained, golden = (Golden(GOLDEN / f"{name}.npz") for name in ("vaflow_small", "cfg_small"))
+    tensors = trained.below("w/")
+    cfg = flow.config_of(trained, tensors)
+    save_file(tensors, tmp_path / "reference.safetensors")
+    imported, _ = from_reference(read_state_dict(tmp_path / "reference.safetensors"), cfg)
+    weights.save(tmp_path / "imported", "vssflow", {}, imported)
+
+    model = nnx.eval_shape(lambda: VSSFlow(cfg, rngs=nnx.Rngs(0)))
+    nnx.update(model, weights.load(tmp_path / "imported", "vssflow", abstract_weights(cfg)))
+    conditioning = model.encode(flow.resampled(golden))
+    solve = sampling.make_solver("euler", 10, 1e-5)
+    noise = jnp.swapaxes(golden["in/x0_noise"], 1, 2)
+    sample = jax.jit(lambda x: solve(guided(model, conditioning, 3.0), x))(noise)
+    expected = golden["out/sample_euler"][:, : noise.shape[-1]]
+    assert compare("sample", np.swapaxes(sample, 1, 2), expected, 1e-4).ok
