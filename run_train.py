@@ -9,7 +9,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from data import build
-from vssflow_jax import cli
+from vssflow_jax import cli, sound
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.config import check
 from vssflow_jax.train import train
@@ -27,6 +27,7 @@ def main(argv: list[str]) -> None:
         # Imported here: it needs the video library and the recogniser, which training does not;
         # and imported first, to hear at once if they are missing.
         from vssflow_jax.evaluate import benchmark
+    sound.check(config)
     build.ensure(config.data, ClipSpec(**config.clip), config.codec)
     finished = train(config, workdir)
     if finished and config.eval.after_training and not benchmark.is_done(config, workdir):

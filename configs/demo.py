@@ -69,6 +69,7 @@ def get_config(argument: str = "ablation=lip_synch_text") -> ml_collections.Conf
                 "dtype": "float32",
             },
             "train": {
+                "fine_tune": False,  # True insists on weights to start from
                 "init_from": "",  # a folder of imported weights to start from
                 "steps": STEPS,
                 "batch_size": 16,
@@ -98,6 +99,7 @@ def get_config(argument: str = "ablation=lip_synch_text") -> ml_collections.Conf
                     "tolerance": 1e-5,
                     "guidance": 2.0,
                     "guidance_interval": (0.0, 1.0),
+                    "mask_ratio": 0.0,  # of lip and motion frames, hidden
                 },
                 "batch_size": 20,
                 "report_clips": 24,

@@ -4,12 +4,12 @@ python run_train.py --config=configs/vssflow.py:base --workdir=runs/base --confi
 python run_train.py --config=configs/vssflow.py:base,recipe=tts --workdir=runs/tts \\
     --config.data.path=DATA --config.train.init_from=WEIGHTS
 
-The argument is a list of words: a size, `placement=NAME` and `recipe=NAME`, in any order. Widths
-and
-rates are those of the features in REFERENCE section 3, the optimizer is that of section 5.
+The argument is a list of words: a size, `placement=NAME` and `recipe=NAME`, in any order. Widths,
+rates and the optimizer are the paper's.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import ml_collections
 
@@ -25,16 +25,26 @@ def _weights(**given: float) -> dict[str, float]:
     return {"v2s": 0.0, "visualtts": 0.0, "tts": 0.0, "joint": 0.0} | given
 
 
-# What a recipe changes of pre-training. A fine-tuning run starts from pre-trained weights.
-RECIPES = {
+# Fine-tuning starts from pre-trained weights. How long it lasts is our choice.
+FINE_TUNE = {"train.fine_tune": True, "train.steps": 50_000}
+# Joint clips alone, of which the ratio is made of a sound and a speech clip each.
+JOINT = {"data.mixture.weights": _weights(joint=1.0), **FINE_TUNE}
+
+# What a recipe changes of pre-training.
+RECIPES: dict[str, dict[str, Any]] = {
     "pretrain": {},
     # Lips and motion hidden from frame to frame: sound from what can be seen of them.
-    "masked": {"train.mask_ratios": tuple(tenths / 10 for tenths in range(1, 11))},
-    # Joint clips, `data.mixture.synthetic_ratio` of them made of a sound and a speech clip each.
+    "masked": {"train.mask_ratios": tuple(tenths / 10 for tenths in range(1, 11)), **FINE_TUNE},
+    "joint_native": {"data.mixture.synthetic_ratio": 0.0, **JOINT},
     "joint": {
-        "data.mixture.weights": _weights(joint=1.0),
         "data.mixture.synthetic_ratio": 0.5,
         "train.mask_ratios": (0.0, 1.0),
+        **JOINT,
+    },
+    "joint_synthetic": {
+        "data.mixture.synthetic_ratio": 1.0,
+        "train.mask_ratios": (0.0, 1.0),
+        **JOINT,
     },
     # Speech without a picture joins the mixture, in its share of the rows of the paper.
     "tts": {"data.mixture.weights": _weights(v2s=0.36, visualtts=0.32, tts=0.32)},
@@ -90,6 +100,7 @@ def get_config(argument: str = "base") -> ml_collections.ConfigDict:
                 "dtype": "bfloat16",
             },
             "train": {
+                "fine_tune": False,  # True insists on weights to start from
                 "init_from": "",
                 "steps": 251_000,
                 "batch_size": 288,
@@ -119,6 +130,7 @@ def get_config(argument: str = "base") -> ml_collections.ConfigDict:
                     "tolerance": 1e-5,
                     "guidance": 3.0,
                     "guidance_interval": (0.0, 1.0),
+                    "mask_ratio": 0.0,  # of lip and motion frames, hidden
                 },
                 "batch_size": 32,
                 "report_clips": 24,
@@ -139,8 +151,12 @@ def get_config(argument: str = "base") -> ml_collections.ConfigDict:
 
 def _parse(argument: str) -> tuple[str, str, str]:
     """Size, placement and recipe that the words of a config's argument name."""
-    chosen = {"size": "base", "placement": "lip_synch_text", "recipe": "pretrain"}
-    known: dict[str, Iterable[str]] = {"size": LAYERS, "placement": PLACEMENTS, "recipe": RECIPES}
+    known: dict[str, Iterable[str]] = {
+        "size": LAYERS,
+        "placement": PLACEMENTS,
+        "recipe": RECIPES,
+    }
+    chosen: dict[str, str] = {}
     for word in filter(None, argument.split(",")):
         name, value = word.split("=", 1) if "=" in word else ("size", word)
         if name not in known:
@@ -152,5 +168,9 @@ def _parse(argument: str) -> tuple[str, str, str]:
             raise UserError(
                 f"configs/vssflow.py:{argument}: no {name} '{value}'; choose one of: {choices}"
             )
+        if name in chosen:
+            raise UserError(f"configs/vssflow.py:{argument}: two of '{name}'; give one")
         chosen[name] = value
-    return chosen["size"], chosen["placement"], chosen["recipe"]
+    defaults = {"size": "base", "placement": "lip_synch_text", "recipe": "pretrain"}
+    size, placement, recipe = (defaults | chosen).values()
+    return size, placement, recipe

@@ -9,6 +9,7 @@ import joblib
 import ml_collections
 import numpy as np
 from absl import flags
+from flax import nnx
 
 from data import builder
 from data.features import WEIGHTS_FREE
@@ -16,7 +17,8 @@ from vssflow_jax import cli, dataset
 from vssflow_jax.audio import mel
 from vssflow_jax.clip import ClipSpec, fit_length
 from vssflow_jax.errors import UserError
-from vssflow_jax.sound import make_codec
+from vssflow_jax.interop.pretrained import AUTOENCODER
+from vssflow_jax.sound import latents_digest
 
 WITHOUT_LATENTS = ml_collections.FrozenConfigDict({"latents": "online"})
 
@@ -36,7 +38,7 @@ def ensure(
     path = Path(config.path)
     if config.source == "none" or dataset.exists(path):
         if config.source == "demo":
-            _check_origin(path, _origin(config, codec))
+            _check_origin(path, _origin(config, WITHOUT_LATENTS))
         return
     make_demo(config, spec, codec)
 
@@ -64,14 +66,14 @@ def _posterior(codec: ml_collections.ConfigDict, spec: ClipSpec) -> builder.Post
     """From the int16 samples of a clip to what is kept of its latents."""
     if codec.latents == "online":
         return builder.without_latents
-    learned = make_codec(codec)
-    silence = jnp.full((1, spec.mel_frames, mel.BANDS), mel.ABSENT_FRAME)
-    params = learned.prepare(lambda: silence)  # a learned codec is fitted to nothing
+    folder = Path(codec.path)
+    cfg, weights = AUTOENCODER.read_config(folder), AUTOENCODER.load(folder)
+    definition = nnx.graphdef(nnx.eval_shape(lambda: AUTOENCODER.make(cfg)))
 
     @jax.jit
     def encode(waveform: jax.Array) -> jax.Array:
-        known = learned.encode(params, mel.log_mel(waveform, spec.mel_frames))
-        assert known.log_variance is not None
+        log_mel = mel.log_mel(waveform, spec.mel_frames)
+        known = nnx.merge(definition, weights).encode(log_mel)
         return jnp.concatenate([known.mean, known.log_variance], axis=-1)
 
     def posterior(samples: np.ndarray) -> np.ndarray:
@@ -85,10 +87,10 @@ def _origin(
     config: ml_collections.ConfigDict, codec: ml_collections.ConfigDict
 ) -> dict[str, int | str]:
     names = ("source", "seed", "num_train", "num_test")
-    latents = codec.path if codec.latents == "offline" else "none"
+    offline = codec.latents == "offline"
     return {name: config[name] for name in names} | {
         "encoders": repr(WEIGHTS_FREE),
-        "latents": latents,
+        "latents": latents_digest(codec) if offline else dataset.NO_LATENTS,
     }
 
 
@@ -97,7 +99,9 @@ def _check_origin(path: Path, wanted: dict[str, int | str]) -> None:
     if not metadata.exists():
         return  # Another schema version, which opening the dataset reports.
     origin = json.loads(metadata.read_text()).get("origin", {})
-    different = [name for name, value in wanted.items() if origin.get(name) != value]
+    # Latents are checked where they are used.
+    differing = [name for name, value in wanted.items() if origin.get(name) != value]
+    different = [name for name in differing if name != "latents"]
     if origin.get("source") == "demo" and different:
         name = different[0]
         raise UserError(

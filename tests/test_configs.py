@@ -14,6 +14,10 @@ from vssflow_jax.model import ModelConfig
 @pytest.mark.parametrize("recipe", vssflow.RECIPES)
 def test_every_recipe_and_placement_is_sound(placement: str, recipe: str):
     config = vssflow.get_config(f"small,placement={placement},recipe={recipe}")
+    if config.train.fine_tune:
+        with pytest.raises(UserError, match=r"weights to start from by --config\.train\.init_from"):
+            check(config)
+        config.train.init_from = "weights"
     check(config)
     check_mixture(config.data.mixture)
     assert ModelConfig.from_config(config.model).placement == placement
@@ -34,13 +38,42 @@ def test_the_learning_rate_follows_the_batch():
 
 
 def test_recipes_are_what_they_are_called():
-    masked, joint, tts = (
-        vssflow.get_config(f"recipe={name}") for name in ("masked", "joint", "tts")
-    )
-    assert max(masked.train.mask_ratios) == 1.0
-    assert joint.data.mixture.weights.to_dict() == {"v2s": 0, "visualtts": 0, "tts": 0, "joint": 1}
-    assert joint.data.mixture.synthetic_ratio == 0.5
-    assert tts.data.mixture.weights.tts > 0
+    configs = {name: vssflow.get_config(f"recipe={name}") for name in vssflow.RECIPES}
+    assert max(configs["masked"].train.mask_ratios) == 1.0
+    assert configs["tts"].data.mixture.weights.tts > 0
+    for name, ratio in (("joint_native", 0.0), ("joint", 0.5), ("joint_synthetic", 1.0)):
+        mixture = configs[name].data.mixture
+        assert mixture.weights.to_dict() == {"v2s": 0, "visualtts": 0, "tts": 0, "joint": 1}
+        assert mixture.synthetic_ratio == ratio
+    fine = {name for name, config in configs.items() if config.train.fine_tune}
+    assert fine == {"masked", "joint_native", "joint", "joint_synthetic"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("eval.sampler.guidance_interval", (0.2, 0.8, 0.9), "give two flow times"),
+        ("eval.sampler.guidance_interval", (0.8, 0.2), "the earlier one first"),
+        ("eval.sampler.guidance_interval", ("a", "b"), "give two flow times"),
+        (
+            "eval.sampler.guidance",
+            float("nan"),
+            "guidance is nan; it must be at least",
+        ),
+        ("train.mask_ratios", ("a",), "choose numbers from 0 to 1"),
+        ("train.mask_ratios", (0.5, 2.0), "choose numbers from 0 to 1"),
+        ("train.beta1", 2.0, "it must be from 0 to 1"),
+        ("model.latent_channels", 64, "choose one of: 128"),
+        ("model.widths.phonemes.features", 70, "it must be at least 71"),
+        ("codec.kind", "mp3", "choose one of: patch_dct, audioldm_vae"),
+        ("data.durations", "guessed", "choose one of: uniform, aligned, predicted"),
+    ],
+)
+def test_a_value_that_cannot_be_is_one_clear_line(field: str, value: object, message: str):
+    config = demo.get_config()
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(UserError, match=message):
+        check(config)
 
 
 def test_the_demo_takes_a_placement():
@@ -53,6 +86,7 @@ def test_the_demo_takes_a_placement():
     [
         (vssflow.get_config, "huge", r"no size 'huge'; choose one of: small, base, large, xl"),
         (vssflow.get_config, "base,recipe=x", r"no recipe 'x'; choose one of: pretrain, masked"),
+        (vssflow.get_config, "base,large", r"two of 'size'; give one"),
         (vssflow.get_config, "depth=3", r"no 'depth'; it has size, placement, recipe"),
         (demo.get_config, "ablation=all", r"choose one of: ablation=none"),
         (demo.get_config, "none", r"choose one of: ablation=none"),

@@ -14,14 +14,15 @@ import pytest
 
 from tests import tiny
 from vssflow_jax.audio.patch_dct import LatentStats
-from vssflow_jax.clip import LATENT_CHANNELS
+from vssflow_jax.clip import LATENT_CHANNELS, ClipSpec
 from vssflow_jax.conditions import Conditioning
-from vssflow_jax.generate import clip_noise, guided, make_generate
+from vssflow_jax.generate import Start, draw_start, guided, make_generate
 from vssflow_jax.train_step import Recipe, TrainState
 
 CONFIG = tiny.config(Path("unused"), clip__duration_sec=0.8, model__transformer__head_dim=8)
 RECIPE = Recipe.from_config(CONFIG)
 FRAMES = RECIPE.spec.latent_frames
+LONG = dataclasses.replace(RECIPE, spec=ClipSpec())
 CLIP_IDS = ["test-speech-000", "test-foley-001", "test-joint-002"]
 
 
@@ -54,12 +55,17 @@ def features() -> dict[str, jax.Array]:
     return jax.tree.map(jnp.asarray, given)
 
 
-def noise_of(clip_ids: list[str], frames: int, seed: int = 0) -> jax.Array:
-    return clip_noise(seed, clip_ids, frames, LATENT_CHANNELS)
+def start_of(clip_ids: list[str]) -> Start:
+    return draw_start(RECIPE, 0, clip_ids)
+
+
+def noise_of(clip_ids: list[str], seed: int = 0) -> np.ndarray:
+    """Noise of clips of 10 s."""
+    return np.asarray(draw_start(LONG, seed, clip_ids).noise)
 
 
 def test_noise_is_standard_normal():
-    noise = np.asarray(noise_of(CLIP_IDS, 250))
+    noise = noise_of(CLIP_IDS)
     assert noise.shape == (3, 250, LATENT_CHANNELS)
     assert noise.dtype == np.float32
     for one in noise:
@@ -68,23 +74,22 @@ def test_noise_is_standard_normal():
 
 
 def test_noise_depends_on_the_name_and_not_on_the_batch():
-    together = np.asarray(noise_of(CLIP_IDS, 10))
-    backwards = np.asarray(noise_of(CLIP_IDS[::-1], 10))
+    together, backwards = noise_of(CLIP_IDS), noise_of(CLIP_IDS[::-1])
     np.testing.assert_array_equal(together, backwards[::-1])
     for index, clip_id in enumerate(CLIP_IDS):
-        np.testing.assert_array_equal(noise_of([clip_id], 10)[0], together[index])
+        np.testing.assert_array_equal(noise_of([clip_id])[0], together[index])
 
 
 def test_noise_of_other_names_and_seeds_is_unrelated():
-    noise = [*noise_of(CLIP_IDS, 250), *noise_of(CLIP_IDS, 250, seed=1)]
+    noise = [*noise_of(CLIP_IDS), *noise_of(CLIP_IDS, seed=1)]
     correlation = np.corrcoef([np.ravel(one) for one in noise])
     np.testing.assert_allclose(correlation, np.eye(6), atol=0.03)
 
 
 @pytest.mark.parametrize("method", ["euler", "heun"])
 def test_generated_sound_has_the_length_of_the_clip(state, features, method: str):
-    noise = noise_of(CLIP_IDS, FRAMES)
-    log_mels = make_generate(RECIPE, sampler(method=method))(state, features, noise)
+    start = start_of(CLIP_IDS)
+    log_mels = make_generate(RECIPE, sampler(method=method))(state, features, start)
     assert log_mels.shape == (3, RECIPE.spec.mel_frames, 64)
     assert np.isfinite(log_mels).all()
 
@@ -92,41 +97,58 @@ def test_generated_sound_has_the_length_of_the_clip(state, features, method: str
 @pytest.mark.parametrize("method", ["euler", "dopri5"])
 def test_a_clip_sounds_the_same_in_any_batch(method: str, state, features):
     generate = make_generate(RECIPE, sampler(method=method, tolerance=1e-3))
-    together = generate(state, features, noise_of(CLIP_IDS, FRAMES))
+    together = generate(state, features, start_of(CLIP_IDS))
     last = {name: value[2:] for name, value in features.items()}
-    alone = generate(state, last, noise_of(CLIP_IDS[2:], FRAMES))
+    alone = generate(state, last, start_of(CLIP_IDS[2:]))
     np.testing.assert_allclose(alone[0], together[2], atol=1e-4)
     assert np.abs(together[0] - together[2]).max() > 0.1
 
 
 def test_the_averaged_weights_are_those_that_generate(state, features):
     generate = make_generate(RECIPE, sampler())
-    noise = noise_of(CLIP_IDS, FRAMES)
-    before = generate(state, features, noise)
+    start = start_of(CLIP_IDS)
+    before = generate(state, features, start)
     zeros = jax.tree.map(jnp.zeros_like, state.params)
     np.testing.assert_array_equal(
-        generate(dataclasses.replace(state, params=zeros), features, noise), before
+        generate(dataclasses.replace(state, params=zeros), features, start), before
     )
-    changed = generate(dataclasses.replace(state, ema=zeros), features, noise)
+    changed = generate(dataclasses.replace(state, ema=zeros), features, start)
     assert np.abs(changed - before).max() > 0.1
 
 
 def test_a_velocity_of_zero_leaves_the_noise_to_the_decoder(state, features):
     # Orthonormal patches: the log-mel is as long, as a vector, as the scaled noise is.
-    noise = noise_of(CLIP_IDS, FRAMES)
+    start = start_of(CLIP_IDS)
     zeros = dataclasses.replace(state, ema=jax.tree.map(jnp.zeros_like, state.ema))
-    log_mels = make_generate(RECIPE, sampler())(zeros, features, noise)
-    np.testing.assert_allclose(np.linalg.norm(log_mels), np.linalg.norm(0.5 * noise - 1), rtol=1e-4)
+    log_mels = make_generate(RECIPE, sampler())(zeros, features, start)
+    length = np.linalg.norm(0.5 * start.noise - 1)
+    np.testing.assert_allclose(np.linalg.norm(log_mels), length, rtol=1e-4)
+
+
+def test_hidden_frames_are_those_of_the_clip_and_as_many_as_asked_for(state, features):
+    start = draw_start(LONG, 0, CLIP_IDS, mask_ratio=0.3)
+    for mask in start.frame_masks.values():
+        assert abs(np.mean(mask) - 0.7) < 0.05
+    alone = draw_start(LONG, 0, CLIP_IDS[1:2], mask_ratio=0.3).frame_masks
+    for name, mask in alone.items():
+        np.testing.assert_array_equal(mask[0], start.frame_masks[name][1])
+    np.testing.assert_array_equal(start.noise, draw_start(LONG, 0, CLIP_IDS).noise)
+    # All hidden is as good as not there.
+    generate = make_generate(RECIPE, sampler())
+    hidden = generate(state, features, draw_start(RECIPE, 0, CLIP_IDS, mask_ratio=1.0))
+    absent = features | {name: jnp.zeros_like(features[name]) for name in ("lips", "synch")}
+    np.testing.assert_allclose(hidden, generate(state, absent, start_of(CLIP_IDS)), atol=1e-4)
+    assert np.abs(hidden - generate(state, features, start_of(CLIP_IDS))).max() > 0.1
 
 
 def test_the_adaptive_method_ends_where_many_small_steps_end(state, features):
-    noise = noise_of(CLIP_IDS, FRAMES)
-    adaptive = make_generate(RECIPE, sampler(method="dopri5"))(state, features, noise)
-    fine = make_generate(RECIPE, sampler(method="rk4", steps=100))(state, features, noise)
+    start = start_of(CLIP_IDS)
+    adaptive = make_generate(RECIPE, sampler(method="dopri5"))(state, features, start)
+    fine = make_generate(RECIPE, sampler(method="rk4", steps=100))(state, features, start)
     np.testing.assert_allclose(adaptive, fine, atol=1e-3)
 
 
-@pytest.mark.parametrize("weight", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize("weight", [0.0, 0.5, 3.0])
 def test_guidance_goes_past_the_condition_by_its_weight(weight: float):
     rng = np.random.default_rng(0)
     start = jnp.asarray(rng.normal(size=(2, 3, 4)), jnp.float32)
@@ -144,6 +166,16 @@ def test_guidance_goes_past_the_condition_by_its_weight(weight: float):
     scale = times[:, None, None]
     free, given = start * scale, (start + context) * scale + frames
     np.testing.assert_allclose(found, free + weight * (given - free), rtol=1e-5, atol=1e-5)
+
+
+def test_guidance_by_the_number_one_is_one_pass():
+    def model(x: jax.Array, t: jax.Array, conditioning: Conditioning) -> jax.Array:
+        assert len(x) == 2
+        return x + conditioning.frames
+
+    frames = jnp.ones((2, 3, 4))
+    velocity = guided(model, Conditioning(frames, None, None), 1.0)
+    np.testing.assert_array_equal(velocity(frames, jnp.zeros(2)), 2 * frames)
 
 
 def test_guidance_outside_its_interval_is_the_condition_alone():

@@ -1,5 +1,6 @@
 """Batches: shapes, determinism, position, mixture weights, joint synthesis."""
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ import grain
 import ml_collections
 import numpy as np
 
+from data import builder
+from data.features import WEIGHTS_FREE
 from tests import tiny
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.dataset import Dataset
@@ -94,3 +97,31 @@ def test_synthetic_joint_clips_are_sums_of_one_sound_and_one_speech(demo_data: P
         assert sound < len(sounds) <= speech
         assert 0.3 <= weights_found[sound] <= 0.7
         np.testing.assert_allclose(weights_found[speech], 1.0, atol=1e-3)
+
+
+def test_speech_without_a_picture_comes_from_its_own_split_where_there_is_one(
+    demo_data: Path, tmp_path: Path
+) -> None:
+    # One clip of its own, so that it is known by its words.
+    rows = {row["clip_id"]: row for row in map(json.loads, manifest(demo_data))}
+    spoken = [row for row in rows.values() if row["task"] == "visualtts"]
+    train = [row for row in rows.values() if row["split"] == "train"]
+    alone = next(row for row in spoken if row["split"] == "train")
+    alone = {**alone, "clip_id": "alone", "task": "tts", "mouth_box": None}
+    for folder in ("clips", "voices"):
+        (tmp_path / folder).symlink_to(demo_data / folder)
+    builder.build(
+        tmp_path, [*train, alone], WEIGHTS_FREE, SPEC, builder.without_latents, {}, workers=1
+    )
+    dataset = Dataset(tmp_path, SPEC)
+    assert dataset.count("train", "tts") == 1
+    only = tiny.config(tmp_path).data.mixture
+    only.update(weights={"v2s": 0.0, "visualtts": 0.0, "tts": 1.0, "joint": 0.0})
+    batch = next(iter(train_batches(dataset, only, 4, 0)))
+    expected = dataset.clips("train", "tts")[0].features.phonemes
+    for ids in batch["phonemes"]:
+        np.testing.assert_array_equal(ids[: len(expected)], expected)
+
+
+def manifest(data: Path) -> list[str]:
+    return (data / "manifest.jsonl").read_text().splitlines()

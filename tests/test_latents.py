@@ -3,6 +3,7 @@
 The codec is small and random: what is tested is what goes where.
 """
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,10 @@ from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate.benchmark import evaluate
 from vssflow_jax.input import train_batches
 from vssflow_jax.interop import weights
+from vssflow_jax.interop.import_weights import import_weights
+from vssflow_jax.interop.pretrained import AUTOENCODER
 from vssflow_jax.interop.vssflow import abstract_weights
+from vssflow_jax.model import ModelConfig
 from vssflow_jax.train import train
 from vssflow_jax.train_step import Recipe, latents
 
@@ -57,13 +61,12 @@ def test_latents_in_the_dataset_are_those_of_the_sound(data_with_latents: Path, 
         for latents_are in ("online", "offline")
     }
     assert batches["offline"].keys() ^ batches["online"].keys() == {"waveform", "posterior"}
-    step = jnp.int32(3)
-    online, offline = (latents(recipe, params, batch, step) for batch in batches.values())
+    noise = jax.random.normal(jax.random.key(0), (4, recipe.spec.latent_frames, 128))
+    online, offline = (latents(recipe, params, batch, noise) for batch in batches.values())
     assert online.shape == (4, recipe.spec.latent_frames, 128)
     np.testing.assert_allclose(online, offline, atol=1e-4)
-    # Drawn anew in each step, from the same posterior.
-    later = latents(recipe, params, batches["offline"], step + 1)
-    assert np.abs(later - offline).max() > 0.1
+    other = latents(recipe, params, batches["offline"], -noise)
+    assert np.abs(other - offline).max() > 0.1
 
 
 @pytest.mark.parametrize("latents_are", ["online", "offline"])
@@ -89,17 +92,45 @@ def test_a_run_with_a_learned_codec_resumes(
     ("changes", "message"),
     [
         ({}, r"joint clips are made by mixing sounds: set --config\.codec\.latents=online"),
-        (NO_JOINT, r"the dataset holds no latents; build it with --vae=DIR"),
-        ({"codec__kind": "patch_dct"}, r"'patch_dct' is fitted to the sounds of a run"),
+        ({"codec.kind": "patch_dct"}, r"'patch_dct' is fitted to the sounds of a run"),
     ],
 )
 def test_offline_latents_that_cannot_be(
-    changes: dict, message: str, demo_data: Path, vae: Path, tmp_path: Path
+    changes: dict, message: str, data_with_latents: Path, vae: Path, tmp_path: Path
 ):
-    config = learned(demo_data, vae, codec__latents="offline")
-    config.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
+    config = learned(data_with_latents, vae, codec__latents="offline")
+    config.update_from_flattened_dict(changes)
     with pytest.raises(UserError, match=message):
         train(config, tmp_path / "run")
+
+
+def test_latents_are_those_of_the_codec(
+    demo_data: Path, data_with_latents: Path, vae: Path, tmp_path: Path
+):
+    config = learned(demo_data, vae, codec__latents="offline", **NO_JOINT)
+    with pytest.raises(UserError, match=r"it holds no latents; build it with --vae=DIR"):
+        train(config, tmp_path / "run")
+    # The same weights elsewhere are the same codec; other weights are not.
+    digest = AUTOENCODER.digest(vae)
+    import_weights("audioldm_vae", vae, tmp_path / "imported")
+    assert AUTOENCODER.digest(tmp_path / "imported") == digest
+    opened = Dataset(data_with_latents, ClipSpec(**config.clip))
+    opened.check_latents(digest)
+    with pytest.raises(UserError, match=r"it holds latents of another autoencoder"):
+        opened.check_latents("0" * len(digest))
+
+
+def test_a_folder_that_is_not_there_spoils_no_workdir(
+    data_with_latents: Path, vae: Path, tmp_path: Path
+):
+    config = learned(data_with_latents, vae, train__steps=1, train__batch_size=4, **NO_JOINT)
+    for field in ("vocoder.path", "train.init_from"):
+        wrong = config.copy_and_resolve_references()
+        wrong.vocoder.kind = "hifigan" if field == "vocoder.path" else "griffin_lim"
+        wrong.update_from_flattened_dict({field: str(tmp_path / "nowhere")})
+        with pytest.raises(UserError, match="nowhere"):
+            train(wrong, tmp_path / "run")
+    assert train(config, tmp_path / "run")
 
 
 def test_training_starts_from_imported_weights(demo_data: Path, tmp_path: Path):
@@ -110,7 +141,7 @@ def test_training_starts_from_imported_weights(demo_data: Path, tmp_path: Path):
         lambda leaf: rng.normal(size=leaf.shape).astype(np.float32) / 10,
         abstract_weights(recipe.model),
     )
-    weights.save(tmp_path / "imported", "vssflow", {}, imported)
+    weights.save(tmp_path / "imported", "vssflow", dataclasses.asdict(recipe.model), imported)
     config.train.init_from = str(tmp_path / "imported")
     assert train(config, tmp_path / "run")
     layout = sharding.make_layout(config.sharding.mesh, config.sharding.strategy)
@@ -125,25 +156,31 @@ def test_training_starts_from_imported_weights(demo_data: Path, tmp_path: Path):
     )
 
 
+def save_zeros(folder: Path, cfg: ModelConfig) -> None:
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), abstract_weights(cfg))
+    weights.save(folder, "vssflow", dataclasses.asdict(cfg), zeros)
+
+
 def test_weights_of_another_model_to_start_from(demo_data: Path, tmp_path: Path):
     config = tiny.config(demo_data, train__steps=1)
-    small = abstract_weights(Recipe.from_config(config).model)
-    weights.save(
-        tmp_path / "small", "vssflow", {}, jax.tree.map(lambda x: np.zeros(x.shape), small)
-    )
-    config.train.init_from = str(tmp_path / "small")
-    config.model.transformer.heads = 4
-    with pytest.raises(UserError, match=r"'.*' has shape .*, but the config's model has"):
+    cfg = Recipe.from_config(config).model
+    # As wide as the config's, but with other heads: no shape tells.
+    heads = dataclasses.replace(cfg.transformer, heads=4, head_dim=16, kv_heads=4)
+    save_zeros(tmp_path / "other", dataclasses.replace(cfg, transformer=heads))
+    config.train.init_from = str(tmp_path / "other")
+    with pytest.raises(UserError, match=r"model\.transformer\.heads = 4, the config says 2"):
         train(config, tmp_path / "run")
+    # Nothing has been claimed: the right weights may follow in the same workdir.
+    save_zeros(tmp_path / "own", cfg)
+    config.train.init_from = str(tmp_path / "own")
+    assert train(config, tmp_path / "run")
 
 
 def test_imported_weights_are_evaluated_where_there_is_no_checkpoint(
     demo_data: Path, tmp_path: Path
 ):
     config = tiny.config(demo_data)
-    small = abstract_weights(Recipe.from_config(config).model)
-    zeros = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), small)
-    weights.save(tmp_path / "imported", "vssflow", {}, zeros)
+    save_zeros(tmp_path / "imported", Recipe.from_config(config).model)
     config.train.init_from = str(tmp_path / "imported")
     metrics = evaluate(config, tmp_path / "run")
     # Zero weights leave the noise as it is, whatever the conditions are.

@@ -125,7 +125,7 @@ def start(data: Path, recipe: Recipe) -> tuple[TrainState, Any]:
     dataset = Dataset(data, recipe.spec)
     batches = train_batches(dataset, config.data.mixture, config.train.batch_size, config.seed)
     layout = sharding.make_layout(config.sharding.mesh, config.sharding.strategy)
-    return initial_state(recipe, recipe.abstract_state(layout), batches), iter(batches)
+    return initial_state(recipe, recipe.abstract_state(layout), lambda: batches), iter(batches)
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)

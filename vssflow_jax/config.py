@@ -5,8 +5,10 @@ from typing import Any
 
 import ml_collections
 
+from vssflow_jax.clip import LATENT_CHANNELS
 from vssflow_jax.dataset import DURATIONS
 from vssflow_jax.errors import UserError
+from vssflow_jax.phonemes import NUM_IDS
 from vssflow_jax.sampling import METHODS
 from vssflow_jax.sound import CODECS, LATENTS, VOCODERS
 
@@ -15,13 +17,17 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "seed": (0, 2**31 - 1),
     "data.num_train": (1, INFINITY),
     "data.num_test": (1, INFINITY),
+    "model.widths.phonemes.features": (NUM_IDS, INFINITY),
     "model.transformer.layers": (1, INFINITY),
+    "model.transformer.ffw_multiple": (1, INFINITY),
     "model.transformer.unroll": (1, INFINITY),
     "train.steps": (1, INFINITY),
     "train.batch_size": (1, INFINITY),
     "train.accumulation_steps": (1, INFINITY),
     "train.learning_rate": (0, INFINITY),
     "train.warmup_steps": (0, INFINITY),
+    "train.beta1": (0, 1),
+    "train.beta2": (0, 1),
     "train.weight_decay": (0, INFINITY),
     "train.grad_clip_norm": (0, INFINITY),
     "train.ema_decay": (0, 1),
@@ -32,6 +38,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "train.sample_every": (1, INFINITY),
     "eval.sampler.steps": (1, INFINITY),
     "eval.sampler.tolerance": (1e-9, 1),
+    "eval.sampler.guidance": (0, INFINITY),
+    "eval.sampler.mask_ratio": (0, 1),
     "eval.batch_size": (1, INFINITY),
     "eval.report_clips": (0, INFINITY),
 }
@@ -41,6 +49,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "codec.latents": LATENTS,
     "vocoder.kind": VOCODERS,
     "model.dtype": ("float32", "bfloat16"),
+    "model.latent_channels": (LATENT_CHANNELS,),  # miniatures to be imported have others
     "train.condition_dropout_per": ("example", "batch"),
     "eval.sampler.method": METHODS,
     "data.source": ("demo", "none"),
@@ -62,18 +71,27 @@ def check(config: ml_collections.ConfigDict) -> None:
     for name, choices in CHOICES.items():
         value = _get(config, name)
         if value not in choices:
-            raise UserError(f"{name} is '{value}'; choose one of: {', '.join(choices)}")
-    if any(not 0 <= ratio <= 1 for ratio in config.train.mask_ratios):
-        raise UserError(f"train.mask_ratios are {config.train.mask_ratios}; choose from 0 to 1")
+            known = ", ".join(map(str, choices))
+            raise UserError(f"{name} is '{value}'; choose one of: {known}")
+    ratios = config.train.mask_ratios
+    if not all(isinstance(ratio, int | float) and 0 <= ratio <= 1 for ratio in ratios):
+        raise UserError(f"train.mask_ratios are {ratios}; choose numbers from 0 to 1")
     if config.codec.latents == "offline" and config.codec.kind == "patch_dct":
         raise UserError(
             "codec.latents is 'offline', but codec 'patch_dct' is fitted to the sounds of a run; "
             "set --config.codec.latents=online"
         )
-    low, high = config.eval.sampler.guidance_interval
-    if not 0 <= low < high <= 1:
+    interval = config.eval.sampler.guidance_interval
+    numbers = all(isinstance(time, int | float) for time in interval)
+    if len(interval) != 2 or not numbers or not 0 <= interval[0] < interval[1] <= 1:
         raise UserError(
-            f"eval.sampler.guidance_interval is {(low, high)}; give two flow times from 0 to 1"
+            f"eval.sampler.guidance_interval is {interval}; give two flow times from 0 to 1, the "
+            "earlier one first"
+        )
+    if config.train.fine_tune and not config.train.init_from:
+        raise UserError(
+            "train.fine_tune is True: name a folder of weights to start from by "
+            "--config.train.init_from (docs/weights.md)"
         )
     if config.train.schedule == "linear" and config.train.steps > config.train.decay_steps:
         raise UserError(

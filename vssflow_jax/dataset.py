@@ -21,10 +21,11 @@ from vssflow_jax.joint import ClipFeatures
 
 NAME = "vssflow"
 SCHEMA_VERSION = "1.1.0"
-TASKS = ("v2s", "visualtts", "joint")
+TASKS = ("v2s", "visualtts", "tts", "joint")
 STREAMS = ("clip", "synch", "lips", "speaker")
 DURATIONS = ("uniform", "aligned", "predicted")
 
+NO_LATENTS = "none"
 REBUILD = "rebuild it with python -m data.build"
 PREDICT = "write one with python run_duration.py --predict=FILE"
 _INT16_SCALE = 32768.0
@@ -189,6 +190,20 @@ class Dataset:
             raise UserError(
                 f"dataset {self.path}: no {part} split; evaluation needs one: add such clips, or "
                 "set --config.eval.after_training=False"
+            )
+
+    def check_latents(self, digest: str) -> None:
+        """See that the latents kept here are those of the codec whose weights have this digest.
+
+        Raises:
+          UserError: there are none, or they are of another codec.
+        """
+        found = (self._builder.info.metadata or {}).get("origin", {}).get("latents", NO_LATENTS)
+        if found != digest:
+            has = "no latents" if found == NO_LATENTS else "latents of another autoencoder"
+            raise UserError(
+                f"dataset {self.path}: it holds {has}; build it with --vae=DIR of the one in "
+                "codec.path, or set --config.codec.latents=online"
             )
 
     @property

@@ -4,6 +4,7 @@ The noise of a clip depends on the seed and the clip's name alone, so that a cli
 any batch, in any order, on any number of devices.
 """
 
+import dataclasses
 import zlib
 from collections.abc import Callable, Sequence
 
@@ -13,29 +14,56 @@ import ml_collections
 from flax import nnx
 
 from vssflow_jax import sampling
-from vssflow_jax.conditions import Conditioning
+from vssflow_jax.conditions import MASKABLE, Conditioning
 from vssflow_jax.flow import Velocity
 from vssflow_jax.model import VSSFlow
 from vssflow_jax.train_step import Batch, Recipe, TrainState
 
-Generate = Callable[[TrainState, Batch, jax.Array], jax.Array]
-
 ALWAYS = (0.0, 1.0)
 
 
-def clip_noise(seed: int, clip_ids: Sequence[str], frames: int, channels: int) -> jax.Array:
-    """Starting noise x_0 of each clip, float32 [b, t, c]."""
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """What is drawn for generated clips before anything is computed.
+
+    Attributes:
+      noise: x_0 [b, t, c].
+      frame_masks: for each of `MASKABLE`, 1 where a frame is seen, else 0; [b, t].
+    """
+
+    noise: jax.Array
+    frame_masks: dict[str, jax.Array]
+
+
+Generate = Callable[[TrainState, Batch, Start], jax.Array]
+
+
+def draw_start(
+    recipe: Recipe, seed: int, clip_ids: Sequence[str], mask_ratio: float = 0.0
+) -> Start:
+    """What each clip starts from, with `mask_ratio` of its lip and motion frames hidden."""
     key = jax.random.key(seed)
     names = jnp.array([zlib.crc32(clip_id.encode()) for clip_id in clip_ids], jnp.uint32)
+    frames, channels = recipe.spec.latent_frames, recipe.model.latent_channels
 
-    def noise(name: jax.Array) -> jax.Array:
-        return jax.random.normal(jax.random.fold_in(key, name), (frames, channels))
+    def start(name: jax.Array) -> Start:
+        own = jax.random.fold_in(key, name)
+        return Start(
+            noise=jax.random.normal(own, (frames, channels)),
+            frame_masks={
+                condition: jax.random.bernoulli(
+                    jax.random.fold_in(own, index), 1 - mask_ratio, (frames,)
+                )
+                for index, condition in enumerate(MASKABLE)
+            },
+        )
 
-    return jax.vmap(noise)(names)
+    return jax.vmap(start)(names)
 
 
 def make_generate(recipe: Recipe, sampler: ml_collections.ConfigDict) -> Generate:
-    """A jitted function from (state, features, noise [b, t, c]) to log-mels [b, n, m].
+    """A jitted function from (state, features, start) to log-mels [b, n, m].
 
     Args:
       recipe: of the run whose averaged weights are used.
@@ -48,22 +76,22 @@ def make_generate(recipe: Recipe, sampler: ml_collections.ConfigDict) -> Generat
     definition, _, _ = recipe.abstract_model()
 
     @jax.jit
-    def generate(state: TrainState, features: Batch, noise: jax.Array) -> jax.Array:
+    def generate(state: TrainState, features: Batch, start: Start) -> jax.Array:
         model = nnx.merge(definition, state.ema, state.frozen)
 
-        def latents(features: Batch, noise: jax.Array) -> jax.Array:
-            conditioning = model.encode(features)
+        def latents(features: Batch, start: Start) -> jax.Array:
+            conditioning = model.encode(features, frame_masks=start.frame_masks)
             velocity = guided(
                 model, conditioning, sampler.guidance, tuple(sampler.guidance_interval)
             )
-            return solve(velocity, noise)
+            return solve(velocity, start.noise)
 
-        def latent(features: Batch, noise: jax.Array) -> jax.Array:
-            return latents(jax.tree.map(lambda x: x[None], features), noise[None])[0]
+        def latent(features: Batch, start: Start) -> jax.Array:
+            return latents(*jax.tree.map(lambda x: x[None], (features, start)))[0]
 
         # Steps that adapt must adapt to each clip alone, or a clip would depend on its batch.
         adaptive = sampler.method == sampling.ADAPTIVE
-        found = (jax.vmap(latent) if adaptive else latents)(features, noise)
+        found = (jax.vmap(latent) if adaptive else latents)(features, start)
         return recipe.codec.decode(state.codec, found)
 
     return generate
@@ -79,7 +107,7 @@ def guided(
 
     Each clip has two neighbouring rows, so that the doubled batch is sharded as the clips are.
     Outside `interval` of flow time the velocity is v_c, in one pass (Kynkaanniemi et al. 2024); all
-    clips are at the same time then.
+    clips are at the same time then. So it is everywhere for a weight that is the number 1.
     """
 
     def with_unconditional(rows: jax.Array) -> jax.Array:
@@ -103,4 +131,6 @@ def guided(
         low, high = interval
         return jax.lax.cond((low <= t[0]) & (t[0] <= high), inside, outside, x, t)
 
+    if isinstance(weight, float) and weight == 1.0:
+        return outside
     return inside if interval == ALWAYS else velocity

@@ -5,7 +5,7 @@ position in the data is one number.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import grain
 import ml_collections
@@ -141,11 +141,13 @@ def _examples(
     """An endless, shuffled map dataset of one task."""
     if task == "joint":
         return _joint_examples(dataset, mixture, seed, offline)
-    clips = dataset.clips("train", "visualtts" if task == "tts" else task)
+    # A dataset without such clips has them all the same: speech whose picture is not looked at.
+    blind = task == "tts" and not dataset.count("train", "tts")
+    clips = dataset.clips("train", "visualtts" if blind else task)
 
     def example(index: int) -> Example:
         clip = clips[index]
-        features = without_video(clip.features) if task == "tts" else clip.features
+        features = without_video(clip.features) if blind else clip.features
         made = to_latent_rate(features, dataset.spec)
         return offline_latents(clip, made) if offline else made
 
@@ -158,7 +160,8 @@ def _joint_examples(
     """Joint clips: synthesised from a sound and a speech clip, or native, by ratio."""
     ratio = mixture.synthetic_ratio
     native = dataset.clips("train", "joint") if ratio < 1 else None
-    synthetic = _synthesis(dataset, tuple(mixture.joint_modes)) if ratio > 0 else None
+    speeches = _speeches(dataset) if ratio > 0 else []
+    synthetic = _synthesis(dataset, speeches, tuple(mixture.joint_modes)) if speeches else None
 
     def example(index: int, rng: np.random.Generator) -> Example:
         if synthetic and (native is None or rng.random() < ratio):
@@ -168,19 +171,25 @@ def _joint_examples(
         made = to_latent_rate(clip.features, dataset.spec)
         return offline_latents(clip, made) if offline else made
 
-    speeches = dataset.count("train", "visualtts") if synthetic else 0
-    count = max(speeches, len(native) if native else 0)
+    count = max(sum(map(len, speeches)), len(native) if native else 0)
     return _endless(count, seed).seed(seed).random_map(example)
 
 
+def _speeches(dataset: Dataset) -> list[ClipSource]:
+    """Training clips with speech alone, with a picture and without."""
+    without = [dataset.clips("train", "tts")] if dataset.count("train", "tts") else []
+    return [dataset.clips("train", "visualtts"), *without]
+
+
 def _synthesis(
-    dataset: Dataset, modes: tuple[joint.Mode, ...]
+    dataset: Dataset, speeches: Sequence[ClipSource], modes: tuple[joint.Mode, ...]
 ) -> Callable[[int, np.random.Generator], ClipFeatures]:
     sounds: ClipSource = dataset.clips("train", "v2s")
-    speeches: ClipSource = dataset.clips("train", "visualtts")
+    places = [(source, index) for source in speeches for index in range(len(source))]
 
     def draw(index: int, rng: np.random.Generator) -> ClipFeatures:
-        speech = speeches[index % len(speeches)].features
+        source, place = places[index % len(places)]
+        speech = source[place].features
         sound = sounds[int(rng.integers(len(sounds)))].features
         return joint.combine(
             sound,

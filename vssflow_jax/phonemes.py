@@ -22,6 +22,7 @@ SYMBOLS = tuple(
 )
 _BETWEEN_WORDS = r"[\s\u002d\u2013\u2014]+"  # white space and dashes
 IDS = {symbol: index for index, symbol in enumerate(SYMBOLS, start=1)}
+NUM_IDS = 1 + len(SYMBOLS)  # with 0, which is no phoneme
 
 
 def phonemes(text: str) -> list[str]:

@@ -11,7 +11,7 @@ import ml_collections
 
 from vssflow_jax.errors import UserError
 
-# What a resumed run may change: how long it goes on, what it reports, where it runs.
+# What a resumed run may change: how long it goes on, what it reports, where it runs and reads.
 RESUMABLE = (
     "train.steps",
     "train.log_every",
@@ -19,8 +19,11 @@ RESUMABLE = (
     "train.keep_checkpoints",
     "train.sample_every",
     "data.path",
+    "data.durations_path",
+    "codec.path",
+    "train.init_from",
 )
-RESUMABLE_SECTIONS = ("eval.", "sharding.")
+RESUMABLE_SECTIONS = ("eval.", "sharding.", "vocoder.")
 
 
 def claim(workdir: Path, config: ml_collections.ConfigDict) -> dict[str, Any]:

@@ -105,6 +105,8 @@ def _first_step(velocity: Velocity, x: jax.Array, tolerance: float) -> jax.Array
     """A step to start with (Hairer, Norsett and Wanner, Solving ODEs I, section II.4).
 
     diffrax would do the same, but takes 0.01 whenever its terms are wrapped, which they always are.
+    The numbers are the book's: an Euler step that changes x by 1 % tells how the velocity turns,
+    and the step is the one whose error of order 5 is 0.01, or 100 probes if that is less.
     """
 
     def size(v: jax.Array) -> jax.Array:

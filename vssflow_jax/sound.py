@@ -65,12 +65,30 @@ def make_vocoder(config: ml_collections.ConfigDict) -> Vocoder:
     return griffin_lim if config.kind == "griffin_lim" else _hifigan(_folder("vocoder", config))
 
 
+def check(config: ml_collections.ConfigDict) -> None:
+    """See that the folders of weights that a config names are there and of the right kind.
+
+    Raises:
+      UserError: one is not.
+    """
+    make_codec(config.codec)
+    if config.vocoder.kind == "hifigan":
+        HIFIGAN.read_config(_folder("vocoder", config.vocoder))
+
+
+def latents_digest(config: ml_collections.ConfigDict) -> str:
+    """Tells the weights of a `codec` section's autoencoder, and so its latents, from others."""
+    return AUTOENCODER.digest(_folder("codec", config))
+
+
 def _folder(section: str, config: ml_collections.ConfigDict) -> Path:
     if not config.path:
         raise UserError(
             f"{section}.kind is '{config.kind}', which has weights: name their folder by "
             f"--config.{section}.path (docs/weights.md)"
         )
+    if not Path(config.path).is_dir():
+        raise UserError(f"{section}.path is {config.path}; there is no such folder")
     return Path(config.path)
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import jax
@@ -12,29 +12,30 @@ from flax import traverse_util
 
 from vssflow_jax.audio import mel
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.interop import weights
+from vssflow_jax.interop import vssflow
+from vssflow_jax.model import ModelConfig
 from vssflow_jax.train_step import Recipe, TrainState, shardings_of
+
+Batches = Callable[[], Iterable[dict[str, np.ndarray]]]
 
 SAMPLE_BATCHES = 8  # that a codec may be fitted to
 
 
-def initial_state(
-    recipe: Recipe, abstract: TrainState, batches: Iterable[dict[str, np.ndarray]]
-) -> TrainState:
+def initial_state(recipe: Recipe, abstract: TrainState, batches: Batches) -> TrainState:
     """The state that a run starts from.
 
     Args:
       recipe: of the run; `train.init_from` names a folder of imported weights, or is empty.
       abstract: shapes and shardings of the state.
-      batches: of the training part; read only where a codec is fitted to them.
+      batches: makes those of the training part; called only where a codec is fitted to them.
 
     Raises:
       UserError: weights that are not there, or are of another model.
     """
-    codec_params = recipe.codec.prepare(lambda: sample_log_mels(batches, recipe.spec))
+    codec_params = recipe.codec.prepare(lambda: sample_log_mels(batches(), recipe.spec))
     state = jax.jit(recipe.init, out_shardings=shardings_of(abstract))(codec_params)
     folder = recipe.train.init_from
-    return with_weights(Path(folder), state, abstract) if folder else state
+    return with_weights(Path(folder), recipe.model, state, abstract) if folder else state
 
 
 def sample_log_mels(batches: Iterable[dict[str, np.ndarray]], spec: ClipSpec) -> jax.Array:
@@ -44,7 +45,9 @@ def sample_log_mels(batches: Iterable[dict[str, np.ndarray]], spec: ClipSpec) ->
     return mel.log_mel(jnp.asarray(waveforms), spec.mel_frames)
 
 
-def with_weights(folder: Path, state: TrainState, abstract: TrainState) -> TrainState:
+def with_weights(
+    folder: Path, model: ModelConfig, state: TrainState, abstract: TrainState
+) -> TrainState:
     """The state, but with the weights of a folder of imported ones.
 
     Raises:
@@ -52,7 +55,7 @@ def with_weights(folder: Path, state: TrainState, abstract: TrainState) -> Train
     """
     trained, frozen = (traverse_util.flatten_dict(x) for x in (abstract.params, abstract.frozen))
     loaded = traverse_util.flatten_dict(
-        weights.load(folder, "vssflow", traverse_util.unflatten_dict(trained | frozen))
+        vssflow.load(folder, model, traverse_util.unflatten_dict(trained | frozen))
     )
     params, kept = (
         traverse_util.unflatten_dict({name: loaded[name] for name in names})

@@ -17,9 +17,10 @@ from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.config import check as check_config
 from vssflow_jax.dataset import TASKS, Dataset
 from vssflow_jax.errors import UserError
-from vssflow_jax.generate import clip_noise, make_generate
+from vssflow_jax.generate import draw_start, make_generate
 from vssflow_jax.run_files import MetricsLog, claim
-from vssflow_jax.sound import make_vocoder
+from vssflow_jax.run_files import check as check_run
+from vssflow_jax.sound import Vocoder, latents_digest, make_vocoder
 from vssflow_jax.start import initial_state
 from vssflow_jax.stopping import stop_requested
 from vssflow_jax.train_step import Metrics, Recipe, TrainState, make_train_step, shardings_of
@@ -50,6 +51,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
         config.data.path, recipe.spec, config.data.durations, config.data.durations_path
     )
     dataset.check_widths(recipe.model.feature_widths)
+    if config.codec.latents == "offline":
+        dataset.check_latents(latents_digest(config.codec))
     if config.eval.after_training:
         dataset.check_part("test")
     batches = input_pipeline.train_batches(
@@ -70,19 +73,21 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
         donate_argnums=0,
     )
 
-    resolved = claim(workdir, config)
+    vocoder = make_vocoder(config.vocoder)
+    check_run(workdir, config)
     with ExitStack() as closing:
         # ----------------------------------------------------------------------------- restore
         checkpoints = closing.enter_context(Checkpoints(workdir, config.train.keep_checkpoints))
         elapsed_sec = 0.0
         if checkpoints.latest is None:
-            state = initial_state(recipe, abstract, batches)
+            state = initial_state(recipe, abstract, lambda: batches)
         else:
             state, progress = checkpoints.restore(abstract)
             dataset.check_counts(progress["clips"])
             iterator.set_state(progress["data"])
             elapsed_sec = progress["elapsed_sec"]
         done, steps = int(state.step), config.train.steps
+        resolved = claim(workdir, config)
 
         # -------------------------------------------------------------------------------- loop
         log = closing.enter_context(MetricsLog(workdir))
@@ -93,7 +98,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
             tqdm.tqdm(total=steps, initial=min(done, steps), desc="train", unit="step")
         )
         stop = closing.enter_context(stop_requested())
-        sampler = Sampler(config, recipe, dataset, board)
+        sampler = Sampler(config, recipe, dataset, vocoder, board)
         started = time.monotonic()
 
         def save() -> None:
@@ -166,6 +171,7 @@ class Sampler:
         config: ml_collections.ConfigDict,
         recipe: Recipe,
         dataset: Dataset,
+        vocoder: Vocoder,
         board: tensorboardX.SummaryWriter,
     ):
         self._board = board
@@ -174,17 +180,15 @@ class Sampler:
         self._names = [clip.clip_id for clip in clips]
         examples = [input_pipeline.to_latent_rate(clip.features, recipe.spec) for clip in clips]
         self._features = jax.tree.map(lambda *x: np.stack(x), *examples) if examples else {}
-        self._noise = clip_noise(
-            config.seed, self._names, recipe.spec.latent_frames, recipe.model.latent_channels
-        )
+        self._start = draw_start(recipe, config.seed, self._names)
         self._generate = make_generate(recipe, config.eval.sampler)
-        self._vocode = make_vocoder(config.vocoder)
+        self._vocode = vocoder
 
     def write(self, state: TrainState, step: int) -> None:
         """Generate and write, if there are test clips."""
         if not self._names:
             return
-        log_mels = jax.device_get(self._generate(state, self._features, self._noise))
+        log_mels = jax.device_get(self._generate(state, self._features, self._start))
         for name, log_mel in zip(self._names, log_mels, strict=True):
             waveform = self._vocode(log_mel)
             self._board.add_audio(f"sample/{name}", waveform, step, mel.SAMPLING_RATE)

@@ -28,8 +28,7 @@ Params = Any  # nested dicts of arrays, as nnx.to_pure_dict makes them
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 
-SOUNDS = ("waveform", "posterior")  # of a batch, one of them; the rest of it are conditions
-_LATENT_KEY = 1  # folded into a step's key for the draws of its latents
+_LATENT_NOISE = 1  # folded into a step's key, which is split for the other draws
 
 
 @jax.tree_util.register_dataclass
@@ -61,12 +60,14 @@ class Draws:
 
     Attributes:
       noise: x_0 [b, t, c].
+      latent_noise: that picks the latents x_1 of what the codec knows of them [b, t, c].
       t: flow time [b], uniform.
       keep: 1 where a clip keeps its conditions, else 0; [b].
       frame_masks: for each of `MASKABLE`, 1 where a frame is seen, else 0; [b, t].
     """
 
     noise: jax.Array
+    latent_noise: jax.Array
     t: jax.Array
     keep: jax.Array
     frame_masks: dict[str, jax.Array]
@@ -187,15 +188,17 @@ def shardings_of(abstract: TrainState) -> TrainState:
 
 def draw(recipe: Recipe, step: jax.Array, batch_size: int) -> Draws:
     """The random numbers of step `step` (from 0): the same on any mesh."""
-    key = _step_key(recipe, step)
+    key = jax.random.fold_in(jax.random.key(recipe.seed), step)
     noise_key, time_key, keep_key, ratio_key, *mask_keys = jax.random.split(key, 4 + len(MASKABLE))
     frames = recipe.spec.latent_frames
     ratios = jnp.array(recipe.train.mask_ratios or (0.0,))
     ratio = jax.random.choice(ratio_key, ratios)  # one for the whole batch
     draws = batch_size if recipe.train.condition_dropout_per == "example" else 1
     keep = jax.random.bernoulli(keep_key, 1 - recipe.train.condition_dropout, (draws,))
+    latents = (batch_size, frames, recipe.model.latent_channels)
     return Draws(
-        noise=jax.random.normal(noise_key, (batch_size, frames, recipe.model.latent_channels)),
+        noise=jax.random.normal(noise_key, latents),
+        latent_noise=jax.random.normal(jax.random.fold_in(key, _LATENT_NOISE), latents),
         t=jax.random.uniform(time_key, (batch_size,)),
         keep=jnp.broadcast_to(keep, (batch_size,)),
         frame_masks={
@@ -205,23 +208,18 @@ def draw(recipe: Recipe, step: jax.Array, batch_size: int) -> Draws:
     )
 
 
-def latents(recipe: Recipe, params: CodecParams, batch: Batch, step: jax.Array) -> jax.Array:
+def latents(recipe: Recipe, params: CodecParams, batch: Batch, noise: jax.Array) -> jax.Array:
     """What the flow learns to end at: latents of the clips' sounds, [b, t, c].
 
     A batch has the sounds, or what the codec knows of their latents: `posterior` [b, t, 2 c], means
-    and log-variances.
+    and log-variances. The noise [b, t, c] picks one of them.
     """
-    key = jax.random.fold_in(_step_key(recipe, step), _LATENT_KEY)
     if "posterior" in batch:
         known = Posterior(*jnp.split(batch["posterior"], 2, axis=-1))
     else:
         log_mel = mel.log_mel(batch["waveform"], recipe.spec.mel_frames)
         known = recipe.codec.encode(params, log_mel)
-    return known.sample(key)
-
-
-def _step_key(recipe: Recipe, step: jax.Array) -> jax.Array:
-    return jax.random.fold_in(jax.random.key(recipe.seed), step)
+    return known.sample(noise)
 
 
 def make_train_step(recipe: Recipe) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
@@ -240,21 +238,22 @@ def make_train_step(recipe: Recipe) -> Callable[[TrainState, Batch], tuple[Train
         return jnp.sum(losses), flow.loss_by_time(losses, draws.t)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        latent = latents(recipe, state.codec, batch, state.step)
-        clips = latent.shape[0]
+        clips = batch["speaker"].shape[0]
         draws = draw(recipe, state.step, clips)
-        features = {name: value for name, value in batch.items() if name not in SOUNDS}
 
-        def gradients(part: tuple[jax.Array, Batch, Draws]) -> Any:
-            return jax.value_and_grad(loss_sum, has_aux=True)(state.params, state.frozen, *part)
+        def gradients(part: tuple[Batch, Draws]) -> Any:
+            batch, draws = part
+            latent = latents(recipe, state.codec, batch, draws.latent_noise)
+            gradient = jax.value_and_grad(loss_sum, has_aux=True)
+            return gradient(state.params, state.frozen, latent, batch, draws)
 
-        def add(total: Any, part: tuple[jax.Array, Batch, Draws]) -> tuple[Any, None]:
+        def add(total: Any, part: tuple[Batch, Draws]) -> tuple[Any, None]:
             return jax.tree.map(jnp.add, total, gradients(part)), None
 
         # Clips i, i + k, i + 2 k, ... make up part i: each part stays spread over the devices.
         parts = jax.tree.map(
             lambda x: x.reshape(clips // accumulate, accumulate, *x.shape[1:]).swapaxes(0, 1),
-            (latent, features, draws),
+            (batch, draws),
         )
         first = jax.tree.map(lambda x: x[0], parts)
         rest = jax.tree.map(lambda x: x[1:], parts)

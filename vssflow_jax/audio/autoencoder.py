@@ -101,12 +101,9 @@ class Posterior(NamedTuple):
         assert self.log_variance is not None
         return jnp.exp(self.log_variance / 2)
 
-    def sample(self, key: jax.Array) -> jax.Array:
-        """One latent, [b, t, c]."""
-        if self.log_variance is None:
-            return self.mean
-        noise = jax.random.normal(key, self.mean.shape, self.mean.dtype)
-        return self.mean + self.deviation * noise
+    def sample(self, noise: jax.Array) -> jax.Array:
+        """The latent [b, t, c] that standard normal noise [b, t, c] picks."""
+        return self.mean if self.log_variance is None else self.mean + self.deviation * noise
 
 
 def to_flow(maps: jax.Array) -> jax.Array:

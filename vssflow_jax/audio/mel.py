@@ -61,6 +61,6 @@ def log_mel(waveform: jax.Array, num_frames: int) -> jax.Array:
     frames = sound[:, starts[:, None] + np.arange(WINDOW)]  # [b, n, window]
     magnitude = jnp.abs(jnp.fft.rfft(frames * window()))  # [b, n, bins]
     bands = jnp.matmul(magnitude, filterbank().T, precision=jax.lax.Precision.HIGHEST)
-    mel = jnp.log(jnp.maximum(bands, MIN_MAGNITUDE))  # [b, n, m]
-    missing = num_frames - mel.shape[1]
-    return jnp.pad(mel, ((0, 0), (0, missing), (0, 0)), constant_values=ABSENT_FRAME)
+    log_bands = jnp.log(jnp.maximum(bands, MIN_MAGNITUDE))  # [b, n, m]
+    missing = num_frames - log_bands.shape[1]
+    return jnp.pad(log_bands, ((0, 0), (0, missing), (0, 0)), constant_values=ABSENT_FRAME)

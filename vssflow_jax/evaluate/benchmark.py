@@ -8,9 +8,10 @@ conditions (what would be reached without looking).
 import csv
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,10 +34,10 @@ from vssflow_jax.evaluate.metrics.onsets import (
 )
 from vssflow_jax.evaluate.metrics.wer import corpus_wer, transcribe, utterance_wer
 from vssflow_jax.evaluate.report import ReportClip, write_report
-from vssflow_jax.generate import clip_noise, make_generate
+from vssflow_jax.generate import draw_start, make_generate
 from vssflow_jax.input import to_latent_rate, train_batches
 from vssflow_jax.sampling import ADAPTIVE
-from vssflow_jax.sound import Vocoder, make_vocoder
+from vssflow_jax.sound import CodecParams, Vocoder, make_vocoder
 from vssflow_jax.start import initial_state
 from vssflow_jax.train_step import Recipe, TrainState
 
@@ -89,15 +90,18 @@ def evaluate(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, floa
     layout = sharding.make_layout(config.sharding.mesh, config.sharding.strategy)
     abstract = recipe.abstract_state(layout)
     if config.train.init_from and not (workdir / "checkpoints").exists():
-        batches = train_batches(dataset, config.data.mixture, config.train.batch_size, config.seed)
-        state = initial_state(recipe, abstract, batches)
+        print(f"no checkpoint in {workdir}: the weights of train.init_from are evaluated")
+        size, seed = config.train.batch_size, config.seed
+        state = initial_state(
+            recipe, abstract, lambda: train_batches(dataset, config.data.mixture, size, seed)
+        )
     else:
         with Checkpoints(workdir) as checkpoints:
             state, _ = checkpoints.restore(abstract)
 
     log_mels = {
         "generated": generate_all(config, recipe, state, clips, clips),
-        "codec": through_codec(recipe, state, clips),
+        "codec": through_codec(config, recipe, state, clips),
         "shuffled": generate_all(config, recipe, state, clips, shuffled(clips)),
     }
     renderings = render(log_mels, clips, recipe, make_vocoder(config.vocoder))
@@ -170,31 +174,52 @@ def generate_all(
 ) -> list[np.ndarray]:
     """Log-mels [n, m] generated for `clips` from the features of `conditions`, batch by batch."""
     generate = make_generate(recipe, config.eval.sampler)
-    size = min(config.eval.batch_size, len(clips))
     names = [clip.clip_id for clip in clips]
-    noise = clip_noise(config.seed, names, recipe.spec.latent_frames, recipe.model.latent_channels)
-    log_mels: list[np.ndarray] = []
-    for start in tqdm.trange(0, len(clips), size, desc="generate", unit="batch"):
-        # The last batch is filled up with clips of the first, so that all have one shape.
-        members = [index % len(clips) for index in range(start, start + size)]
-        examples = [to_latent_rate(conditions[i].features, recipe.spec) for i in members]
-        features = jax.tree.map(lambda *x: np.stack(x), *examples)
-        batch = generate(state, features, noise[np.array(members)])
-        log_mels += list(jax.device_get(batch))
-    return log_mels[: len(clips)]
+    starts = draw_start(recipe, config.seed, names, config.eval.sampler.mask_ratio)
+
+    def example(index: int) -> Any:
+        features = to_latent_rate(conditions[index].features, recipe.spec)
+        return features, jax.tree.map(lambda x: x[index], starts)
+
+    return in_batches(
+        lambda batch: generate(state, *batch), example, len(clips), config.eval.batch_size
+    )
 
 
-def true_log_mels(recipe: Recipe, clips: Sequence[Clip]) -> list[np.ndarray]:
-    """Log-mels [n, m] of the true sounds."""
-    waveforms = np.stack([to_latent_rate(clip.features, recipe.spec)["waveform"] for clip in clips])
-    return list(np.asarray(mel.log_mel(jnp.asarray(waveforms), recipe.spec.mel_frames)))
+def through_codec(
+    config: ml_collections.ConfigDict, recipe: Recipe, state: TrainState, clips: Sequence[Clip]
+) -> list[np.ndarray]:
+    """Log-mels [n, m] of the true sounds, encoded and decoded, batch by batch."""
+
+    @jax.jit
+    def there_and_back(params: CodecParams, waveform: jax.Array) -> jax.Array:
+        log_mel = mel.log_mel(waveform, recipe.spec.mel_frames)
+        return recipe.codec.decode(params, recipe.codec.encode(params, log_mel).mean)
+
+    return in_batches(
+        lambda waveform: there_and_back(state.codec, waveform),
+        lambda index: to_latent_rate(clips[index].features, recipe.spec)["waveform"],
+        len(clips),
+        config.eval.batch_size,
+        what="codec",
+    )
 
 
-def through_codec(recipe: Recipe, state: TrainState, clips: Sequence[Clip]) -> list[np.ndarray]:
-    """Log-mels [n, m] of the true sounds, encoded and decoded."""
-    log_mels = jnp.asarray(np.stack(true_log_mels(recipe, clips)))
-    likeliest = recipe.codec.encode(state.codec, log_mels).mean
-    return list(np.asarray(recipe.codec.decode(state.codec, likeliest)))
+def in_batches(
+    function: Callable[[Any], jax.Array],
+    example: Callable[[int], Any],
+    count: int,
+    size: int,
+    what: str = "generate",
+) -> list[np.ndarray]:
+    """What a function of a batch gives for each of `count` examples, which are made as needed."""
+    size = min(size, count)
+    results: list[np.ndarray] = []
+    for first in tqdm.trange(0, count, size, desc=what, unit="batch"):
+        # The last batch is filled up with the first examples, so that all have one shape.
+        members = [example(index % count) for index in range(first, first + size)]
+        results += list(jax.device_get(function(jax.tree.map(lambda *x: np.stack(x), *members))))
+    return results[:count]
 
 
 def render(
@@ -235,7 +260,8 @@ def measure(renderings: Mapping[str, Rendering], clips: Sequence[Clip]) -> dict[
     for version in VERSIONS:
         sound = renderings[version]
         suffix = "" if version == "generated" else f"_{version}"
-        for name, indices in (("wer", tasks["visualtts"]), ("wer_joint", tasks["joint"])):
+        for name, task in (("wer", "visualtts"), ("wer_tts", "tts"), ("wer_joint", "joint")):
+            indices = tasks[task]
             if indices:
                 metrics[name + suffix] = corpus_wer(
                     [clips[i].transcript for i in indices],

@@ -13,10 +13,9 @@ from ml_collections import config_flags
 from vssflow_jax import cli, run_files, sharding
 from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.errors import UserError
-from vssflow_jax.interop import weights
 from vssflow_jax.interop.mapping import Weights
 from vssflow_jax.interop.state_dict import SAFETENSORS, write_state_dict
-from vssflow_jax.interop.vssflow import abstract_weights, to_reference
+from vssflow_jax.interop.vssflow import abstract_weights, load, to_reference
 from vssflow_jax.model import ModelConfig
 from vssflow_jax.train_step import Recipe
 
@@ -49,7 +48,7 @@ def of_folder(folder: Path, cfg: ModelConfig) -> tuple[Weights, Weights]:
     Raises:
       UserError: the folder has none, or those of another model.
     """
-    return weights.load(folder, "vssflow", abstract_weights(cfg)), {}
+    return load(folder, cfg, abstract_weights(cfg)), {}
 
 
 def check_out(out: Path) -> None:

@@ -1,11 +1,13 @@
 """The learned codec and vocoder, from a folder of imported weights or a Hugging Face folder."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from vssflow_jax.audio import mel
@@ -70,6 +72,18 @@ class Pretrained(NamedTuple):
             return weights.load(folder, self.kind, self.abstract(self.read_config(folder)))
         return jax.tree.map(jnp.asarray, self.read_source(folder)[0])
 
+    def digest(self, folder: Path) -> str:
+        """Tells its weights from others, whichever kind of folder they are in.
+
+        Raises:
+          UserError: as `read_source`.
+        """
+        found = hashlib.sha256()
+        for name, weight in sorted(mapping.flatten(self.load(folder)).items()):
+            found.update(name.encode())
+            found.update(np.asarray(weight).tobytes())
+        return found.hexdigest()
+
     def abstract(self, cfg: Any) -> mapping.Weights:
         """Shapes of its weights, nested."""
         return mapping.abstract_weights(lambda: self.make(cfg))
@@ -95,6 +109,7 @@ def _autoencoder_config(options: Mapping[str, Any]) -> AutoencoderConfig:
 def _vocoder_config(options: Mapping[str, Any]) -> HifiGanConfig:
     cfg = HifiGanConfig.from_hugging_face(options)
     for name, found, wanted in (
+        ("sampling_rate", cfg.sampling_rate, mel.SAMPLING_RATE),
         ("model_in_dim", cfg.model_in_dim, mel.BANDS),
         ("the product of upsample_rates", cfg.hop, mel.HOP),
     ):

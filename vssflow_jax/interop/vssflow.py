@@ -6,17 +6,24 @@ after the last) are folded into ours, one matrix a condition (REFERENCE section 
 Letters: c input channels of the reference (latent, then concatenated conditions), d model width.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 from flax import nnx
+from flax.traverse_util import flatten_dict
 
 from vssflow_jax.conditions import PLACEMENTS
-from vssflow_jax.interop import mapping
+from vssflow_jax.errors import UserError
+from vssflow_jax.interop import mapping, weights
 from vssflow_jax.interop.mapping import Rule, Weights
 from vssflow_jax.interop.state_dict import StateDict
 from vssflow_jax.model import ModelConfig, VSSFlow
 
+KIND = "vssflow"  # what folders of imported weights call it
+# How it is computed, not what: may differ from what weights were imported with.
+_COMPUTED_ALIKE = ("dtype", "transformer.unroll")
 # Frozen networks whose weights a Lightning checkpoint carries along.
 CARRIED_ALONG = ("image_encoder.", "vae.", "vocoder.")
 TRUNK = "vaflow."
@@ -97,6 +104,22 @@ def from_reference(source: Mapping[str, np.ndarray], cfg: ModelConfig) -> mappin
     return mapping.convert(
         rules(cfg), source, abstract_weights(cfg), expected_left_over=CARRIED_ALONG
     )
+
+
+def load(folder: Path, cfg: ModelConfig, abstract: Weights) -> Weights:
+    """Read a folder of imported weights; see `vssflow_jax.interop.weights.load`.
+
+    Raises:
+      UserError: as there, or weights of a network of other sizes: shapes alone do not tell heads.
+    """
+    saved = flatten_dict(weights.read_config(folder, KIND), sep=".")
+    for name, size in flatten_dict(dataclasses.asdict(cfg), sep=".").items():
+        if name not in _COMPUTED_ALIKE and saved.get(name) != size:
+            raise UserError(
+                f"{folder} holds weights of model.{name} = {saved.get(name)}, the config says "
+                f"{size}; change the config or give other weights"
+            )
+    return weights.load(folder, KIND, abstract)
 
 
 def to_reference(params: Weights, frozen: Weights, cfg: ModelConfig) -> StateDict:
