@@ -12,8 +12,8 @@ from ml_collections import config_flags
 
 from data import build
 from vssflow_jax import cli, train_duration
-from vssflow_jax.clip import ClipSpec
 from vssflow_jax.run_files import write_atomically
+from vssflow_jax.train_duration import DurationRecipe
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "experiment", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
@@ -29,7 +29,8 @@ def main(argv: list[str]) -> None:
         write_atomically(Path(_PREDICT.value), json.dumps(durations) + "\n")
         print(f"durations of {len(durations)} clips in {_PREDICT.value}")
         return
-    build.ensure(config.data, ClipSpec(**config.clip))
+    # Which sees to the config before data are made.
+    build.ensure(config.data, DurationRecipe.from_config(config).spec)
     if train_duration.train(config, workdir):
         train_duration.evaluate_and_print(config, workdir)
 

@@ -9,6 +9,7 @@ import dataclasses
 import ml_collections
 
 from vssflow_jax.duration import DurationConfig
+from vssflow_jax.errors import UserError
 
 SIZES = {
     "demo": DurationConfig(
@@ -30,7 +31,13 @@ SIZES = {
 
 
 def get_config(size: str = "demo") -> ml_collections.ConfigDict:
-    """The predictor in one of `SIZES`; the demo's takes a few minutes on two cores."""
+    """The predictor in one of `SIZES`; the demo's takes a few minutes on two cores.
+
+    Raises:
+      UserError: the argument is something else.
+    """
+    if size not in SIZES:
+        raise UserError(f"configs/duration.py:{size}: choose one of: {', '.join(SIZES)}")
     demo = size == "demo"
     return ml_collections.ConfigDict(
         {

@@ -1,18 +1,35 @@
-"""Counted parameters against the paper's, and against a network that is made."""
+"""Counted parameters against the paper's, and against arithmetic on the sizes of a tiny network."""
 
-import jax
+import sys
+
 import pytest
-from flax import nnx
 
 from configs import vssflow
-from tests.helpers import tiny_model_config
+from tests import tiny
+from tests.helpers import SIZES, WIDTHS, tiny_model_config
+from vssflow_jax.clip import LATENT_CHANNELS
 from vssflow_jax.conditions import PLACEMENTS
 from vssflow_jax.describe import count_parameters, count_unfolded, table
-from vssflow_jax.model import ModelConfig, VSSFlow
+from vssflow_jax.model import ModelConfig
+
+# Channels beside the latent, and width of the context, of each placement of the tiny network.
+BESIDE_AND_CONTEXT = {
+    "none": (0, 12 + 4 + 10 + 8),
+    "video_text": (12 + 4, 8 + 10),
+    "lip_synch": (10 + 8, 12 + 4),
+    "lip_synch_text": (10 + 4 + 8, 12),
+    "lip_synch_video_text": (12 + 4 + 10 + 8, 0),
+}
 
 
 def model_of(argument: str) -> ModelConfig:
     return ModelConfig.from_config(vssflow.get_config(argument).model)
+
+
+def projector(name: str) -> int:
+    """Two matrices, twice as wide between them."""
+    i, o = WIDTHS[name].features, WIDTHS[name].projected
+    return i * 2 * o + 2 * o * o
 
 
 def test_the_base_model_of_the_paper():
@@ -31,8 +48,31 @@ def test_the_other_sizes(size: str, millions: int):
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
-def test_every_weight_is_counted_once(placement: str):
-    cfg = tiny_model_config(placement, "float32")
-    made = nnx.eval_shape(lambda: VSSFlow(cfg, rngs=nnx.Rngs(0)))
-    weights = jax.tree.leaves(nnx.state(made))
-    assert sum(count_parameters(cfg).values()) == sum(leaf.size for leaf in weights)
+def test_each_part_has_the_weights_that_its_sizes_say(placement: str):
+    beside, context = BESIDE_AND_CONTEXT[placement]
+    d = SIZES["heads"] * SIZES["head_dim"]
+    d_kv = SIZES["kv_heads"] * SIZES["head_dim"]
+    ffw, time, layers = 4 * d, SIZES["time_features"], SIZES["layers"]
+    # Without a context the speaker is brought to the width of the time token.
+    speaker_to_token = 0 if context else WIDTHS["speaker"].projected * d + d * d
+    assert count_parameters(tiny_model_config(placement, "float32")) == {
+        "input maps": (LATENT_CHANNELS + beside) * d,
+        "projector: semantic video": projector("clip"),
+        "projector: motion": projector("synch"),
+        "projector: lips": projector("lips"),
+        "phoneme embedding": 200 * 4,
+        "projector: speaker": projector("speaker") + speaker_to_token,
+        "time embedding": time // 2 + (time * d + d) + (d * d + d),
+        "blocks: self-attention": layers * 4 * d * d,
+        "blocks: cross-attention": layers * (2 * d * d + 2 * (context or d) * d_kv),
+        "blocks: feed-forward": layers * ((d * 2 * ffw + 2 * ffw) + (ffw * d + d)),
+        "blocks: norms": layers * 3 * 2 * d,
+        "output map": d * LATENT_CHANNELS,
+    }
+
+
+def test_a_config_of_another_network_is_one_clear_line():
+    config = tiny.ROOT / "configs" / "duration.py"
+    done = tiny.run([sys.executable, "-m", "vssflow_jax.describe", f"--config={config}"])
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: weights of 'vssflow' need a config like --config=")

@@ -80,6 +80,17 @@ def test_more_phonemes_than_frames_are_refused(demo_data: Path) -> None:
         train_duration.example(clip, recipe)
 
 
+def test_a_clip_without_alignment_cannot_be_trained_on(demo_data: Path) -> None:
+    clip = speech_clip(demo_data)
+    assert train_duration.aligned(clip, SPEC) is clip
+    without = dataclasses.replace(clip, phoneme_frames=np.zeros(0, np.int32))
+    with pytest.raises(UserError, match=r"phoneme_frames are of 0 .*; train on a dataset with"):
+        train_duration.aligned(without, SPEC)
+    short = dataclasses.replace(clip, phoneme_frames=clip.phoneme_frames - 1)
+    with pytest.raises(UserError, match=rf"it has {len(clip.phoneme_ids)} and 75; "):
+        train_duration.aligned(short, SPEC)
+
+
 def test_the_boundary_error_counts_frames(demo_data: Path) -> None:
     clip = speech_clip(demo_data)
     first, second, *rest = clip.phoneme_frames.tolist()
@@ -93,6 +104,21 @@ def test_training_lowers_the_loss(run: Path) -> None:
     rows = read_metrics(run)
     assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
     assert rows[-1]["loss"] < 0.9 * rows[0]["loss"]
+
+
+@pytest.mark.parametrize(("warmup_steps", "rates"), [(0, [1, 1, 1]), (2, [0, 0.5, 1])])
+def test_the_learning_rate_rises_to_its_peak(warmup_steps: int, rates: list[float]) -> None:
+    config = tiny_config(
+        Path("unused"), warmup_steps=warmup_steps, learning_rate=1.0, weight_decay=0.0
+    )
+    optimizer = DurationRecipe.from_config(config).optimizer
+    weight, slope = jnp.zeros(()), jnp.ones(())
+    state = optimizer.init(weight)
+    for rate in rates:
+        update, state = optimizer.update(slope, state, weight)
+        assert update == pytest.approx(
+            -rate, rel=1e-4
+        )  # Adam's step for a slope that stays the same
 
 
 def test_a_run_goes_on_where_it_stopped(run: Path, demo_data: Path, tmp_path: Path) -> None:
@@ -150,8 +176,31 @@ def test_the_comparison_is_printed(
     assert "uniform" in printed
 
 
-def test_bad_values_are_named(demo_data: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"train\.log_every is 0; it must be at least 1"):
-        train_duration.train(tiny_config(demo_data, log_every=0), tmp_path)
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("train.log_every", 0, "it must be at least 1"),
+        ("train.learning_rate", -1e-3, "it must be at least 0"),
+        ("train.learning_rate", float("nan"), "it must be at least 0"),
+        ("train.warmup_steps", -1, "it must be at least 0"),
+        ("train.steps", -1, "it must be at least 0"),
+        ("model.encoder_layers", 0, "it must be at least 1"),
+        ("model.decoder_layers", 0, "it must be at least 1"),
+        ("data.source", "web", "choose one of: demo, none"),
+    ],
+)
+def test_bad_values_are_named(name: str, value: Any, message: str, tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "data")
+    config.update_from_flattened_dict({name: value})
+    with pytest.raises(UserError, match=rf"{name} is '?{value}'?; {message}"):
+        train_duration.train(config, tmp_path)
+
+
+def test_an_unknown_size_is_one_clear_line() -> None:
+    with pytest.raises(UserError, match=r"duration\.py:big: choose one of: demo, published"):
+        duration.get_config("big")
+
+
+def test_predicting_takes_a_trained_run(demo_data: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no checkpoint"):
         train_duration.predict(tiny_config(demo_data), tmp_path)

@@ -14,6 +14,7 @@ from ml_collections import config_flags
 
 from vssflow_jax import cli
 from vssflow_jax.conditions import PLACEMENTS
+from vssflow_jax.interop.import_weights import check_config
 from vssflow_jax.interop.mapping import flatten
 from vssflow_jax.interop.vssflow import abstract_weights, input_channels
 from vssflow_jax.model import ModelConfig
@@ -73,7 +74,9 @@ def table(cfg: ModelConfig) -> str:
 
 def main(argv: list[str]) -> None:
     del argv
-    print(table(ModelConfig.from_config(flags.FLAGS.config.model)))
+    config = flags.FLAGS.config
+    check_config("vssflow", config)
+    print(table(ModelConfig.from_config(config.model)))
 
 
 def _line(part: str, here: str, reference: str) -> str:

@@ -6,6 +6,7 @@ to p = t, lip frames to t; neither padding is attended to, so that a clip's resu
 
 import dataclasses
 import itertools
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,6 +35,21 @@ from vssflow_jax.stopping import stop_requested
 
 SPEECH_TASKS = ("visualtts", "joint")
 STRATEGY = "dp"
+AT_LEAST = {
+    "data.num_train": 1,
+    "data.num_test": 1,
+    "model.encoder_layers": 1,
+    "model.decoder_layers": 1,
+    "train.steps": 0,
+    "train.batch_size": 1,
+    "train.learning_rate": 0,
+    "train.warmup_steps": 0,
+    "train.weight_decay": 0,
+    "train.log_every": 1,
+    "train.checkpoint_every": 1,
+    "train.keep_checkpoints": 1,
+}
+SOURCES = ("demo", "none")
 
 _TINY = 1e-8  # keeps the logarithm of a share finite
 
@@ -82,16 +98,24 @@ class DurationRecipe:
         Raises:
           UserError: a value that cannot be.
         """
-        for name in ("batch_size", "log_every", "checkpoint_every", "keep_checkpoints"):
-            if config.train[name] < 1:
-                raise UserError(f"train.{name} is {config.train[name]}; it must be at least 1")
+        for name, least in AT_LEAST.items():
+            value = operator.attrgetter(name)(config)
+            if not value >= least:
+                raise UserError(f"{name} is {value}; it must be at least {least}")
+        if config.data.source not in SOURCES:
+            raise UserError(
+                f"data.source is '{config.data.source}'; choose one of: {', '.join(SOURCES)}"
+            )
         spec = ClipSpec(**config.clip)
         return cls(spec, DurationConfig.from_config(config.model), config.train, config.seed)
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
         """AdamW with a linear warm-up, as the reference's."""
-        rate = optax.linear_schedule(0.0, self.train.learning_rate, self.train.warmup_steps)
+        peak, warmup = self.train.learning_rate, self.train.warmup_steps
+        # Joined, since a rise of no steps would stay at its start.
+        rise = optax.linear_schedule(0.0, peak, warmup)
+        rate = optax.join_schedules([rise, optax.constant_schedule(peak)], [warmup])
         return optax.adamw(rate, weight_decay=self.train.weight_decay)
 
     @property
@@ -134,7 +158,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
     _check_batch(recipe, layout)
 
     # ------------------------------------------------------------------------------------ data
-    dataset = open_dataset(config, recipe, "aligned")
+    dataset = open_dataset(config, recipe)
     iterator = iter(train_batches(dataset, recipe))
 
     # ----------------------------------------------------------------------------------- model
@@ -240,12 +264,28 @@ def train_batches(dataset: Dataset, recipe: DurationRecipe) -> grain.IterDataset
     clips = dataset.clips("train", "visualtts")
     examples = grain.MapDataset.range(len(clips)).shuffle(seed=recipe.seed).repeat()
     return (
-        examples.map(lambda index: example(clips[index], recipe))
+        examples.map(lambda index: example(aligned(clips[index], recipe.spec), recipe))
         .batch(recipe.train.batch_size, drop_remainder=True)
         .to_iter_dataset(
             grain.ReadOptions(num_threads=READ_THREADS, prefetch_buffer_size=BATCHES_AHEAD)
         )
     )
+
+
+def aligned(clip: Clip, spec: ClipSpec) -> Clip:
+    """The clip, seen to say how long its phonemes last.
+
+    Raises:
+      UserError: it does not, or of other phonemes or frames than it has.
+    """
+    phonemes, num_frames = len(clip.phoneme_ids), spec.phoneme_frames(clip.features.duration_sec)
+    found, total = len(clip.phoneme_frames), clip.phoneme_frames.sum()
+    if (found, total) != (phonemes, num_frames):
+        raise UserError(
+            f"clip {clip.clip_id}: its phoneme_frames are of {found} phonemes and {total} frames, "
+            f"it has {phonemes} and {num_frames}; train on a dataset with alignments (docs/data.md)"
+        )
+    return clip
 
 
 def example(clip: Clip, recipe: DurationRecipe) -> Example:
@@ -295,7 +335,7 @@ def predict(
     """
     check(workdir, config)
     recipe = DurationRecipe.from_config(config)
-    dataset = open_dataset(config, recipe, "uniform")
+    dataset = open_dataset(config, recipe)
     layout = sharding.make_layout(config.sharding.mesh, STRATEGY)
     _check_batch(recipe, layout)
     with Checkpoints(workdir) as checkpoints:
@@ -323,7 +363,7 @@ def predict(
 def evaluate_and_print(config: ml_collections.ConfigDict, workdir: Path) -> None:
     """Compare predicted and uniform durations with the alignments of the test part, if any."""
     recipe = DurationRecipe.from_config(config)
-    dataset = open_dataset(config, recipe, "uniform")
+    dataset = open_dataset(config, recipe)
     clips = [clip for clip in speech_clips(dataset, ("test",)) if len(clip.phoneme_frames)]
     if not clips:
         return
@@ -357,15 +397,13 @@ def uniform(clips: Iterable[Clip]) -> dict[str, list[int]]:
     return durations
 
 
-def open_dataset(
-    config: ml_collections.ConfigDict, recipe: DurationRecipe, durations: str
-) -> Dataset:
-    """The config's dataset, whose phonemes are spread by `durations`.
+def open_dataset(config: ml_collections.ConfigDict, recipe: DurationRecipe) -> Dataset:
+    """The config's dataset.
 
     Raises:
       UserError: it is not there or does not fit the config.
     """
-    dataset = Dataset(config.data.path, recipe.spec, durations)
+    dataset = Dataset(config.data.path, recipe.spec)
     dataset.check_widths({"lips": recipe.model.lip_features})
     return dataset
 

@@ -99,6 +99,7 @@ def test_missing_tensors_are_refused_and_counted() -> None:
         PartialLoadError, match=r"4 missing \(embed.weight, blocks.0.bias, .*\.\.\."
     ) as e:
         mapping.convert(RULES, tensors, ABSTRACT)
+    assert str(e.value).endswith("...); the config is of another model")
     assert e.value.report.size("missing") == 6 + 8 + 5
     assert "missing" in e.value.report.table()
 

@@ -168,8 +168,10 @@ def test_only_torch_files_need_torch(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_missing_or_broken_config_is_named(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
-    with pytest.raises(UserError, match=r"config\.json is missing"):
+    with pytest.raises(UserError, match=r"model\.safetensors does not exist"):
         read_config_beside(tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=r"config\.json is missing"):
+        read_config_beside(write_safetensors(tmp_path))
     for text, message in (("{not json", "is not JSON"), ("[1]", "is not a JSON object")):
         path.write_text(text)
         with pytest.raises(UserError, match=rf"config\.json {message}"):

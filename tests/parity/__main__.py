@@ -55,12 +55,23 @@ def check_directory(directory: Path) -> Iterator[Row]:
         raise UserError(f"{directory} holds no golden data (*.npz)")
     with jax.default_matmul_precision("highest"):
         for path in paths:
-            if path.stem not in CHECKS:
-                yield missing(f"{path.stem} (no check of that name)")
-                continue
-            golden = Golden(path)
-            yield from CHECKS[path.stem](golden)
-            yield from golden.unseen()
+            yield from check_file(path)
+
+
+def check_file(path: Path) -> Iterator[Row]:
+    """All rows of a file; the last one fails and says why where they cannot be finished."""
+    if path.stem not in CHECKS:
+        yield missing(f"{path.stem} (no check of that name)")
+        return
+    try:
+        golden = Golden(path)
+        yield from CHECKS[path.stem](golden)
+        yield from golden.unseen()
+    except UserError as error:
+        yield missing(f"{path.stem} ({error})")
+    except Exception as error:  # of whatever layer met values that cannot be; others go on
+        reason = " ".join(str(error).split())
+        yield missing(f"{path.stem} ({type(error).__name__}: {reason})")
 
 
 def main(arguments: list[str]) -> int:

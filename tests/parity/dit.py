@@ -7,17 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from tests.parity import trunk
-from tests.parity.golden import FORWARD, Golden, Row
+from tests.parity.golden import EXACT, FORWARD, Golden, Row
 from vssflow_jax.interop.vssflow import TRUNK
 from vssflow_jax.layers import rope_tables
 
 
 def check(golden: Golden) -> Iterator[Row]:
-    """A row for the rotary tables, the time token, each branch, each block, and the output."""
+    """A row for the channels, rotary tables, time token, each branch, each block, the output."""
     cfg = trunk.transformer_config(golden)
     weights = {TRUNK + name: value for name, value in golden.below("w/").items()}
     x, t, context = (golden[f"in/{name}"] for name in ("x", "t", "encoder_hidden_states"))
-    assert golden["cfg/in_channels"] == golden["cfg/out_channels"] == x.shape[1]
+    for name in ("in_channels", "out_channels"):
+        yield golden.row(f"cfg/{name}", x.shape[1], EXACT)
     network = trunk.load(weights, cfg, channels=x.shape[1])
 
     tables = rope_tables(1 + x.shape[2], cfg.head_dim)

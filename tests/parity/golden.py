@@ -1,6 +1,8 @@
 """One file of golden data: what is given, what was computed, and which of it has been looked at."""
 
 import dataclasses
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,9 @@ SAMPLE = 1e-4
 ADAPTIVE = 1e-3
 ADAPTIVE_TIMES = 5e-3
 OPTIMIZER = 1e-6
+
+# What NumPy raises where a file is empty, cut off, damaged, or of another format.
+_UNREADABLE = (EOFError, OSError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,19 +41,21 @@ class Golden:
     """The arrays of one `.npz` file.
 
     `golden[key]` reads what the computation is given; `golden.row(key, ours, tolerance)` compares
-    what it gave.
+    what it gave. Raises UserError for a file that cannot be read, and for a key that it lacks.
     """
 
     def __init__(self, path: Path):
         self.name = path.stem
         self._path = path
-        self._arrays = dict(np.load(path))
+        self._arrays = _read(path)
         self._seen: set[str] = set()
 
     def __contains__(self, key: str) -> bool:
         return key in self._arrays
 
     def __getitem__(self, key: str) -> np.ndarray:
+        if key not in self:
+            raise UserError(f"{self._path.name} lacks '{key}'")
         self._seen.add(key)
         return self._arrays[key]
 
@@ -77,6 +84,14 @@ class Golden:
         """A failing row for each array that was neither read nor compared."""
         for key in sorted(set(self._arrays) - self._seen):
             yield missing(f"{self.name}/{key} (not checked)", self._arrays[key].shape)
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path) as arrays:
+            return dict(arrays)
+    except _UNREADABLE as error:
+        raise UserError(f"{path} is not a whole .npz file") from error
 
 
 def missing(name: str, shape: tuple[int, ...] = ()) -> Row:

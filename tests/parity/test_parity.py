@@ -1,5 +1,6 @@
 """Golden data of the reference: every quantity holds, and the runner notices when one does not."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from flax import nnx
 from safetensors.numpy import save_file
 
 from tests.parity import flow
-from tests.parity.__main__ import CHECKS, main
+from tests.parity.__main__ import CHECKS, EVALUATION, main
 from tests.parity.golden import EXACT, Golden, compare
 from vssflow_jax import sampling
 from vssflow_jax.generate import guided
@@ -25,7 +26,13 @@ SHARED = Path(__file__).parents[3] / "shared" / "golden"
 GOLDEN = SHARED if SHARED.is_dir() else OWN
 
 
-@pytest.mark.parametrize("name", [name for name in CHECKS if (GOLDEN / f"{name}.npz").exists()])
+@pytest.mark.parametrize("directory", {OWN, GOLDEN})
+def test_there_is_a_check_for_each_file(directory: Path):
+    files = {path.stem for path in directory.glob("*.npz")}
+    assert {name for name in files if not name.startswith(EVALUATION)} == set(CHECKS)
+
+
+@pytest.mark.parametrize("name", CHECKS)
 def test_every_quantity_holds(name: str):
     golden = Golden(GOLDEN / f"{name}.npz")
     with jax.default_matmul_precision("highest"):
@@ -58,6 +65,48 @@ def test_the_command_notices(damage: str, tmp_path: Path, capsys: pytest.Capture
         np.savez(tmp_path / "sgd_small.npz", **arrays)
     assert main([str(tmp_path)]) == 1
     assert ", 1 failed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ("empty", r"adamw_small\.npz is not a whole \.npz file"),
+        ("truncated", r"adamw_small\.npz is not a whole \.npz file"),
+        ("no archive", r"adamw_small\.npz is not a whole \.npz file"),
+        ("a key less", r"adamw_small\.npz lacks 'in/grads'"),
+        ("other shapes", r"TypeError: .*\(5, 7\).*"),
+    ],
+)
+def test_a_file_that_cannot_be_checked_fails_by_itself(
+    damage: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    shutil.copy(OWN / "phones.npz", tmp_path)
+    path = tmp_path / "adamw_small.npz"
+    arrays = dict(np.load(OWN / path.name))
+    if damage == "a key less":
+        del arrays["in/grads"]
+    if damage == "other shapes":
+        arrays["in/grads"] = arrays["in/grads"][..., :-1]
+    np.savez(path, **arrays)
+    if damage == "empty":
+        path.write_bytes(b"")
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-100])
+    if damage == "no archive":
+        np.save(path.open("wb"), arrays["in/p0"])
+    assert main([str(tmp_path)]) == 1
+    printed = capsys.readouterr().out
+    assert re.search(rf"^adamw_small \({reason}\) ", printed.replace(f"{tmp_path}/", ""), re.M)
+    assert "phones/0/out/ids" in printed
+    assert ", 1 failed" in printed
+
+
+def test_weights_that_lie_in_no_file_beside_it_fail(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    shutil.copy(OWN / "cfg_small.npz", tmp_path)
+    assert main([str(tmp_path)]) == 1
+    assert "vaflow_small.npz is missing" in capsys.readouterr().out
 
 
 def test_errors_are_relative_to_the_largest_magnitude():

@@ -71,12 +71,23 @@ def import_weights(
     chosen = KINDS[kind]
     if config is not None and not chosen.config:
         raise UserError(f"--kind={kind} takes its sizes from config.json; leave out --config")
-    if chosen.config and (config is None or chosen.field not in config.model):
-        raise UserError(f"--kind={kind} needs a config like --config={chosen.config}")
+    if chosen.config:
+        check_config(kind, config)
     weights.check_new(out)
     imported = chosen.read(source, config) if chosen.config else chosen.read(source)
     weights.save(out, chosen.network, imported.sizes, imported.weights)
     return imported.report
+
+
+def check_config(kind: str, config: ml_collections.ConfigDict | None) -> None:
+    """See that a config says the sizes of a kind of source that takes one.
+
+    Raises:
+      UserError: there is none, or it is of another network.
+    """
+    chosen = KINDS[kind]
+    if config is None or chosen.field not in config.get("model", {}):
+        raise UserError(f"weights of '{kind}' need a config like --config={chosen.config}")
 
 
 def main(argv: list[str]) -> None:

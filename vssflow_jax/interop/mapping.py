@@ -222,8 +222,7 @@ def _refuse_gaps(report: Report) -> None:
     ]
     if parts:
         raise PartialLoadError(
-            f"tensors of the source: {', '.join(parts)}; these are the weights of another model, "
-            "or the config has another placement or number of layers",
+            f"tensors of the source: {', '.join(parts)}; the config is of another model",
             report,
         )
 

@@ -82,7 +82,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_config_beside(path: Path) -> dict[str, Any]:
-    """The values of the `config.json` that belongs to a file or folder of weights."""
+    """The values of the `config.json` that belongs to a file or folder of weights.
+
+    Raises:
+      UserError: no such file or folder, or no `config.json` there.
+    """
+    _check_exists(path)
     return read_json((path if path.is_dir() else path.parent) / CONFIG_FILE)
 
 
@@ -103,10 +108,14 @@ def open_safetensors(path: Path) -> Iterator[Any]:
         raise UserError(f"{path} is not a whole safetensors file: {reason}") from error
 
 
-def _model_file(path: Path) -> Path:
-    """The file of a folder that holds or lists its tensors; a file itself."""
+def _check_exists(path: Path) -> None:
     if not path.exists():
         raise UserError(f"{path} does not exist; give a file of weights or a folder with one")
+
+
+def _model_file(path: Path) -> Path:
+    """The file of a folder that holds or lists its tensors; a file itself."""
+    _check_exists(path)
     if path.is_file():
         return path
     for pattern in (_INDEX, f"*{SAFETENSORS}", *(f"*{suffix}" for suffix in _TORCH)):
