@@ -10,13 +10,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
 
 from vssflow_jax.errors import UserError
-from vssflow_jax.train_step import TrainState
+
+State = TypeVar("State")  # any tree of arrays
 
 # A checkpoint is written beside the last one; leave room for its metadata too.
 _SPACE_MARGIN = 1.1
@@ -52,7 +53,7 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         """Step of the newest whole checkpoint."""
         return self._manager.latest_step()
 
-    def save(self, step: int, state: TrainState, progress: dict[str, Any], config: dict) -> None:
+    def save(self, step: int, state: Any, progress: dict[str, Any], config: dict) -> None:
         """Write a checkpoint in the background; returns once the state may change again.
 
         Args:
@@ -82,7 +83,7 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
                 ),
             )
 
-    def restore(self, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
+    def restore(self, abstract: State) -> tuple[State, dict[str, Any]]:
         """The newest checkpoint, placed as `abstract` says, and its progress.
 
         Raises:

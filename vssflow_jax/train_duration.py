@@ -128,7 +128,7 @@ class DurationRecipe:
         params = nnx.to_pure_dict(nnx.state(self._network()))
         return DurationState(jnp.zeros((), jnp.int32), params, self.optimizer.init(params))
 
-    def abstract_state(self, layout: Layout) -> Any:
+    def abstract_state(self, layout: Layout) -> DurationState:
         """Shapes, dtypes and shardings of the state, which is whole on every device."""
         return jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=layout.replicated),
@@ -174,7 +174,6 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
     with ExitStack() as closing:
         # ----------------------------------------------------------------------------- restore
         checkpoints = closing.enter_context(Checkpoints(workdir, config.train.keep_checkpoints))
-        state: Any
         if checkpoints.latest is None:
             state = jax.jit(recipe.init, out_shardings=layout.replicated)()
             if config.train.init_from:
@@ -339,7 +338,7 @@ def predict(
     layout = sharding.make_layout(config.sharding.mesh, STRATEGY)
     _check_batch(recipe, layout)
     with Checkpoints(workdir) as checkpoints:
-        state: Any = checkpoints.restore(recipe.abstract_state(layout))[0]
+        state = checkpoints.restore(recipe.abstract_state(layout))[0]
     definition = recipe.definition
 
     @jax.jit

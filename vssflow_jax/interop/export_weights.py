@@ -13,6 +13,7 @@ from ml_collections import config_flags
 from vssflow_jax import cli, run_files, sharding
 from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.errors import UserError
+from vssflow_jax.interop.import_weights import check_config
 from vssflow_jax.interop.mapping import Weights
 from vssflow_jax.interop.state_dict import SAFETENSORS, write_state_dict
 from vssflow_jax.interop.vssflow import abstract_weights, load, to_reference
@@ -70,6 +71,7 @@ def main(argv: list[str]) -> None:
         raise UserError("give either --workdir or --source")
     out = Path(values.out)
     check_out(out)
+    check_config("vssflow", values.config)
     cfg = ModelConfig.from_config(values.config.model)
     if values.workdir:
         trained, frozen = of_run(Path(values.workdir), values.config, values.weights)
