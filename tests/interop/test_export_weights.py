@@ -1,5 +1,6 @@
 """The command that exports weights of a run, or imported ones, to the reference's state dict."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def test_exports_imported_weights(tmp_path: Path) -> None:
     imported = jax.tree.map(
         lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), abstract_weights(CFG)
     )
-    weights.save(tmp_path / "imported", "vssflow", {}, imported)
+    weights.save(tmp_path / "imported", "vssflow", dataclasses.asdict(CFG), imported)
     state_dict = to_reference(*export_weights.of_folder(tmp_path / "imported", CFG), CFG)
     again, _ = from_reference(state_dict, CFG)
     jax.tree.map(np.testing.assert_array_equal, again, imported)
