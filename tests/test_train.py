@@ -134,7 +134,7 @@ def test_the_loss_falls(placement: str, demo_data: Path, tmp_path: Path) -> None
     assert train(config, tmp_path / "run")
     losses = [row["loss"] for row in run_files.read_metrics(tmp_path / "run")]
     assert len(losses) == 20
-    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
 
 
 def test_the_average_follows_the_weights(demo_data: Path) -> None:

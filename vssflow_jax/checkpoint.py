@@ -39,8 +39,11 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, create=keep is not None, read_only=keep is None
         )
-        with self._clear_errors("open"):
+        try:
             self._manager = ocp.CheckpointManager(self._path, options=options)
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = _short(error)
+            raise UserError(f"checkpoints in {self._path} could not be opened: {reason}") from error
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         # An error that is under way is the one to hear of.

@@ -75,6 +75,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
 
     vocoder = make_vocoder(config.vocoder)
     check_run(workdir, config)
+    workdir.mkdir(parents=True, exist_ok=True)
     with ExitStack() as closing:
         # ----------------------------------------------------------------------------- restore
         checkpoints = closing.enter_context(Checkpoints(workdir, config.train.keep_checkpoints))
