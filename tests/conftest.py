@@ -13,7 +13,10 @@ import pytest
 
 from data import build
 from tests import tiny
+from vssflow_jax.audio.mel import BANDS
 from vssflow_jax.clip import ClipSpec
+
+AUTOENCODER_WIDTHS = (8, 8, 16)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,3 +44,37 @@ def demo_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own_data(demo_data: Path, tmp_path: Path) -> Path:
     """A copy of the dataset to damage."""
     return Path(shutil.copytree(demo_data, tmp_path / "data"))
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders as Hugging Face has them, of a small random autoencoder and vocoder, by kind."""
+    # Imported here: they take seconds, and most tests do without.
+    import torch
+    from diffusers import AutoencoderKL
+    from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
+
+    torch.manual_seed(0)
+    root = tmp_path_factory.mktemp("pretrained")
+    folders = {"audioldm_vae": root / "vae", "hifigan": root / "vocoder"}
+    AutoencoderKL(
+        in_channels=1,
+        out_channels=1,
+        down_block_types=("DownEncoderBlock2D",) * len(AUTOENCODER_WIDTHS),
+        up_block_types=("UpDecoderBlock2D",) * len(AUTOENCODER_WIDTHS),
+        block_out_channels=AUTOENCODER_WIDTHS,
+        latent_channels=8,
+        norm_num_groups=4,
+    ).save_pretrained(folders["audioldm_vae"])
+    SpeechT5HifiGan(
+        SpeechT5HifiGanConfig(
+            model_in_dim=BANDS,
+            upsample_initial_channel=32,
+            upsample_rates=[5, 4, 2, 2, 2],
+            upsample_kernel_sizes=[16, 16, 8, 4, 4],
+            resblock_kernel_sizes=[3],
+            resblock_dilation_sizes=[[1, 3]],
+            normalize_before=False,
+        )
+    ).save_pretrained(folders["hifigan"])
+    return folders

@@ -15,7 +15,6 @@ import pytest
 
 from data import build
 from tests import tiny
-from tests.test_sound import folders  # noqa: F401 (a fixture)
 from vssflow_jax import run_files, sharding
 from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.clip import ClipSpec
@@ -35,7 +34,7 @@ NO_JOINT = {"data__mixture__weights__joint": 0.0}
 
 
 @pytest.fixture(scope="module")
-def vae(folders: dict[str, Path]) -> Path:  # noqa: F811
+def vae(folders: dict[str, Path]) -> Path:
     return folders["audioldm_vae"]
 
 

@@ -8,9 +8,6 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
-import torch
-from diffusers import AutoencoderKL
-from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
 from vssflow_jax.audio.mel import ABSENT_FRAME, BANDS, HOP
 from vssflow_jax.clip import LATENT_CHANNELS
@@ -19,36 +16,6 @@ from vssflow_jax.interop.import_weights import import_weights
 from vssflow_jax.sound import Codec, make_codec, make_vocoder
 
 FRAMES = 20
-WIDTHS = (8, 8, 16)
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Folders as Hugging Face has them, of a small autoencoder and a small vocoder."""
-    torch.manual_seed(0)
-    root = tmp_path_factory.mktemp("pretrained")
-    folders = {"audioldm_vae": root / "vae", "hifigan": root / "vocoder"}
-    AutoencoderKL(
-        in_channels=1,
-        out_channels=1,
-        down_block_types=("DownEncoderBlock2D",) * len(WIDTHS),
-        up_block_types=("UpDecoderBlock2D",) * len(WIDTHS),
-        block_out_channels=WIDTHS,
-        latent_channels=8,
-        norm_num_groups=4,
-    ).save_pretrained(folders["audioldm_vae"])
-    SpeechT5HifiGan(
-        SpeechT5HifiGanConfig(
-            model_in_dim=BANDS,
-            upsample_initial_channel=32,
-            upsample_rates=[5, 4, 2, 2, 2],
-            upsample_kernel_sizes=[16, 16, 8, 4, 4],
-            resblock_kernel_sizes=[3],
-            resblock_dilation_sizes=[[1, 3]],
-            normalize_before=False,
-        )
-    ).save_pretrained(folders["hifigan"])
-    return folders
 
 
 def section(kind: str, path: Path | str = "") -> ml_collections.ConfigDict:
