@@ -5,7 +5,7 @@ python run_train.py --config=configs/vssflow.py:base,recipe=tts --workdir=runs/t
     --config.data.path=DATA --config.train.init_from=WEIGHTS
 
 The argument is a list of words: a size, `placement=NAME` and `recipe=NAME`, in any order. Widths,
-rates and the optimizer are the paper's. The paper starts from the first blocks of Stable Audio Open:
+rates and the optimizer are the paper's. It starts from the first blocks of Stable Audio Open:
 import them (docs/weights.md) and name their folder by --config.train.init_from.
 """
 
