@@ -128,8 +128,15 @@ def start(data: Path, recipe: Recipe) -> tuple[TrainState, Any]:
     return initial_state(recipe, recipe.abstract_state(layout), lambda: batches), iter(batches)
 
 
+def test_the_loss_falls_by_a_fifth(demo_data: Path, tmp_path: Path) -> None:
+    config = tiny.config(demo_data, train__steps=60, train__decay_steps=60)
+    assert train(config, tmp_path / "run")
+    losses = [row["loss"] for row in run_files.read_metrics(tmp_path / "run")]
+    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
+
+
 @pytest.mark.parametrize("placement", PLACEMENTS)
-def test_the_loss_falls(placement: str, demo_data: Path, tmp_path: Path) -> None:
+def test_the_loss_falls_in_every_placement(placement: str, demo_data: Path, tmp_path: Path) -> None:
     config = tiny.config(demo_data, train__steps=20, model__placement=placement)
     assert train(config, tmp_path / "run")
     losses = [row["loss"] for row in run_files.read_metrics(tmp_path / "run")]
