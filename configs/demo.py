@@ -65,6 +65,9 @@ def get_config(argument: str = "ablation=lip_synch_text") -> ml_collections.Conf
                     "ffw_multiple": 2,
                     "time_features": 128,
                     "unroll": 8,
+                    "remat": "none",
+                    "attention": "xla",
+                    "token_multiple": 1,
                 },
                 "dtype": "float32",
             },
@@ -106,7 +109,9 @@ def get_config(argument: str = "ablation=lip_synch_text") -> ml_collections.Conf
             },
             "sharding": {
                 "strategy": "fsdp",
-                "mesh": {"data": 1, "fsdp": -1, "tensor": 1, "sequence": 1},
+                # Devices along each axis; -1: all that are left, 0: as suits the strategy.
+                "mesh": {"data": 0, "fsdp": 0, "tensor": 0, "sequence": 0},
+                "strategies": {},  # your own: name -> {"rules": {...}, "mesh": {...}}
             },
         }
     )

@@ -62,6 +62,10 @@ def get_config(size: str = "demo") -> ml_collections.ConfigDict:
                 "checkpoint_every": 100,
                 "keep_checkpoints": 2,
             },
-            "sharding": {"mesh": {"data": -1, "fsdp": 1, "tensor": 1, "sequence": 1}},
+            "sharding": {
+                "strategy": "dp",
+                "mesh": {"data": -1, "fsdp": 1, "tensor": 1, "sequence": 1},
+                "strategies": {},
+            },
         }
     )

@@ -97,6 +97,9 @@ def get_config(argument: str = "base") -> ml_collections.ConfigDict:
                     "ffw_multiple": 4,
                     "time_features": 256,
                     "unroll": 1,
+                    "remat": "none",
+                    "attention": "xla",
+                    "token_multiple": 256,  # tiles of TPUs and GPUs
                 },
                 "dtype": "bfloat16",
             },
@@ -138,7 +141,9 @@ def get_config(argument: str = "base") -> ml_collections.ConfigDict:
             },
             "sharding": {
                 "strategy": "fsdp",
-                "mesh": {"data": 1, "fsdp": -1, "tensor": 1, "sequence": 1},
+                # Devices along each axis; -1: all that are left, 0: as suits the strategy.
+                "mesh": {"data": 0, "fsdp": 0, "tensor": 0, "sequence": 0},
+                "strategies": {},  # your own: name -> {"rules": {...}, "mesh": {...}}
             },
         }
     )

@@ -49,7 +49,7 @@ def randomised(make: Callable[[], Module], seed: int = 0) -> Module:
     rng = np.random.default_rng(seed)
 
     def draw(leaf: jax.ShapeDtypeStruct) -> jax.Array:
-        fan_in = leaf.shape[-2] if len(leaf.shape) > 1 else 4
+        fan_in = max(leaf.shape[:-1], default=4)
         return jnp.asarray(rng.normal(size=leaf.shape) / np.sqrt(fan_in), leaf.dtype)
 
     # Never initialised, which would take longer than most tests.
@@ -133,7 +133,8 @@ def attend(
 
 
 def feed_forward(w: Weights, x: np.ndarray) -> np.ndarray:
-    value, gate = np.split(linear(w["inner"], x), 2, axis=1)
+    inner = w["inner"]
+    value, gate = (x @ inner["w_io"][:, half] + inner["b_o"][half] for half in (0, 1))
     return linear(w["outer"], value * silu(gate))
 
 

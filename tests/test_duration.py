@@ -10,6 +10,7 @@ import pytest
 import torch
 from flax import nnx
 
+from tests import tiny
 from tests.helpers import randomised
 from vssflow_jax import sharding
 from vssflow_jax.duration import (
@@ -103,8 +104,7 @@ def test_with_masks_padding_changes_nothing(model: DurationPredictor) -> None:
 
 def test_weights_have_axes_that_strategies_know() -> None:
     abstract = nnx.state(nnx.eval_shape(lambda: DurationPredictor(CFG, rngs=nnx.Rngs(0))))
-    layout = sharding.make_layout(dict.fromkeys(sharding.MESH_AXES, 1) | {"data": -1}, "dp")
-    sharding.param_shardings(abstract, layout)
+    sharding.param_shardings(abstract, sharding.make_layout(tiny.sharding_config("dp")))
 
 
 def test_sizes_that_do_not_go_together() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from data import build
 from tests import tiny
-from vssflow_jax import run_files, sharding
+from vssflow_jax import run_files
 from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.dataset import Dataset
@@ -143,9 +143,8 @@ def test_training_starts_from_imported_weights(demo_data: Path, tmp_path: Path):
     weights.save(tmp_path / "imported", "vssflow", dataclasses.asdict(recipe.model), imported)
     config.train.init_from = str(tmp_path / "imported")
     assert train(config, tmp_path / "run")
-    layout = sharding.make_layout(config.sharding.mesh, config.sharding.strategy)
     with Checkpoints(tmp_path / "run") as checkpoints:
-        state, _ = checkpoints.restore(recipe.abstract_state(layout))
+        state, _ = checkpoints.restore(recipe.abstract_state())
     expected = imported["output"]["w_io"]
     np.testing.assert_array_equal(state.params["output"]["w_io"], expected)
     np.testing.assert_array_equal(state.ema["output"]["w_io"], expected)

@@ -1,18 +1,23 @@
-"""Meshes and rules, as far as one device can show; `tests/test_train.py` runs on eight."""
+"""Meshes and rules, as far as one device can show; `tests/test_strategies.py` runs on eight."""
+
+from typing import Any
 
 import jax
+import ml_collections
 import numpy as np
 import pytest
 from flax import nnx
 from jax.sharding import AbstractMesh, PartitionSpec
 
 from configs import demo
+from tests.tiny import sharding_config
 from vssflow_jax.errors import UserError
 from vssflow_jax.model import ModelConfig, VSSFlow
 from vssflow_jax.sharding import (
     LOGICAL_AXES,
     MESH_AXES,
     STRATEGIES,
+    WEIGHT_AXES,
     Layout,
     make_layout,
     param_shardings,
@@ -20,14 +25,10 @@ from vssflow_jax.sharding import (
 )
 
 
-def sizes(**given: int) -> dict[str, int]:
-    return dict.fromkeys(MESH_AXES, 1) | given
-
-
 def on_paper(strategy: str, **given: int) -> Layout:
     """A layout of more devices than there are: shardings can be asked for, arrays not placed."""
-    shape = tuple(sizes(**given)[axis] for axis in MESH_AXES)
-    return Layout(AbstractMesh(shape, MESH_AXES), STRATEGIES[strategy])
+    shape = tuple(given.get(axis, 1) for axis in MESH_AXES)
+    return Layout(AbstractMesh(shape, MESH_AXES), STRATEGIES[strategy].rules)
 
 
 @pytest.fixture(scope="module")
@@ -44,40 +45,71 @@ def specs(weights: nnx.State, layout: Layout) -> dict[str, PartitionSpec]:
     return {".".join(str(key.key) for key in path): leaf.spec for path, leaf in leaves}
 
 
-@pytest.mark.parametrize("axis", MESH_AXES)
+@pytest.mark.parametrize("axis", ["data", "fsdp"])
 def test_minus_one_takes_the_rest(axis: str):
-    layout = make_layout(sizes(**{axis: -1}), "dp")
+    layout = make_layout(sharding_config("fsdp", **{"data": 1, "fsdp": 1, axis: -1}))
     assert layout.mesh.axis_names == MESH_AXES
     assert layout.mesh.shape[axis] == jax.device_count()
     assert layout.mesh.size == jax.device_count()
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_strategy_is_one_word(strategy: str):
+    assert make_layout(sharding_config(strategy)).mesh.size == jax.device_count()
+
+
 @pytest.mark.parametrize(
-    "given", [{"data": 3}, {"data": 3, "fsdp": -1}, {"data": -1, "fsdp": -1}, {"tensor": 0}]
+    "given", [{"data": 3}, {"data": 3, "fsdp": -1}, {"data": -1, "fsdp": -1}, {"tensor": -2}]
 )
 def test_sizes_that_do_not_make_up_the_devices_are_one_clear_line(given: dict[str, int]):
     with pytest.raises(UserError, match=r"sharding\.mesh is data=.* does not make up") as failure:
-        make_layout(sizes(**given), "dp")
+        make_layout(sharding_config("fsdp", **given))
     for axis, size in given.items():
         assert f"{axis}={size}" in str(failure.value)
 
 
 def test_an_unknown_strategy_is_one_clear_line():
     with pytest.raises(UserError, match=r"sharding\.strategy is 'zero'; choose one of: dp, fsdp"):
-        make_layout(sizes(data=-1), "zero")
+        make_layout(sharding_config("zero"))
+
+
+def own_strategy(**strategy: Any) -> ml_collections.ConfigDict:
+    section = sharding_config("mine")
+    section.strategies = ml_collections.ConfigDict({"mine": strategy})
+    return section
+
+
+def test_a_config_may_bring_its_own_strategy():
+    layout = make_layout(own_strategy(rules={"ffw": "fsdp tensor"}, mesh={"tensor": -1}))
+    assert layout.sharding("embed", "ffw").spec == PartitionSpec(None, ("fsdp", "tensor"))
+    assert layout.batch.spec == PartitionSpec(("data", "fsdp"))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "message"),
+    [
+        ({"rules": {"width": "fsdp"}}, r"strategies\.mine\.rules names the axis 'width'; .*embed"),
+        ({"rules": {"embed": "fdsp"}}, r"mine\.rules\.embed names the axis 'fdsp'; .*data, fsdp"),
+        ({"mesh": {"model": 2}}, r"mine\.mesh names the axis 'model'; choose from: data, fsdp"),
+    ],
+)
+def test_a_strategy_with_an_unknown_axis(strategy: dict[str, Any], message: str):
+    with pytest.raises(UserError, match=message):
+        make_layout(own_strategy(**strategy))
 
 
 def test_rules_name_axes_that_exist():
-    for rules in STRATEGIES.values():
-        assert set(rules) <= set(LOGICAL_AXES)
-        assert set(rules.values()) <= set(MESH_AXES)
+    for strategy in STRATEGIES.values():
+        assert set(strategy.rules) <= set(LOGICAL_AXES)
+        assert {name for names in strategy.rules.values() for name in names} <= set(MESH_AXES)
+        assert set(strategy.mesh) <= set(MESH_AXES)
 
 
 def test_every_weight_declares_every_axis(weights: nnx.State):
     for path, weight in nnx.to_flat_state(weights):
         axes = weight.get_metadata()["out_sharding"]
         assert len(axes) == len(weight.shape), path
-        assert set(axes) <= set(LOGICAL_AXES), path
+        assert set(axes) <= set(WEIGHT_AXES), path
         assert ("layers" in axes) == ("blocks" in path), path
 
 
@@ -87,12 +119,12 @@ def test_no_logical_axis_is_left_over(weights: nnx.State):
         for _, weight in nnx.to_flat_state(weights)
         for axis in weight.get_metadata()["out_sharding"]
     }
-    assert used == set(LOGICAL_AXES)
+    assert used == set(WEIGHT_AXES)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_shardings_fit_the_weights(weights: nnx.State, strategy: str):
-    layout = make_layout(sizes(fsdp=-1), strategy)
+    layout = make_layout(sharding_config(strategy))
     placed = param_shardings(weights, layout)
     pure = nnx.to_pure_dict(weights)
     assert jax.tree.structure(placed) == jax.tree.structure(pure)
@@ -106,7 +138,7 @@ def test_data_parallel_weights_are_whole(weights: nnx.State):
 
 def test_fsdp_splits_the_model_width(weights: nnx.State):
     found = specs(weights, on_paper("fsdp", fsdp=8))
-    assert found["transformer.blocks.ffw.inner.w_io"] == PartitionSpec(None, "fsdp", None)
+    assert found["transformer.blocks.ffw.inner.w_io"] == PartitionSpec(None, "fsdp", None, None)
     assert found["transformer.blocks.ffw.outer.w_io"] == PartitionSpec(None, None, "fsdp")
     assert found["transformer.blocks.self_attention.q.w_io"] == PartitionSpec(None, "fsdp", None)
     assert found["transformer.time.outer.w_io"] == PartitionSpec(None, "fsdp")
@@ -129,7 +161,7 @@ def test_a_width_that_does_not_divide_is_one_clear_line(weights: nnx.State):
 
 
 def test_clips_are_spread_over_data_and_fsdp_devices_only():
-    layout = on_paper("fsdp", data=2, fsdp=3, tensor=5)
+    layout = on_paper("fsdp_tp", data=2, fsdp=3, tensor=5)
     assert layout.batch_devices == 6
     assert layout.batch.shard_shape((12, 7)) == (2, 7)
     assert layout.replicated.shard_shape((12, 7)) == (12, 7)
@@ -137,7 +169,7 @@ def test_clips_are_spread_over_data_and_fsdp_devices_only():
 
 def test_a_batch_arrives_as_it_was():
     batch = {"lips": np.ones((2, 3, 4), np.float32), "phonemes": np.arange(6).reshape(2, 3)}
-    layout = make_layout(sizes(data=-1), "dp")
+    layout = make_layout(sharding_config("dp"))
     placed = put_batch(batch, layout)
     assert set(placed) == set(batch)
     for name, value in batch.items():

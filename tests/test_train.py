@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from tests import tiny
-from vssflow_jax import run_files, sharding
+from vssflow_jax import run_files
 from vssflow_jax.conditions import PLACEMENTS
 from vssflow_jax.dataset import Dataset
 from vssflow_jax.input import train_batches
@@ -124,8 +123,7 @@ def start(data: Path, recipe: Recipe) -> tuple[TrainState, Any]:
     config = tiny.config(data)
     dataset = Dataset(data, recipe.spec)
     batches = train_batches(dataset, config.data.mixture, config.train.batch_size, config.seed)
-    layout = sharding.make_layout(config.sharding.mesh, config.sharding.strategy)
-    return initial_state(recipe, recipe.abstract_state(layout), lambda: batches), iter(batches)
+    return initial_state(recipe, recipe.abstract_state(), lambda: batches), iter(batches)
 
 
 def test_the_loss_falls_by_a_fifth(demo_data: Path, tmp_path: Path) -> None:
@@ -153,33 +151,6 @@ def test_the_average_follows_the_weights(demo_data: Path) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), new.ema, expected)
 
 
-def test_parameters_lie_where_the_strategy_says() -> None:
-    """Run by a process with eight devices: fsdp spreads the model width, dp nothing."""
-    program = (
-        "from tests import tiny\n"
-        "from vssflow_jax import sharding\n"
-        "from vssflow_jax.train_step import Recipe\n"
-        "sizes = {'data': 2, 'fsdp': -1, 'tensor': 1, 'sequence': 1}\n"
-        "recipe = Recipe.from_config(tiny.config('unused'))\n"
-        "for strategy in ('dp', 'fsdp'):\n"
-        "    layout = sharding.make_layout(sizes, strategy)\n"
-        "    state = recipe.abstract_state(layout)\n"
-        "    blocks = state.params['transformer']['blocks']\n"
-        "    moment = state.opt_state[1][0].mu['transformer']['blocks']\n"
-        "    for tree in (blocks, moment):\n"
-        "        print(tuple(tree['ffw']['inner']['w_io'].sharding.spec))\n"
-    )
-    done = tiny.run(
-        [sys.executable, "-c", program], {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
-    )
-    assert done.stdout.split("\n")[:4] == [
-        "(None, None, None)",
-        "(None, None, None)",
-        "(None, 'fsdp', None)",
-        "(None, 'fsdp', None)",
-    ], done.stderr
-
-
 def test_more_steps_of_a_finished_run_and_rows_every_n(demo_data: Path, tmp_path: Path) -> None:
     config = tiny.config(demo_data, train__steps=4, train__log_every=2)
     assert train(config, tmp_path / "run")
@@ -195,16 +166,3 @@ def test_the_resolved_config_lies_beside_the_run(demo_data: Path, tmp_path: Path
     assert saved["model"]["transformer"]["layers"] == 2
     in_checkpoint = tmp_path / "run" / "checkpoints" / "1" / "config" / "metadata"
     assert json.loads(in_checkpoint.read_text()) == saved
-
-
-@pytest.mark.parametrize(
-    ("sizes", "strategy", "message"),
-    [
-        ({"data": 3, "fsdp": 1}, "fsdp", "does not make up"),
-        ({"data": -1, "fsdp": -1}, "fsdp", "does not make up"),
-        ({"data": 1, "fsdp": -1}, "zero9", "choose one of: dp, fsdp"),
-    ],
-)
-def test_a_mesh_that_cannot_be(sizes: dict[str, int], strategy: str, message: str) -> None:
-    with pytest.raises(sharding.UserError, match=message):
-        sharding.make_layout({"tensor": 1, "sequence": 1, **sizes}, strategy)

@@ -135,7 +135,7 @@ def test_imported_weights_can_be_used_without_training(demo_data: Path, tmp_path
     imported = jax.tree.map(lambda x: np.full(x.shape, 0.1, x.dtype), recipe.init().params)
     weights.save(folder, "duration", config.model.to_dict(), imported)
     assert train_duration.train(config, workdir)
-    layout = sharding.make_layout(config.sharding.mesh, "dp")
+    layout = sharding.make_layout(config.sharding)
     with Checkpoints(workdir) as checkpoints:
         state: Any = checkpoints.restore(recipe.abstract_state(layout))[0]
     jax.tree.map(np.testing.assert_array_equal, state.params, imported)

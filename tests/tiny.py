@@ -43,6 +43,14 @@ def config(data: Path, **changes: Any) -> ml_collections.ConfigDict:
     return result
 
 
+def sharding_config(strategy: str, **mesh: int) -> ml_collections.ConfigDict:
+    """The `sharding` section of a config; the axes of the mesh not given are the strategy's."""
+    section = demo.get_config().sharding
+    section.strategy = strategy
+    section.mesh.update(mesh)
+    return section
+
+
 def command(script: str, data: Path, workdir: Path, **changes: Any) -> list[str]:
     """The command line of an entry point with the same config."""
     overrides = OVERRIDES | {name.replace("__", "."): value for name, value in changes.items()}

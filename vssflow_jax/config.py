@@ -5,12 +5,14 @@ from typing import Any
 
 import ml_collections
 
+from vssflow_jax import attention
 from vssflow_jax.clip import LATENT_CHANNELS
 from vssflow_jax.dataset import DURATIONS
 from vssflow_jax.errors import UserError
 from vssflow_jax.phonemes import NUM_IDS
 from vssflow_jax.sampling import METHODS
 from vssflow_jax.sound import CODECS, LATENTS, VOCODERS
+from vssflow_jax.transformer import REMAT
 
 INFINITY = math.inf
 BOUNDS: dict[str, tuple[float, float]] = {
@@ -21,6 +23,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "model.transformer.layers": (1, INFINITY),
     "model.transformer.ffw_multiple": (1, INFINITY),
     "model.transformer.unroll": (1, INFINITY),
+    "model.transformer.token_multiple": (1, INFINITY),
     "train.steps": (1, INFINITY),
     "train.batch_size": (1, INFINITY),
     "train.accumulation_steps": (1, INFINITY),
@@ -49,6 +52,8 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "codec.latents": LATENTS,
     "vocoder.kind": VOCODERS,
     "model.dtype": ("float32", "bfloat16"),
+    "model.transformer.remat": tuple(REMAT),
+    "model.transformer.attention": attention.IMPLEMENTATIONS,
     "model.latent_channels": (LATENT_CHANNELS,),  # miniatures to be imported have others
     "train.condition_dropout_per": ("example", "batch"),
     "eval.sampler.method": METHODS,

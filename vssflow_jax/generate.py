@@ -77,7 +77,7 @@ def make_generate(recipe: Recipe, sampler: ml_collections.ConfigDict) -> Generat
 
     @jax.jit
     def generate(state: TrainState, features: Batch, start: Start) -> jax.Array:
-        model = nnx.merge(definition, state.ema, state.frozen)
+        model = nnx.merge(definition, state.averaged, state.frozen)
 
         def latents(features: Batch, start: Start) -> jax.Array:
             conditioning = model.encode(features, frame_masks=start.frame_masks)

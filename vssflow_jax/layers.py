@@ -13,12 +13,17 @@ from flax import nnx
 RopeTables = tuple[np.ndarray, np.ndarray]
 Initializer = Callable[[jax.Array, tuple[int, ...], jnp.dtype], jax.Array]
 
-fan_in = nnx.initializers.lecun_normal()
 zeros = nnx.initializers.zeros_init()
 ones = nnx.initializers.ones_init()
 
 NORM_EPSILON = 1e-5
 ROPE_THETA = 10_000.0
+
+
+def fan_in(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
+    """Normal, of variance 1 / i for a map [i, ...]."""
+    outputs = tuple(range(1, len(shape)))
+    return nnx.initializers.lecun_normal(in_axis=0, out_axis=outputs)(key, shape, dtype)
 
 
 def weight(
@@ -35,12 +40,12 @@ def weight(
 
 
 class Linear(nnx.Module):
-    """y = x w (+ b), computed in the dtype of x. [..., i] -> [..., o]."""
+    """y = x w (+ b), computed in the dtype of x. [..., i] -> [..., o]; o may be several axes."""
 
     def __init__(
         self,
-        shape: tuple[int, int],
-        axes: tuple[str, str],
+        shape: tuple[int, ...],
+        axes: tuple[str, ...],
         *,
         rngs: nnx.Rngs,
         bias: bool = False,
@@ -50,7 +55,7 @@ class Linear(nnx.Module):
         self.b_o = weight(rngs, shape[1:], axes[1:], zeros) if bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = x @ self.w_io.astype(x.dtype)
+        y = jnp.tensordot(x, self.w_io.astype(x.dtype), axes=1)
         return y if self.b_o is None else y + self.b_o.astype(x.dtype)
 
 

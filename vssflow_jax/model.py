@@ -19,6 +19,7 @@ from vssflow_jax.conditions import (
 )
 from vssflow_jax.errors import UserError
 from vssflow_jax.layers import Linear, zeros
+from vssflow_jax.sharding import Layout
 from vssflow_jax.transformer import Transformer, TransformerConfig
 
 
@@ -64,13 +65,13 @@ class VSSFlow(nnx.Module):
     `encode` turns features into a `Conditioning` once; calling the model uses it at any flow time.
     """
 
-    def __init__(self, cfg: ModelConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: ModelConfig, layout: Layout | None = None, *, rngs: nnx.Rngs):
         width = cfg.transformer.width
         self.dtype = jnp.dtype(cfg.dtype)
         self.conditions = ConditionEncoder(PLACEMENTS[cfg.placement], cfg.widths, width, rngs=rngs)
         channels = cfg.latent_channels
         self.input = Linear((channels, width), ("channel", "embed"), rngs=rngs)
-        self.transformer = Transformer(cfg.transformer, rngs=rngs)
+        self.transformer = Transformer(cfg.transformer, layout, rngs=rngs)
         self.output = Linear((width, channels), ("embed", "channel"), rngs=rngs, init=zeros)
 
     def encode(

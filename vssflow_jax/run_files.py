@@ -11,7 +11,8 @@ import ml_collections
 
 from vssflow_jax.errors import UserError
 
-# What a resumed run may change: how long it goes on, what it reports, where it runs and reads.
+# What a resumed run may change: how long it goes on, what it reports, where it runs and reads,
+# and how it computes the same.
 RESUMABLE = (
     "train.steps",
     "train.log_every",
@@ -22,6 +23,10 @@ RESUMABLE = (
     "data.durations_path",
     "codec.path",
     "train.init_from",
+    "model.transformer.unroll",
+    "model.transformer.remat",
+    "model.transformer.attention",
+    "model.transformer.token_multiple",
 )
 RESUMABLE_SECTIONS = ("eval.", "sharding.", "vocoder.")
 

@@ -1,15 +1,17 @@
-"""One mesh, named strategies: which mesh axis each logical axis of a weight lies on.
+"""One mesh, named strategies: which mesh axes each logical axis lies on.
 
-Weights declare logical axes where they are made (`layers.weight`). A strategy is a table from
-those names to mesh axes; a name that is not in the table is whole on every device.
+Weights declare logical axes where they are made (`layers.weight`), activations where they are
+computed (`Layout.place`). A strategy is a table from those names to mesh axes; a name that is not
+in the table is whole on every device. All axes are `Auto`: the compiler adds the collectives.
 """
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import ml_collections
 import numpy as np
 from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -17,14 +19,14 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from vssflow_jax.errors import UserError
 
 MESH_AXES = ("data", "fsdp", "tensor", "sequence")
-BATCH_AXES = ("data", "fsdp")
 
-LOGICAL_AXES = (
+WEIGHT_AXES = (
     "layers",
     "embed",
     "embed_in",
     "heads",
     "kv_heads",
+    "glu",
     "ffw",
     "norm",
     "features",
@@ -33,10 +35,57 @@ LOGICAL_AXES = (
     "channel",
     "vocabulary",
 )
+# Activations have heads, kv_heads and ffw too.
+ACTIVATION_AXES = ("batch", "tokens")
+LOGICAL_AXES = (*WEIGHT_AXES, *ACTIVATION_AXES)
 
-STRATEGIES: dict[str, dict[str, str]] = {
-    "dp": {},
-    "fsdp": {"embed": "fsdp"},
+# Where some weights are sharded, one with more numbers than this must be.
+LARGEST_WHOLE = 2**22
+
+Rules = Mapping[str, tuple[str, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Strategy:
+    """Where logical axes lie, and the mesh that suits it.
+
+    Attributes:
+      rules: mesh axes of each logical axis.
+      mesh: sizes that are not 1: -1 for all devices that are left, else at most so many.
+    """
+
+    rules: Rules
+    mesh: Mapping[str, int]
+
+
+def _rules(**given: str) -> Rules:
+    """Rules for weights, in words, beside those for clips, which are the same everywhere."""
+    clips: Rules = {"batch": ("data", "fsdp")}
+    return {**clips, **{axis: tuple(on.split()) for axis, on in given.items()}}
+
+
+_WIDTH = {"embed": "fsdp", "projector": "fsdp"}
+_HEADS = {"heads": "tensor", "kv_heads": "tensor", "ffw": "tensor"}
+# As wide as the fast links of most machines: four chips of a TPU host, half the GPUs of a node.
+_GROUP = 4
+
+STRATEGIES = {
+    # Weights whole everywhere; gradients are summed.
+    "dp": Strategy(_rules(), {"data": -1}),
+    # Weights in parts, gathered block by block (ZeRO stage 3).
+    "fsdp": Strategy(_rules(**_WIDTH), {"fsdp": -1}),
+    # Replicas of such groups: only gradients travel far.
+    "hsdp": Strategy(_rules(**_WIDTH), {"data": -1, "fsdp": _GROUP}),
+    # Heads and feed-forward channels in parts (Megatron), activations summed.
+    "tp": Strategy(
+        _rules(**_HEADS, projector="tensor", embed_in="tensor"), {"data": -1, "tensor": _GROUP}
+    ),
+    "fsdp_tp": Strategy(_rules(**_WIDTH, **_HEADS), {"fsdp": -1, "tensor": _GROUP}),
+    # Tokens of a clip in parts, keys and values gathered; weights in parts over all devices.
+    "sp": Strategy(
+        _rules(embed="fsdp sequence", projector="fsdp sequence", tokens="sequence"),
+        {"fsdp": -1, "sequence": _GROUP},
+    ),
 }
 
 
@@ -45,7 +94,7 @@ class Layout:
     """A mesh and the strategy that places arrays on it."""
 
     mesh: Mesh
-    rules: Mapping[str, str]
+    rules: Rules
 
     @property
     def replicated(self) -> NamedSharding:
@@ -54,74 +103,152 @@ class Layout:
 
     @property
     def batch(self) -> NamedSharding:
-        """Leading axis over the data-parallel devices."""
-        return NamedSharding(self.mesh, PartitionSpec(BATCH_AXES))
+        """Leading axis over the devices that clips are spread over."""
+        return self.sharding("batch")
 
     @property
     def batch_devices(self) -> int:
-        """Devices that the clips of a batch are spread over."""
-        return math.prod(self.mesh.shape[axis] for axis in BATCH_AXES)
+        """Parts that the clips of a batch are spread over."""
+        return self.parts("batch")
+
+    def parts(self, axis: str) -> int:
+        """Parts that a logical axis is cut into."""
+        return math.prod(self.mesh.shape[name] for name in self.rules.get(axis, ()))
+
+    def sharding(self, *axes: str | None) -> NamedSharding:
+        """Of an array with these logical axes; None for an axis that is whole."""
+        found = [self.rules.get(axis, ()) if axis else () for axis in axes]
+        short = [(names[0] if len(names) == 1 else names) if names else None for names in found]
+        return NamedSharding(self.mesh, PartitionSpec(*short))
+
+    def place(self, x: jax.Array, *axes: str | None) -> jax.Array:
+        """Tell the compiler where an activation lies, by the logical axes of its dimensions."""
+        return self.constrain(x, self.sharding(*axes))
+
+    def constrain(self, tree: Any, shardings: Any) -> Any:
+        """Tell the compiler where arrays lie; says nothing where there is one device."""
+        if self.mesh.size == 1:
+            return tree
+        return jax.lax.with_sharding_constraint(tree, shardings)
+
+    def local_rows(self, batch_size: int) -> np.ndarray:
+        """Which clips of a batch the devices of this process hold, in order."""
+        held = self.batch.addressable_devices_indices_map((batch_size,)).values()
+        return np.unique(np.concatenate([np.arange(batch_size)[index] for index in held]))
+
+    def __hash__(self) -> int:
+        return hash(self.mesh)
 
 
-def make_layout(sizes: Mapping[str, int], strategy: str) -> Layout:
+def make_layout(
+    config: ml_collections.ConfigDict, devices: Sequence[jax.Device] | None = None
+) -> Layout:
     """The mesh over all devices, and the rules of a strategy.
 
     Args:
-      sizes: devices along each of `MESH_AXES`; one of them may be -1, for the rest.
-      strategy: a key of `STRATEGIES`.
+      config: the `sharding` section: `strategy`, a key of `STRATEGIES` or of its own `strategies`;
+        `mesh`, devices along each of `MESH_AXES`, where one may be -1 for all that are left and 0
+        leaves it to the strategy.
+      devices: to lay out; those that JAX sees, if None.
 
     Raises:
-      UserError: an unknown strategy, or sizes that do not make up the devices there are.
+      UserError: an unknown strategy or axis, or sizes that do not make up the devices there are.
     """
-    if strategy not in STRATEGIES:
-        raise UserError(
-            f"sharding.strategy is '{strategy}'; choose one of: {', '.join(STRATEGIES)}"
-        )
-    devices = jax.device_count()
-    shape = [sizes[axis] for axis in MESH_AXES]
+    strategy = _find_strategy(config)
+    devices = jax.devices() if devices is None else devices
+    shape = _mesh_shape(config.mesh, strategy, len(devices))
+    used = {name for names in strategy.rules.values() for name in names}
+    for axis, size in zip(MESH_AXES, shape, strict=True):
+        if size > 1 and axis not in used:
+            raise UserError(
+                f"sharding.mesh.{axis} is {size}, but sharding.strategy '{config.strategy}' "
+                "lays nothing on it; make it 1"
+            )
+    types = (AxisType.Auto,) * len(MESH_AXES)
+    return Layout(
+        jax.make_mesh(shape, MESH_AXES, axis_types=types, devices=devices), strategy.rules
+    )
+
+
+def _find_strategy(config: ml_collections.ConfigDict) -> Strategy:
+    own = config.strategies.to_dict()
+    if config.strategy not in STRATEGIES | own:
+        known = ", ".join(STRATEGIES | own)
+        raise UserError(f"sharding.strategy is '{config.strategy}'; choose one of: {known}")
+    if config.strategy not in own:
+        return STRATEGIES[config.strategy]
+    where = f"sharding.strategies.{config.strategy}"
+    given = own[config.strategy]
+    rules, mesh = given.get("rules", {}), given.get("mesh", {})
+    _check_names(f"{where}.rules", rules, LOGICAL_AXES)
+    _check_names(f"{where}.mesh", mesh, MESH_AXES)
+    for axis, names in rules.items():
+        _check_names(f"{where}.rules.{axis}", names.split(), MESH_AXES)
+    return Strategy(_rules(**rules), mesh)
+
+
+def _check_names(where: str, names: Any, known: Sequence[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise UserError(f"{where} names the axis '{name}'; choose from: {', '.join(known)}")
+
+
+def _mesh_shape(sizes: Mapping[str, int], strategy: Strategy, devices: int) -> tuple[int, ...]:
+    """Devices along each of `MESH_AXES`."""
+
+    def size(axis: str) -> int:
+        if sizes[axis]:
+            return sizes[axis]
+        suits = strategy.mesh.get(axis, 1)
+        return suits if suits == -1 else math.gcd(suits, devices)
+
+    shape = [size(axis) for axis in MESH_AXES]
     given = math.prod(size for size in shape if size != -1)
     if shape.count(-1) == 1 and given > 0:
         shape[shape.index(-1)] = devices // given
     if any(size < 1 for size in shape) or math.prod(shape) != devices:
-        wanted = " x ".join(f"{axis}={sizes[axis]}" for axis in MESH_AXES)
+        wanted = " x ".join(f"{axis}={size(axis)}" for axis in MESH_AXES)
         raise UserError(
-            f"sharding.mesh is {wanted}, which does not make up {devices} device(s); "
-            "let one size be -1"
+            f"sharding.mesh is {wanted}, which does not make up {devices} device(s); let one size "
+            "be -1 and the others divide them"
         )
-    used = {*BATCH_AXES, *STRATEGIES[strategy].values()}
-    idle = [
-        axis for axis, size in zip(MESH_AXES, shape, strict=True) if size > 1 and axis not in used
-    ]
-    if idle:
-        raise UserError(
-            f"sharding.mesh.{idle[0]} is {sizes[idle[0]]}, but sharding.strategy '{strategy}' "
-            "lays nothing on it; make it 1"
-        )
-    mesh = jax.make_mesh(tuple(shape), MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
-    return Layout(mesh, STRATEGIES[strategy])
+    return tuple(shape)
 
 
 def param_shardings(abstract: nnx.State, layout: Layout) -> Any:
     """Sharding of each weight, as nested dicts like `nnx.to_pure_dict(abstract)`.
 
     Raises:
-      UserError: a weight whose axis does not divide over its mesh axis.
+      UserError: a weight whose axis does not divide over its mesh axes, two of whose axes lie on
+        the same one, or that is large and whole on every device though others are not.
     """
+    spares_none = any(axis in WEIGHT_AXES for axis in layout.rules)
 
     def place(path: tuple[Any, ...], weight: nnx.Variable) -> NamedSharding:
         name = ".".join(str(getattr(key, "key", key)) for key in path)
         axes = weight.get_metadata().get("out_sharding") or ()
-        unknown = set(axes) - set(LOGICAL_AXES)
+        unknown = set(axes) - set(WEIGHT_AXES)
         assert not unknown, f"weight {name} has unknown logical axes {unknown}"
-        spec = [layout.rules.get(axis) for axis in axes]
-        for size, axis, mesh_axis in zip(weight.shape, axes, spec, strict=True):
-            if mesh_axis and size % layout.mesh.shape[mesh_axis]:
+        used = [mesh_axis for axis in axes for mesh_axis in layout.rules.get(axis, ())]
+        if len(used) > len(set(used)):
+            raise UserError(
+                f"weight {name}: two of its axes {axes} lie on the same mesh axis ({used}); take "
+                "one of them out of the strategy's rules"
+            )
+        if spares_none and not used and weight.size > LARGEST_WHOLE:
+            raise UserError(
+                f"weight {name}: {weight.size:,} numbers lie whole on every device; give one of "
+                f"its axes {axes} a rule in the strategy"
+            )
+        for size, axis in zip(weight.shape, axes, strict=True):
+            if size % layout.parts(axis):
                 raise UserError(
                     f"weight {name}: its axis '{axis}' of {size} does not divide over "
-                    f"{layout.mesh.shape[mesh_axis]} devices of mesh axis '{mesh_axis}'; change "
-                    "the model's width, sharding.mesh or sharding.strategy"
+                    f"{layout.parts(axis)} devices of mesh axis "
+                    f"'{' x '.join(layout.rules[axis])}'; change the model's width, sharding.mesh "
+                    "or sharding.strategy"
                 )
-        return NamedSharding(layout.mesh, PartitionSpec(*spec))
+        return layout.sharding(*axes)
 
     placed = jax.tree_util.tree_map_with_path(
         place, abstract, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable)
@@ -130,5 +257,8 @@ def param_shardings(abstract: nnx.State, layout: Layout) -> Any:
 
 
 def put_batch(batch: Mapping[str, np.ndarray], layout: Layout) -> dict[str, jax.Array]:
-    """Move a host batch to the devices, its clips spread over them."""
-    return jax.device_put(dict(batch), layout.batch)
+    """Move the clips of this process (`Layout.local_rows`) to its devices, as part of a batch."""
+    return {
+        name: jax.make_array_from_process_local_data(layout.batch, value)
+        for name, value in batch.items()
+    }

@@ -62,5 +62,8 @@ def with_weights(
         for names in (trained, frozen)
     )
     return dataclasses.replace(
-        state, params=params, ema=jax.tree.map(jnp.copy, params), frozen=kept
+        state,
+        params=params,
+        ema=jax.tree.map(jnp.copy, params) if state.ema else {},
+        frozen=kept,
     )

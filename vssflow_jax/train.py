@@ -23,7 +23,7 @@ from vssflow_jax.run_files import check as check_run
 from vssflow_jax.sound import Vocoder, latents_digest, make_vocoder
 from vssflow_jax.start import initial_state
 from vssflow_jax.stopping import stop_requested
-from vssflow_jax.train_step import Metrics, Recipe, TrainState, make_train_step, shardings_of
+from vssflow_jax.train_step import Metrics, Recipe, TrainState, jit_train_step
 
 
 def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
@@ -42,11 +42,10 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
     check_config(config)
 
     # ------------------------------------------------------------------------------------ mesh
-    layout = sharding.make_layout(config.sharding.mesh, config.sharding.strategy)
-    _check_batch(config.train, layout)
+    recipe = Recipe.from_config(config)
+    recipe.check_batch()
 
     # ------------------------------------------------------------------------------------ data
-    recipe = Recipe.from_config(config)
     dataset = Dataset(
         config.data.path, recipe.spec, config.data.durations, config.data.durations_path
     )
@@ -65,14 +64,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
     iterator = iter(batches)
 
     # ------------------------------------------------------------------- model and shardings
-    abstract = recipe.abstract_state(layout)
-    train_step = jax.jit(
-        make_train_step(recipe),
-        in_shardings=(shardings_of(abstract), layout.batch),
-        out_shardings=(shardings_of(abstract), layout.replicated),
-        donate_argnums=0,
-    )
-
+    abstract = recipe.abstract_state()
+    train_step = jit_train_step(recipe)
     vocoder = make_vocoder(config.vocoder)
     check_run(workdir, config)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -137,7 +130,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
 
         while done < steps and not stop.is_set():
             try:
-                batch = sharding.put_batch(next(iterator), layout)
+                batch = sharding.put_batch(next(iterator), recipe.layout)
             except UserError:
                 settle()
                 save()
@@ -193,12 +186,3 @@ class Sampler:
         for name, log_mel in zip(self._names, log_mels, strict=True):
             waveform = self._vocode(log_mel)
             self._board.add_audio(f"sample/{name}", waveform, step, mel.SAMPLING_RATE)
-
-
-def _check_batch(train: ml_collections.ConfigDict, layout: sharding.Layout) -> None:
-    parts = train.accumulation_steps * layout.batch_devices
-    if train.batch_size % parts:
-        raise UserError(
-            f"train.batch_size is {train.batch_size}; it must be a multiple of {parts} "
-            f"({train.accumulation_steps} accumulation steps x {layout.batch_devices} devices)"
-        )

@@ -34,7 +34,6 @@ from vssflow_jax.sharding import Layout
 from vssflow_jax.stopping import stop_requested
 
 SPEECH_TASKS = ("visualtts", "joint")
-STRATEGY = "dp"
 AT_LEAST = {
     "data.num_train": 1,
     "data.num_test": 1,
@@ -153,7 +152,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
       UserError: bad config, data without alignments, or workdir; a loss that is no number.
     """
     # ------------------------------------------------------------------------------------ mesh
-    layout = sharding.make_layout(config.sharding.mesh, STRATEGY)
+    layout = sharding.make_layout(config.sharding)
     recipe = DurationRecipe.from_config(config)
     _check_batch(recipe, layout)
 
@@ -335,7 +334,7 @@ def predict(
     check(workdir, config)
     recipe = DurationRecipe.from_config(config)
     dataset = open_dataset(config, recipe)
-    layout = sharding.make_layout(config.sharding.mesh, STRATEGY)
+    layout = sharding.make_layout(config.sharding)
     _check_batch(recipe, layout)
     with Checkpoints(workdir) as checkpoints:
         state = checkpoints.restore(recipe.abstract_state(layout))[0]

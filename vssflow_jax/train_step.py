@@ -1,11 +1,12 @@
 """One step of training as a pure function of (state, batch), and the state that it carries.
 
-The loop jits it to run; a plan will compile the very same function to count.
+The loop jits it to run; a plan compiles the very same function to count.
 Letters: b clips, t latent frames, c latent channels.
 """
 
 import dataclasses
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -19,8 +20,9 @@ from vssflow_jax.audio import mel
 from vssflow_jax.audio.autoencoder import Posterior
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.conditions import MASKABLE
+from vssflow_jax.errors import UserError
 from vssflow_jax.model import ModelConfig, VSSFlow
-from vssflow_jax.sharding import Layout, param_shardings
+from vssflow_jax.sharding import Layout, make_layout, param_shardings
 from vssflow_jax.sound import Codec, CodecParams, make_codec
 
 Leaf = Any  # an array, or its shape, or its sharding
@@ -40,7 +42,7 @@ class TrainState:
       step: steps done, int32.
       params: trained weights.
       frozen: weights that are never trained.
-      ema: running mean of `params`, which generation uses.
+      ema: running mean of `params`; empty where none is kept.
       opt_state: of the optimizer.
       codec: parameters of the audio codec.
     """
@@ -51,6 +53,11 @@ class TrainState:
     ema: Params
     opt_state: optax.OptState
     codec: CodecParams
+
+    @property
+    def averaged(self) -> Params:
+        """The weights to generate with: the mean, if one is kept."""
+        return self.ema or self.params
 
 
 @jax.tree_util.register_dataclass
@@ -83,6 +90,7 @@ class Recipe:
       codec: that the latents are of.
       train: the `train` section of the config.
       seed: of every draw.
+      layout: of the devices, and where arrays lie on them.
     """
 
     spec: ClipSpec
@@ -90,52 +98,103 @@ class Recipe:
     codec: Codec
     train: ml_collections.ConfigDict
     seed: int
+    layout: Layout
 
     @classmethod
-    def from_config(cls, config: ml_collections.ConfigDict) -> "Recipe":
+    def from_config(
+        cls,
+        config: ml_collections.ConfigDict,
+        *,
+        devices: Sequence[jax.Device] | None = None,
+        codec: Codec | None = None,
+    ) -> "Recipe":
         """As a config file describes it.
 
+        Args:
+          config: the whole of it.
+          devices: to lay out; those that JAX sees, if None.
+          codec: in place of the config's.
+
         Raises:
-          UserError: sizes that do not go together, or a codec whose weights are not there.
+          UserError: sizes that do not go together or with the mesh, or a codec whose weights are
+            not there.
         """
-        return cls(
+        recipe = cls(
             spec=ClipSpec(**config.clip),
             model=ModelConfig.from_config(config.model),
-            codec=make_codec(config.codec),
+            codec=codec or make_codec(config.codec),
             train=config.train,
             seed=config.seed,
+            layout=make_layout(config.sharding, devices),
         )
+        recipe._check_mesh()
+        return recipe
+
+    def _check_mesh(self) -> None:
+        parts, transformer = self.layout.parts, self.model.transformer
+        for axis, size in (("heads", transformer.heads), ("kv_heads", transformer.kv_heads)):
+            if size % parts(axis):
+                raise UserError(
+                    f"model.transformer.{axis} is {size}, which does not divide over "
+                    f"{parts(axis)} devices; sharding.mesh.tensor may be a divisor of "
+                    f"{math.gcd(transformer.heads, transformer.kv_heads)}"
+                )
+        tokens = transformer.tokens(self.spec.latent_frames)
+        if tokens % parts("tokens"):
+            raise UserError(
+                f"{tokens} tokens do not divide over {parts('tokens')} devices of mesh axis "
+                f"'sequence'; set --config.model.transformer.token_multiple={parts('tokens')}"
+            )
+
+    def check_batch(self) -> None:
+        """See that the batch divides over the devices.
+
+        Raises:
+          UserError: it does not.
+        """
+        clips = self.train.accumulation_steps * self.layout.batch_devices
+        if self.train.batch_size % clips:
+            raise UserError(
+                f"train.batch_size is {self.train.batch_size}; it must be a multiple of {clips} "
+                f"({self.train.accumulation_steps} accumulation steps x "
+                f"{self.layout.batch_devices} devices)"
+            )
 
     def abstract_model(self) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
         """Definition, trained weights and frozen weights of the network, shapes only."""
-        network = nnx.eval_shape(lambda: VSSFlow(self.model, rngs=nnx.Rngs(self.seed)))
-        return _split(network)
+        return _split(nnx.eval_shape(self._network))
+
+    def _network(self) -> VSSFlow:
+        return VSSFlow(self.model, self.layout, rngs=nnx.Rngs(self.seed))
 
     def init(self, codec_params: CodecParams) -> TrainState:
         """The state before the first step."""
-        network = VSSFlow(self.model, rngs=nnx.Rngs(self.seed))
-        _, trained, frozen = _split(network)
+        _, trained, frozen = _split(self._network())
         params = nnx.to_pure_dict(trained)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
             frozen=nnx.to_pure_dict(frozen),
-            ema=jax.tree.map(jnp.copy, params),
+            ema=jax.tree.map(jnp.copy, params) if self.train.ema_decay else {},
             opt_state=optimizer(self.train).init(params),
             codec=codec_params,
         )
 
-    def abstract_state(self, layout: Layout) -> TrainState:
+    def param_shardings(self) -> Params:
+        """Shardings of the trained weights."""
+        _, trained, _ = self.abstract_model()
+        return param_shardings(trained, self.layout)
+
+    def abstract_state(self) -> TrainState:
         """Shapes, dtypes and shardings of the state."""
         shapes = jax.eval_shape(self.init, self.codec.abstract)
-        _, trained, _ = self.abstract_model()
-        placed = param_shardings(trained, layout)
-        whole = layout.replicated
+        placed = self.param_shardings()
+        whole = self.layout.replicated
         shardings = TrainState(
             step=whole,
             params=placed,
             frozen=jax.tree.map(lambda _: whole, shapes.frozen),
-            ema=placed,
+            ema=placed if self.train.ema_decay else {},
             opt_state=optax.tree_utils.tree_map_params(
                 optimizer(self.train),
                 lambda _, sharding: sharding,
@@ -150,6 +209,26 @@ class Recipe:
             shapes,
             shardings,
         )
+
+    def abstract_batch(self, batch_size: int, latents: str = "online") -> dict[str, Leaf]:
+        """Shapes, dtypes and shardings of a batch with sounds, or, "offline", posteriors."""
+        frames = self.spec.latent_frames
+        shapes: dict[str, tuple[int, ...]] = {
+            name: (frames, width) for name, width in self.model.feature_widths.items()
+        }
+        shapes |= {"speaker": shapes["speaker"][1:], "phonemes": (frames,)}
+        if latents == "online":
+            shapes["waveform"] = (self.spec.num_samples,)
+        else:
+            shapes["posterior"] = (frames, 2 * self.model.latent_channels)
+        return {
+            name: jax.ShapeDtypeStruct(
+                (batch_size, *shape),
+                jnp.int32 if name == "phonemes" else jnp.float32,
+                sharding=self.layout.batch,
+            )
+            for name, shape in shapes.items()
+        }
 
 
 def schedule(train: ml_collections.ConfigDict) -> optax.Schedule:
@@ -193,10 +272,10 @@ def draw(recipe: Recipe, step: jax.Array, batch_size: int) -> Draws:
     frames = recipe.spec.latent_frames
     ratios = jnp.array(recipe.train.mask_ratios or (0.0,))
     ratio = jax.random.choice(ratio_key, ratios)  # one for the whole batch
-    draws = batch_size if recipe.train.condition_dropout_per == "example" else 1
-    keep = jax.random.bernoulli(keep_key, 1 - recipe.train.condition_dropout, (draws,))
+    tosses = batch_size if recipe.train.condition_dropout_per == "example" else 1
+    keep = jax.random.bernoulli(keep_key, 1 - recipe.train.condition_dropout, (tosses,))
     latents = (batch_size, frames, recipe.model.latent_channels)
-    return Draws(
+    draws = Draws(
         noise=jax.random.normal(noise_key, latents),
         latent_noise=jax.random.normal(jax.random.fold_in(key, _LATENT_NOISE), latents),
         t=jax.random.uniform(time_key, (batch_size,)),
@@ -206,6 +285,7 @@ def draw(recipe: Recipe, step: jax.Array, batch_size: int) -> Draws:
             for name, mask_key in zip(MASKABLE, mask_keys, strict=True)
         },
     )
+    return jax.tree.map(lambda x: recipe.layout.place(x, "batch"), draws)
 
 
 def latents(recipe: Recipe, params: CodecParams, batch: Batch, noise: jax.Array) -> jax.Array:
@@ -223,8 +303,9 @@ def latents(recipe: Recipe, params: CodecParams, batch: Batch, noise: jax.Array)
 
 
 def make_train_step(recipe: Recipe) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """The step as a pure function, to be jitted by the caller with its shardings."""
+    """The step as a pure function; see `jit_train_step`."""
     definition, _, _ = recipe.abstract_model()
+    placed = recipe.param_shardings()
     accumulate = recipe.train.accumulation_steps
 
     def loss_sum(
@@ -245,7 +326,8 @@ def make_train_step(recipe: Recipe) -> Callable[[TrainState, Batch], tuple[Train
             batch, draws = part
             latent = latents(recipe, state.codec, batch, draws.latent_noise)
             gradient = jax.value_and_grad(loss_sum, has_aux=True)
-            return gradient(state.params, state.frozen, latent, batch, draws)
+            sums, grads = gradient(state.params, state.frozen, latent, batch, draws)
+            return sums, recipe.layout.constrain(grads, placed)
 
         def add(total: Any, part: tuple[Batch, Draws]) -> tuple[Any, None]:
             return jax.tree.map(jnp.add, total, gradients(part)), None
@@ -262,9 +344,11 @@ def make_train_step(recipe: Recipe) -> Callable[[TrainState, Batch], tuple[Train
 
         updates, opt_state = optimizer(recipe.train).update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        # A young average must not remember the random start.
-        decay = jnp.minimum(recipe.train.ema_decay, (1 + state.step) / (10 + state.step))
-        ema = optax.incremental_update(params, state.ema, 1 - decay)
+        ema = state.ema
+        if ema:
+            # A young average must not remember the random start.
+            decay = jnp.minimum(recipe.train.ema_decay, (1 + state.step) / (10 + state.step))
+            ema = optax.incremental_update(params, ema, 1 - decay)
         metrics = {
             "loss": total / clips,
             "grad_norm": optax.global_norm(grads),
@@ -278,3 +362,14 @@ def make_train_step(recipe: Recipe) -> Callable[[TrainState, Batch], tuple[Train
         )
 
     return step
+
+
+def jit_train_step(recipe: Recipe) -> Any:
+    """The step jitted with its shardings: (state, batch) to (state, metrics), the state donated."""
+    state, whole = shardings_of(recipe.abstract_state()), recipe.layout.replicated
+    return jax.jit(
+        make_train_step(recipe),
+        in_shardings=(state, recipe.layout.batch),
+        out_shardings=(state, whole),
+        donate_argnums=0,
+    )

@@ -4,18 +4,30 @@ Pre-norm blocks of self-attention, cross-attention and SwiGLU over one time toke
 takes frames that are already in model width: the reference's input and output 1x1 convolutions are
 linear and folded into the maps on either side (`vssflow_jax.model`).
 
-Letters: b clips, r rows per clip (2 under guidance), n = 1 + t tokens, s context tokens, d width,
-h query heads, g key/value heads, k head width, f feed-forward width, e context width, l layers.
+Letters: b clips, r rows per clip (2 under guidance), n = 1 + t tokens and what pads them, s context
+tokens, d width, h query heads, g key/value heads, k head width, f feed-forward width, e context
+width, l layers.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from vssflow_jax import attention
 from vssflow_jax.errors import UserError
 from vssflow_jax.layers import LayerNorm, Linear, RopeTables, rope_tables, rotate
+from vssflow_jax.sharding import Layout
+
+# What the backward pass finds kept of a block's forward pass; the rest it computes again.
+REMAT: dict[str, Callable[..., bool] | None] = {
+    "none": None,  # no rematerialisation: everything is kept
+    "dots": jax.checkpoint_policies.dots_saveable,
+    "weight_dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +35,12 @@ class TransformerConfig:
     """Sizes of the transformer; the defaults are the paper's base model.
 
     With a `context_width` of 0 there is no context, and the second attention of each block is a
-    self-attention too. `unroll` blocks are laid out in each turn of the loop over blocks: more
-    compile longer and, on CPUs, run faster.
+    self-attention too.
+
+    How it is computed does not change what is: `unroll` blocks are laid out in each turn of the
+    loop over blocks (all of them: no loop), which takes longer to compile and, on CPUs, less to
+    run; `remat` is one of `REMAT`; `attention` one of `attention.IMPLEMENTATIONS`; tokens are
+    padded to a multiple of `token_multiple`.
     """
 
     layers: int = 10
@@ -35,6 +51,9 @@ class TransformerConfig:
     ffw_multiple: int = 4
     time_features: int = 256
     unroll: int = 1
+    remat: str = "none"
+    attention: str = "xla"
+    token_multiple: int = 1
 
     def __post_init__(self) -> None:
         """Raises UserError for sizes that do not go together."""
@@ -51,6 +70,10 @@ class TransformerConfig:
     @property
     def width(self) -> int:
         return self.heads * self.head_dim
+
+    def tokens(self, frames: int) -> int:
+        """The time token, `frames` latent frames, and what pads them."""
+        return -(-(1 + frames) // self.token_multiple) * self.token_multiple
 
     @property
     def ffw_width(self) -> int:
@@ -81,8 +104,17 @@ class TimeEmbedding(nnx.Module):
 class Attention(nnx.Module):
     """Grouped-query attention without biases; each key/value head serves h / g query heads."""
 
-    def __init__(self, cfg: TransformerConfig, source_width: int, kv_heads: int, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        cfg: TransformerConfig,
+        source_width: int,
+        kv_heads: int,
+        layout: Layout | None,
+        *,
+        rngs: nnx.Rngs,
+    ):
         self.head_dim = cfg.head_dim
+        self.attend = attention.Attend(cfg.attention, layout)
         inner, inner_kv = cfg.heads * cfg.head_dim, kv_heads * cfg.head_dim
         self.q = Linear((cfg.width, inner), ("embed", "heads"), rngs=rngs)
         self.k = Linear((source_width, inner_kv), ("embed", "kv_heads"), rngs=rngs)
@@ -90,15 +122,15 @@ class Attention(nnx.Module):
         self.out = Linear((inner, cfg.width), ("heads", "embed"), rngs=rngs)
 
     def __call__(
-        self, x: jax.Array, source: jax.Array, tables: RopeTables, *, rotate_keys: bool
+        self, x: jax.Array, source: jax.Array, valid: int, tables: RopeTables, *, rotate_keys: bool
     ) -> jax.Array:
-        """Attend from x [b, n, d] to source [b, s, e]; returns [b, n, d]."""
+        """Attend from x [b, n, d] to the first `valid` tokens of source [b, s, e]; [b, n, d]."""
         q = rotate(self._heads(self.q(x)), tables)  # [b, n, h, k]
         k = self._heads(self.k(source))  # [b, s, g, k]
         v = self._heads(self.v(source))  # [b, s, g, k]
         if rotate_keys:
             k = rotate(k, tables)
-        mixed = jax.nn.dot_product_attention(q, k, v)  # [b, n, h, k]
+        mixed = self.attend(q, k, v, valid)  # [b, n, h, k]
         return self.out(mixed.reshape(*x.shape[:-1], -1))
 
     def _heads(self, x: jax.Array) -> jax.Array:
@@ -110,44 +142,46 @@ class FeedForward(nnx.Module):
 
     def __init__(self, cfg: TransformerConfig, *, rngs: nnx.Rngs):
         width, inner = cfg.width, cfg.ffw_width
-        self.inner = Linear((width, 2 * inner), ("embed", "ffw"), rngs=rngs, bias=True)
+        self.inner = Linear((width, 2, inner), ("embed", "glu", "ffw"), rngs=rngs, bias=True)
         self.outer = Linear((inner, width), ("ffw", "embed"), rngs=rngs, bias=True)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        value, gate = jnp.split(self.inner(x), 2, axis=-1)
+        value, gate = jnp.moveaxis(self.inner(x), -2, 0)
         return self.outer(value * nnx.silu(gate))
 
 
 class Block(nnx.Module):
     """One pre-norm block with a residual around each of its three branches."""
 
-    def __init__(self, cfg: TransformerConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: TransformerConfig, layout: Layout | None = None, *, rngs: nnx.Rngs):
         self.norm1 = LayerNorm(cfg.width, rngs=rngs)
-        self.self_attention = Attention(cfg, cfg.width, cfg.heads, rngs=rngs)
+        self.self_attention = Attention(cfg, cfg.width, cfg.heads, layout, rngs=rngs)
         self.norm2 = LayerNorm(cfg.width, rngs=rngs)
         source_width = cfg.context_width or cfg.width
-        self.cross_attention = Attention(cfg, source_width, cfg.kv_heads, rngs=rngs)
+        self.cross_attention = Attention(cfg, source_width, cfg.kv_heads, layout, rngs=rngs)
         self.norm3 = LayerNorm(cfg.width, rngs=rngs)
         self.ffw = FeedForward(cfg, rngs=rngs)
 
-    def __call__(self, x: jax.Array, context: jax.Array | None, tables: RopeTables) -> jax.Array:
-        """x [b r, n, d], context [b, s, e] or None -> [b r, n, d].
+    def __call__(
+        self, x: jax.Array, valid: int, context: jax.Array | None, tables: RopeTables
+    ) -> jax.Array:
+        """x [b r, n, d], its first `valid` tokens no padding, context [b, s, e] or None; as x.
 
         Of the r rows that belong to one clip only the first sees the context. The others are the
         unconditional pass: zero context means zero keys and values, and without biases the branch
         adds exactly nothing, so nothing is computed.
         """
         normed = self.norm1(x)
-        x = x + self.self_attention(normed, normed, tables, rotate_keys=True)
+        x = x + self.self_attention(normed, normed, valid, tables, rotate_keys=True)
         if context is None:
             normed = self.norm2(x)
-            x = x + self.cross_attention(normed, normed, tables, rotate_keys=True)
+            x = x + self.cross_attention(normed, normed, valid, tables, rotate_keys=True)
             return x + self.ffw(self.norm3(x))
         clips = context.shape[0]
         by_clip = x.reshape(clips, -1, *x.shape[1:])  # [b, r, n, d]
         # Queries only are rotated here, a habit of the reference that its checkpoints expect.
         attended = self.cross_attention(
-            self.norm2(by_clip[:, 0]), context, tables, rotate_keys=False
+            self.norm2(by_clip[:, 0]), context, context.shape[1], tables, rotate_keys=False
         )
         x = by_clip.at[:, 0].add(attended).reshape(x.shape)
         return x + self.ffw(self.norm3(x))
@@ -156,14 +190,15 @@ class Block(nnx.Module):
 class Transformer(nnx.Module):
     """A time token and t frames in model width through l blocks; returns the t frames."""
 
-    def __init__(self, cfg: TransformerConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: TransformerConfig, layout: Layout | None = None, *, rngs: nnx.Rngs):
         self.cfg = cfg
+        self.layout = layout
         self.time = TimeEmbedding(cfg, rngs=rngs)
 
         @nnx.split_rngs(splits=cfg.layers)
         @nnx.vmap(transform_metadata={nnx.PARTITION_NAME: "layers"})
         def stack(rngs: nnx.Rngs) -> Block:
-            return Block(cfg, rngs=rngs)
+            return Block(cfg, layout, rngs=rngs)
 
         self.blocks = stack(rngs)
 
@@ -180,14 +215,20 @@ class Transformer(nnx.Module):
         """
         first = self.time(t, frames.dtype)  # [b r, d]
         first = first if token is None else first + token
-        x = jnp.concatenate([first[:, None], frames], axis=1)  # [b r, n, d]
+        valid = 1 + frames.shape[1]
+        x = jnp.concatenate([first[:, None], frames], axis=1)
+        padding = self.cfg.tokens(frames.shape[1]) - valid
+        x = jnp.pad(x, ((0, 0), (0, padding), (0, 0)))  # [b r, n, d]
         tables = rope_tables(x.shape[1], self.cfg.head_dim)
 
         # A plain scan over the stacked weights: unlike `nnx.scan` it may run inside other loops.
         definition, stacked = nnx.split(self.blocks)
 
         def run(x: jax.Array, weights: nnx.State) -> tuple[jax.Array, None]:
-            return nnx.merge(definition, weights)(x, context, tables), None
+            x = self.layout.place(x, "batch", "tokens", None) if self.layout else x
+            return nnx.merge(definition, weights)(x, valid, context, tables), None
 
+        policy = REMAT[self.cfg.remat]
+        run = run if policy is None else jax.checkpoint(run, policy=policy, prevent_cse=False)
         x, _ = jax.lax.scan(run, x, stacked, unroll=self.cfg.unroll)
-        return x[:, 1:]
+        return x[:, 1:valid]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from vssflow_jax import run_files, sharding
+from vssflow_jax import run_files
 from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.errors import UserError
 from vssflow_jax.interop import export_weights, weights
@@ -27,13 +27,12 @@ CFG = ModelConfig.from_config(CONFIG.model)
 @pytest.fixture(scope="module")
 def state() -> TrainState:
     """A state of random numbers, so that averaged weights are not those of the last step."""
-    layout = sharding.make_layout(CONFIG.sharding.mesh, CONFIG.sharding.strategy)
     rng = np.random.default_rng(0)
     return jax.tree.map(
         lambda leaf: jax.device_put(
             jnp.asarray(9 * rng.normal(size=leaf.shape), leaf.dtype), leaf.sharding
         ),
-        Recipe.from_config(CONFIG).abstract_state(layout),
+        Recipe.from_config(CONFIG).abstract_state(),
     )
 
 

@@ -100,9 +100,9 @@ def test_uses_every_tensor_of_the_reference(cfg: ModelConfig) -> None:
     }
     flat = mapping.flatten(weights)
     for ours, theirs in block.items():
-        np.testing.assert_array_equal(
-            flat[f"transformer.blocks.{ours}"][1], source[f"vaflow.transformer_blocks.1.{theirs}"].T
-        )
+        tensor = source[f"vaflow.transformer_blocks.1.{theirs}"].T
+        found = flat[f"transformer.blocks.{ours}"][1]
+        np.testing.assert_array_equal(found.reshape(tensor.shape), tensor)  # [d, 2, f] is [d, 2 f]
     np.testing.assert_array_equal(
         flat["conditions.speaker.outer.w_io"], source["ref_proj.2.weight"].T
     )

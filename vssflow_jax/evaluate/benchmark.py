@@ -21,7 +21,7 @@ import numpy as np
 import soundfile
 import tqdm
 
-from vssflow_jax import media, run_files, sharding
+from vssflow_jax import media, run_files
 from vssflow_jax.audio import mel
 from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.dataset import TASKS, Clip, Dataset
@@ -87,8 +87,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, floa
     dataset.check_part("test")
     clips = test_clips(dataset)
 
-    layout = sharding.make_layout(config.sharding.mesh, config.sharding.strategy)
-    abstract = recipe.abstract_state(layout)
+    abstract = recipe.abstract_state()
     if config.train.init_from and not (workdir / "checkpoints").exists():
         print(f"no checkpoint in {workdir}: the weights of train.init_from are evaluated")
         size, seed = config.train.batch_size, config.seed

@@ -10,7 +10,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from vssflow_jax import cli, run_files, sharding
+from vssflow_jax import cli, run_files
 from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.errors import UserError
 from vssflow_jax.interop.import_weights import check_config
@@ -37,10 +37,9 @@ def of_run(
       UserError: no checkpoint, or another config's.
     """
     run_files.check(workdir, config)
-    layout = sharding.make_layout(config.sharding.mesh, config.sharding.strategy)
     with Checkpoints(workdir) as checkpoints:
-        state, _ = checkpoints.restore(Recipe.from_config(config).abstract_state(layout))
-    return {AVERAGED: state.ema, LAST: state.params}[which], state.frozen
+        state, _ = checkpoints.restore(Recipe.from_config(config).abstract_state())
+    return {AVERAGED: state.averaged, LAST: state.params}[which], state.frozen
 
 
 def of_folder(folder: Path, cfg: ModelConfig) -> tuple[Weights, Weights]:

@@ -23,7 +23,13 @@ from vssflow_jax.model import ModelConfig, VSSFlow
 
 KIND = "vssflow"  # what folders of imported weights call it
 # How it is computed, not what: may differ from what weights were imported with.
-_COMPUTED_ALIKE = ("dtype", "transformer.unroll")
+_COMPUTED_ALIKE = (
+    "dtype",
+    "transformer.unroll",
+    "transformer.remat",
+    "transformer.attention",
+    "transformer.token_multiple",
+)
 # Frozen networks whose weights a Lightning checkpoint carries along.
 CARRIED_ALONG = ("image_encoder.", "vae.", "vocoder.")
 TRUNK = "vaflow."
@@ -46,6 +52,7 @@ _MODULES = {
     for part, item in (("inner", 0), ("outer", 2))
 }
 _BLOCKS = "transformer.blocks."
+_GLU = f"{_BLOCKS}ffw.inner."  # whose outputs are [2, f] here, [2 f] there
 _BLOCK_MODULES = {
     "norm1": "norm1",
     "norm2": "norm2",
@@ -90,7 +97,9 @@ def direct_rule(name: str, cfg: ModelConfig) -> Rule:
     turn = _transpose if _is_matrix(name) else np.asarray
 
     def stack(*blocks: np.ndarray) -> np.ndarray:
-        return turn(np.stack(blocks))
+        stacked = turn(np.stack(blocks))
+        is_glu = name.startswith(_GLU)
+        return stacked.reshape(*stacked.shape[:-1], 2, -1) if is_glu else stacked
 
     return Rule(name, _sources(name, cfg), stack if name.startswith(_BLOCKS) else turn)
 
@@ -146,6 +155,8 @@ def to_reference(params: Weights, frozen: Weights, cfg: ModelConfig) -> StateDic
         _OUTPUT_CONV: no_convolution,
     }
     for name, value in flat.items():
+        if name.startswith(_GLU):
+            value = value.reshape(*value.shape[:-2], -1)
         value = _transpose(value) if _is_matrix(name) else value
         blocks = value if name.startswith(_BLOCKS) else [value]
         state_dict |= dict(zip(_sources(name, cfg), blocks, strict=True))
