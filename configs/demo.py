@@ -30,6 +30,7 @@ def get_config(argument: str = "ablation=lip_synch_text") -> ml_collections.Conf
     config = ml_collections.ConfigDict(
         {
             "seed": 0,
+            "profile": (),  # (first, last) step of an XProf trace
             "clip": {"duration_sec": 3.0},
             "data": {
                 "source": "demo",  # made when the folder has none; "none" takes what is there

@@ -17,7 +17,15 @@ import ml_collections
 from vssflow_jax.conditions import PLACEMENTS
 from vssflow_jax.errors import UserError
 
-LAYERS = {"small": 5, "base": 10, "large": 15, "xl": 24}  # xl: all of Stable Audio Open
+# Blocks, query heads and key/value heads. The first three are the paper's, xl has all the blocks
+# of Stable Audio Open; 3b is ours, to compare strategies on.
+SIZES = {
+    "small": (5, 24, 12),
+    "base": (10, 24, 12),
+    "large": (15, 24, 12),
+    "xl": (24, 24, 12),
+    "3b": (18, 48, 24),
+}
 RATE_PER_CLIP = 4e-7  # of the peak learning rate, for each clip of the batch
 
 
@@ -59,9 +67,11 @@ def get_config(argument: str = "base") -> ml_collections.ConfigDict:
       UserError: a word of the argument is unknown.
     """
     size, placement, recipe = _parse(argument)
+    layers, heads, kv_heads = SIZES[size]
     config = ml_collections.ConfigDict(
         {
             "seed": 0,
+            "profile": (),  # (first, last) step of an XProf trace
             "clip": {"duration_sec": 10.0},
             "data": {
                 "source": "none",
@@ -90,9 +100,9 @@ def get_config(argument: str = "base") -> ml_collections.ConfigDict:
                 },
                 "latent_channels": 128,
                 "transformer": {
-                    "layers": LAYERS[size],
-                    "heads": 24,
-                    "kv_heads": 12,
+                    "layers": layers,
+                    "heads": heads,
+                    "kv_heads": kv_heads,
                     "head_dim": 64,
                     "ffw_multiple": 4,
                     "time_features": 256,
@@ -158,7 +168,7 @@ def get_config(argument: str = "base") -> ml_collections.ConfigDict:
 def _parse(argument: str) -> tuple[str, str, str]:
     """Size, placement and recipe that the words of a config's argument name."""
     known: dict[str, Iterable[str]] = {
-        "size": LAYERS,
+        "size": SIZES,
         "placement": PLACEMENTS,
         "recipe": RECIPES,
     }

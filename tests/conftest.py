@@ -2,7 +2,9 @@
 
 import os
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before JAX is imported, here and in subprocesses
+# Before JAX is imported, here and in subprocesses. Most of the tests' time goes into compiling.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import shutil
 from collections.abc import Iterator

@@ -29,7 +29,7 @@ Weights = dict[str, Any]
 Module = TypeVar("Module", bound=nnx.Module)
 
 
-def tiny_transformer_config(**sizes: int) -> TransformerConfig:
+def tiny_transformer_config(**sizes: Any) -> TransformerConfig:
     return TransformerConfig(**{"context_width": 12, **SIZES, **sizes})
 
 

@@ -1,5 +1,11 @@
-"""Meshes and rules, as far as one device can show; `tests/test_strategies.py` runs on eight."""
+"""Meshes and rules, as far as one device can show; `tests/test_strategies.py` runs on eight.
 
+Where each weight of the full-size model lies is kept in `shardings/STRATEGY.txt`. After a change
+that means to move weights, `python -m tests.test_sharding` writes these files anew.
+"""
+
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,9 +15,10 @@ import pytest
 from flax import nnx
 from jax.sharding import AbstractMesh, PartitionSpec
 
-from configs import demo
+from configs import demo, vssflow
 from tests.tiny import sharding_config
 from vssflow_jax.errors import UserError
+from vssflow_jax.layers import Linear
 from vssflow_jax.model import ModelConfig, VSSFlow
 from vssflow_jax.sharding import (
     LOGICAL_AXES,
@@ -20,14 +27,17 @@ from vssflow_jax.sharding import (
     WEIGHT_AXES,
     Layout,
     make_layout,
+    mesh_shape,
     param_shardings,
     put_batch,
 )
+from vssflow_jax.train_step import Recipe, shardings_of
 
 
-def on_paper(strategy: str, **given: int) -> Layout:
+def on_paper(strategy: str, devices: int = 8, **given: int) -> Layout:
     """A layout of more devices than there are: shardings can be asked for, arrays not placed."""
-    shape = tuple(given.get(axis, 1) for axis in MESH_AXES)
+    sizes = dict.fromkeys(MESH_AXES, 0) | given
+    shape = mesh_shape(sizes, STRATEGIES[strategy], devices)
     return Layout(AbstractMesh(shape, MESH_AXES), STRATEGIES[strategy].rules)
 
 
@@ -131,13 +141,65 @@ def test_shardings_fit_the_weights(weights: nnx.State, strategy: str):
     jax.tree.map(lambda weight, sharding: sharding.shard_shape(weight.shape), pure, placed)
 
 
+def where_weights_lie(strategy: str) -> str:
+    """A line for each trained weight of the full-size model: name, logical axes, mesh axes."""
+    words = ("base", "base,placement=lip_synch_video_text")  # which has weights of its own
+    lines = {}
+    for word in words:
+        config = ModelConfig.from_config(vssflow.get_config(word).model)
+        network = nnx.eval_shape(lambda config=config: VSSFlow(config, rngs=nnx.Rngs(0)))
+        abstract = nnx.state(network, nnx.Param)
+        found = specs(abstract, on_paper(strategy))
+        for path, weight in nnx.to_flat_state(abstract):
+            name = ".".join(map(str, path))
+            axes = " ".join(weight.get_metadata()["out_sharding"])
+            lines[name] = f"{name}: [{axes}] {tuple(found[name])}\n"
+    return "".join(lines[name] for name in sorted(lines))
+
+
+GOLDEN = Path(__file__).with_name("shardings")
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_weights_lie_where_the_golden_file_says(strategy: str):
+    assert where_weights_lie(strategy) == (GOLDEN / f"{strategy}.txt").read_text()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_optimizer_and_average_lie_as_the_weights_do(strategy: str):
+    config = vssflow.get_config()
+    config.train.ema_decay = 0.999
+    config.codec.kind = "patch_dct"  # which has no weights to be found
+    recipe = dataclasses.replace(Recipe.from_config(config), layout=on_paper(strategy))
+    state = shardings_of(recipe.abstract_state())
+    adam = state.opt_state[0]
+    for tree in (state.ema, adam.mu, adam.nu):
+        assert tree == state.params
+
+
+def test_a_large_weight_that_lies_whole_is_one_clear_line():
+    shape, axes = (2**12, 2**11), ("features", "projector")
+    network = nnx.eval_shape(lambda: Linear(shape, axes, rngs=nnx.Rngs(0)))
+    wide = nnx.state(network, nnx.Param)
+    layout = Layout(on_paper("tp").mesh, {"ffw": ("tensor",)})
+    with pytest.raises(UserError, match=r"weight w_io: 8,388,608 numbers lie whole .*'features'"):
+        param_shardings(wide, layout)
+    param_shardings(wide, on_paper("dp"))  # which means to
+
+
+def test_two_axes_on_one_mesh_axis_are_one_clear_line(weights: nnx.State):
+    layout = Layout(on_paper("tp").mesh, {"embed": ("tensor",), "ffw": ("tensor",)})
+    with pytest.raises(UserError, match=r"weight transformer\.blocks\.ffw\..* same mesh axis"):
+        param_shardings(weights, layout)
+
+
 def test_data_parallel_weights_are_whole(weights: nnx.State):
-    for name, spec in specs(weights, on_paper("dp", data=8)).items():
+    for name, spec in specs(weights, on_paper("dp")).items():
         assert set(spec) <= {None}, name
 
 
 def test_fsdp_splits_the_model_width(weights: nnx.State):
-    found = specs(weights, on_paper("fsdp", fsdp=8))
+    found = specs(weights, on_paper("fsdp"))
     assert found["transformer.blocks.ffw.inner.w_io"] == PartitionSpec(None, "fsdp", None, None)
     assert found["transformer.blocks.ffw.outer.w_io"] == PartitionSpec(None, None, "fsdp")
     assert found["transformer.blocks.self_attention.q.w_io"] == PartitionSpec(None, "fsdp", None)
@@ -145,7 +207,7 @@ def test_fsdp_splits_the_model_width(weights: nnx.State):
 
 
 def test_fsdp_leaves_little_whole(weights: nnx.State):
-    placed = jax.tree.leaves(param_shardings(weights, on_paper("fsdp", fsdp=8)))
+    placed = jax.tree.leaves(param_shardings(weights, on_paper("fsdp")))
     whole = split = 0
     for weight, sharding in zip(jax.tree.leaves(weights), placed, strict=True):
         if "fsdp" in sharding.spec:
@@ -157,11 +219,11 @@ def test_fsdp_leaves_little_whole(weights: nnx.State):
 
 def test_a_width_that_does_not_divide_is_one_clear_line(weights: nnx.State):
     with pytest.raises(UserError, match=r"axis 'embed' of 192 .* 5 devices of mesh axis 'fsdp'"):
-        param_shardings(weights, on_paper("fsdp", fsdp=5))
+        param_shardings(weights, on_paper("fsdp", 5))
 
 
 def test_clips_are_spread_over_data_and_fsdp_devices_only():
-    layout = on_paper("fsdp_tp", data=2, fsdp=3, tensor=5)
+    layout = on_paper("fsdp_tp", 30, data=2, fsdp=3, tensor=5)
     assert layout.batch_devices == 6
     assert layout.batch.shard_shape((12, 7)) == (2, 7)
     assert layout.replicated.shard_shape((12, 7)) == (12, 7)
@@ -175,3 +237,8 @@ def test_a_batch_arrives_as_it_was():
     for name, value in batch.items():
         np.testing.assert_array_equal(placed[name], value)
         assert placed[name].sharding.is_equivalent_to(layout.batch, value.ndim)
+
+
+if __name__ == "__main__":
+    for name in STRATEGIES:
+        (GOLDEN / f"{name}.txt").write_text(where_weights_lie(name))

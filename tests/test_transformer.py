@@ -1,5 +1,7 @@
 """The transformer against a NumPy account of REFERENCE section 4, with every weight random."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +17,7 @@ from tests.helpers import (
     transform,
     weights_of,
 )
-from vssflow_jax.transformer import Frozen, TimeEmbedding, Transformer, TransformerConfig
+from vssflow_jax.transformer import REMAT, Frozen, TimeEmbedding, Transformer, TransformerConfig
 
 CONFIG = tiny_transformer_config()
 CONTEXT_TOKENS = 1 + FRAMES
@@ -58,12 +60,39 @@ def test_forward_pass(network: Transformer):
     np.testing.assert_allclose(found, expected(network, frames, times, context), atol=1e-5)
 
 
-def test_unrolling_changes_nothing_but_speed(network: Transformer):
-    unrolled = randomised(
-        lambda: Transformer(tiny_transformer_config(unroll=SIZES["layers"]), rngs=nnx.Rngs(0))
-    )
+@nnx.jit
+def gradients(network: Transformer, frames, times, context) -> nnx.State:
+    return nnx.grad(lambda network: jnp.sum(network(frames, times, context) ** 2))(network)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"unroll": SIZES["layers"]},
+        *({"remat": policy} for policy in REMAT),
+        {"token_multiple": 8},
+        {"token_multiple": 8, "remat": "full", "unroll": 2},
+    ],
+    ids=str,
+)
+def test_how_it_is_computed_does_not_change_what_is(network: Transformer, how: dict[str, Any]):
+    other = randomised(lambda: Transformer(tiny_transformer_config(**how), rngs=nnx.Rngs(0)))
     given = inputs(clips=2)
-    np.testing.assert_allclose(run(unrolled, *given), run(network, *given), atol=1e-5)
+    np.testing.assert_allclose(run(other, *given), run(network, *given), atol=1e-5)
+    pairs = zip(*(jax.tree.leaves(gradients(one, *given)) for one in (other, network)), strict=True)
+    for found, wanted in pairs:
+        np.testing.assert_allclose(found, wanted, atol=1e-5 * float(jnp.abs(wanted).max()))
+
+
+def test_full_rematerialisation_keeps_less(network: Transformer):
+    given = inputs(clips=8)
+
+    def scratch_bytes(remat: str) -> int:
+        config = tiny_transformer_config(remat=remat)
+        one = nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(0)))
+        return gradients.lower(one, *given).compile().memory_analysis().temp_size_in_bytes
+
+    assert scratch_bytes("full") < 0.8 * scratch_bytes("none")
 
 
 def test_only_the_first_row_of_a_clip_sees_its_context(network: Transformer):

@@ -14,6 +14,9 @@ from configs import demo
 ROOT = Path(__file__).parent.parent
 NUM_TRAIN = 16
 NUM_TEST = 6
+EIGHT_DEVICES = {
+    "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+}
 
 OVERRIDES: dict[str, Any] = {
     "data.num_train": NUM_TRAIN,

@@ -5,6 +5,7 @@ any batch, in any order, on any number of devices.
 """
 
 import dataclasses
+import functools
 import zlib
 from collections.abc import Callable, Sequence
 
@@ -73,10 +74,20 @@ def make_generate(recipe: Recipe, sampler: ml_collections.ConfigDict) -> Generat
       UserError: an unknown method.
     """
     solve = sampling.make_solver(sampler.method, sampler.steps, sampler.tolerance)
-    definition, _, _ = recipe.abstract_model()
+    # Steps that adapt must adapt to each clip alone, or a clip would depend on its batch.
+    adaptive = sampler.method == sampling.ADAPTIVE
+    definition, _, _ = recipe.abstract_model(placed=not adaptive)
+    layout = recipe.layout
 
-    @jax.jit
+    def spread(x: jax.Array) -> jax.Array:
+        """Over the devices, after as many of the last clip as they need to have equally many."""
+        padding = -len(x) % layout.batch_devices
+        return layout.place(jnp.concatenate([x, *[x[-1:]] * padding]), "batch")
+
+    @functools.partial(jax.jit, out_shardings=layout.replicated)
     def generate(state: TrainState, features: Batch, start: Start) -> jax.Array:
+        clips = len(start.noise)
+        features, start = jax.tree.map(spread, (features, start))
         model = nnx.merge(definition, state.averaged, state.frozen)
 
         def latents(features: Batch, start: Start) -> jax.Array:
@@ -89,10 +100,8 @@ def make_generate(recipe: Recipe, sampler: ml_collections.ConfigDict) -> Generat
         def latent(features: Batch, start: Start) -> jax.Array:
             return latents(*jax.tree.map(lambda x: x[None], (features, start)))[0]
 
-        # Steps that adapt must adapt to each clip alone, or a clip would depend on its batch.
-        adaptive = sampler.method == sampling.ADAPTIVE
         found = (jax.vmap(latent) if adaptive else latents)(features, start)
-        return recipe.codec.decode(state.codec, found)
+        return recipe.codec.decode(state.codec, found)[:clips]
 
     return generate
 

@@ -156,7 +156,7 @@ def make_layout(
     """
     strategy = _find_strategy(config)
     devices = jax.devices() if devices is None else devices
-    shape = _mesh_shape(config.mesh, strategy, len(devices))
+    shape = mesh_shape(config.mesh, strategy, len(devices))
     used = {name for names in strategy.rules.values() for name in names}
     for axis, size in zip(MESH_AXES, shape, strict=True):
         if size > 1 and axis not in used:
@@ -193,8 +193,12 @@ def _check_names(where: str, names: Any, known: Sequence[str]) -> None:
             raise UserError(f"{where} names the axis '{name}'; choose from: {', '.join(known)}")
 
 
-def _mesh_shape(sizes: Mapping[str, int], strategy: Strategy, devices: int) -> tuple[int, ...]:
-    """Devices along each of `MESH_AXES`."""
+def mesh_shape(sizes: Mapping[str, int], strategy: Strategy, devices: int) -> tuple[int, ...]:
+    """Devices along each of `MESH_AXES`: as given, or where that is 0 as suits the strategy.
+
+    Raises:
+      UserError: they do not make up as many devices.
+    """
 
     def size(axis: str) -> int:
         if sizes[axis]:

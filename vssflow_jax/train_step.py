@@ -160,16 +160,19 @@ class Recipe:
                 f"{self.layout.batch_devices} devices)"
             )
 
-    def abstract_model(self) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
-        """Definition, trained weights and frozen weights of the network, shapes only."""
-        return _split(nnx.eval_shape(self._network))
+    def abstract_model(self, *, placed: bool = True) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
+        """Definition, trained weights and frozen weights of the network, shapes only.
 
-    def _network(self) -> VSSFlow:
-        return VSSFlow(self.model, self.layout, rngs=nnx.Rngs(self.seed))
+        Unless it is `placed` the definition leaves it to the compiler where activations lie.
+        """
+        return _split(nnx.eval_shape(lambda: self._network(self.layout if placed else None)))
+
+    def _network(self, layout: Layout | None) -> VSSFlow:
+        return VSSFlow(self.model, layout, rngs=nnx.Rngs(self.seed))
 
     def init(self, codec_params: CodecParams) -> TrainState:
         """The state before the first step."""
-        _, trained, frozen = _split(self._network())
+        _, trained, frozen = _split(self._network(self.layout))
         params = nnx.to_pure_dict(trained)
         return TrainState(
             step=jnp.zeros((), jnp.int32),

@@ -34,7 +34,7 @@ def check(golden: Golden) -> Iterator[Row]:
         if index == 0:
             for name, branch in branches(block, hidden, context, tables).items():
                 yield golden.row(f"out/block_0_{name}", branch, FORWARD)
-        hidden = block(hidden, context, tables)
+        hidden = block(hidden, hidden.shape[1], context, tables)
         yield golden.row(f"out/after_block_{index}", hidden, FORWARD)
     yield golden.row("out/y", jax.jit(network)(x, t, context), FORWARD)
 
@@ -42,8 +42,10 @@ def check(golden: Golden) -> Iterator[Row]:
 def branches(block, x, context, tables) -> dict[str, jax.Array]:
     """What each branch of a block adds."""
     normed = block.norm1(x)
-    first = block.self_attention(normed, normed, tables, rotate_keys=True)
+    first = block.self_attention(normed, normed, x.shape[1], tables, rotate_keys=True)
     x = x + first
-    second = block.cross_attention(block.norm2(x), context, tables, rotate_keys=False)
+    second = block.cross_attention(
+        block.norm2(x), context, context.shape[1], tables, rotate_keys=False
+    )
     x = x + second
     return {"attn1": first, "attn2": second, "ff": block.ffw(block.norm3(x))}

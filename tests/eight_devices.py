@@ -1,0 +1,78 @@
+"""Three steps of a small model under each strategy, by a process that simulates eight devices:
+
+XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m tests.eight_devices OUT
+
+OUT gets `<strategy>.npz` and, of a mesh of one device, `alone.npz`: the loss of each step, the
+optimizer's mean of the gradients after the last, by the names of the weights, and generated clips.
+"""
+
+import sys
+from pathlib import Path
+
+import jax
+import ml_collections
+import numpy as np
+
+from tests import tiny
+from vssflow_jax.generate import draw_start, make_generate
+from vssflow_jax.interop.mapping import flatten
+from vssflow_jax.sharding import STRATEGIES
+from vssflow_jax.train_step import Recipe, jit_train_step
+
+STEPS = 3
+CLIPS = 3  # to be generated: not as many as divide over the devices
+CHANGES = {
+    "clip__duration_sec": 0.56,  # 14 frames
+    "model__transformer__heads": 8,
+    "model__transformer__kv_heads": 4,
+    "model__transformer__head_dim": 8,
+    "model__transformer__token_multiple": 4,
+    "eval__sampler__steps": 1,
+    "train__learning_rate": 1e-4,
+}
+
+
+def small_config(strategy: str) -> ml_collections.ConfigDict:
+    """A config whose model divides over every mesh here."""
+    config = tiny.config(Path("unused"), **CHANGES)
+    config.sharding = tiny.sharding_config(strategy)
+    return config
+
+
+def run(config: ml_collections.ConfigDict, devices: list[jax.Device]) -> dict[str, np.ndarray]:
+    """Losses and gradients of some steps on random batches, and what is generated then."""
+    recipe = Recipe.from_config(config, devices=devices)
+    codec = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), recipe.codec.abstract)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, recipe.abstract_state())
+    state = jax.jit(recipe.init, out_shardings=shardings)(codec)
+    step = jit_train_step(recipe)
+    rng = np.random.default_rng(0)
+    losses = []
+    for _ in range(STEPS):
+        batch = {
+            name: rng.integers(0, 71, leaf.shape, np.int32)
+            if leaf.dtype == np.int32
+            else rng.standard_normal(leaf.shape, np.float32)
+            for name, leaf in recipe.abstract_batch(config.train.batch_size).items()
+        }
+        state, metrics = step(state, batch)
+        losses.append(metrics["loss"])
+    adam = state.opt_state[1][0]
+    clips = [f"clip-{index}" for index in range(CLIPS)]
+    features = jax.tree.map(lambda x: x[:CLIPS], batch)
+    generate = make_generate(recipe, config.eval.sampler)
+    return {
+        "loss": np.array(losses),
+        "generated": np.asarray(generate(state, features, draw_start(recipe, 0, clips))),
+        **jax.tree.map(np.asarray, flatten(adam.mu)),
+    }
+
+
+def main(out: Path) -> None:
+    np.savez(out / "alone.npz", **run(small_config("dp"), jax.devices()[:1]))
+    for strategy in STRATEGIES:
+        np.savez(out / f"{strategy}.npz", **run(small_config(strategy), jax.devices()))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

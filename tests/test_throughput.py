@@ -1,0 +1,185 @@
+"""Speed and goodput by a clock of the tests' own, and in a real run; traces of chosen steps."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from configs import demo
+from tests import tiny
+from vssflow_jax.config import check
+from vssflow_jax.errors import UserError
+from vssflow_jax.run_files import check as check_run
+from vssflow_jax.run_files import claim
+from vssflow_jax.throughput import Account, StepTimes, Throughput
+from vssflow_jax.train import train
+
+KEYS = {"step", "steps_per_sec", "examples_per_sec", "tflops_per_sec", "data_wait", "goodput"}
+
+
+@dataclasses.dataclass
+class FakeTime:
+    """Seconds that pass when told to; both clocks of a `Throughput`."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def throughput(
+    time: FakeTime, account: Account | None = None, peak_flops: float | None = None
+) -> Throughput:
+    """Of batches of 8 clips, 2 TFLOP a step."""
+    return Throughput(
+        account or Account(time.now),
+        clips=8,
+        flops=2 * 10**12,
+        peak_flops=peak_flops,
+        clock=time,
+        unix_time=time,
+    )
+
+
+def step(meter: Throughput, time: FakeTime, *, wait: float = 0.0, work: float = 1.0) -> None:
+    """A step whose batch takes `wait` seconds after the step before, and the devices `work`."""
+    asked = time.now
+    called = time.now = asked + wait
+    time.now += work
+    meter.add(StepTimes(asked, called, time.now))
+
+
+def test_the_first_step_is_not_counted():
+    time = FakeTime()
+    meter = throughput(time)
+    step(meter, time, work=300.0)  # it is compiled
+    assert meter.row() == {}
+    for _ in range(4):
+        step(meter, time, work=0.5)
+    row = meter.row()
+    assert row["steps_per_sec"] == 2.0
+    assert row["examples_per_sec"] == 16.0
+    assert row["tflops_per_sec"] == 4.0
+    assert row["data_wait"] == 0.0
+    assert row["goodput"] == 2.0 / 302.0
+    assert "mfu" not in row  # nobody knows what a CPU could do at best
+
+
+def test_a_row_is_of_the_steps_since_the_last():
+    time = FakeTime()
+    meter = throughput(time, peak_flops=8e12)
+    for work in (9.0, 1.0, 1.0):
+        step(meter, time, work=work)
+    assert meter.row()["mfu"] == 0.25
+    assert meter.row() == {}
+    step(meter, time, work=0.5)
+    assert meter.row()["mfu"] == 0.5
+
+
+def test_waiting_for_data_slows_the_run_and_does_no_good():
+    time = FakeTime()
+    meter = throughput(time)
+    step(meter, time)
+    for _ in range(2):
+        step(meter, time, wait=3.0, work=1.0)
+    row = meter.row()
+    assert row["steps_per_sec"] == 0.25
+    assert row["data_wait"] == 0.75
+    assert row["goodput"] == 2.0 / 9.0
+
+
+def test_a_batch_that_comes_while_the_devices_work_costs_nothing():
+    meter = throughput(FakeTime(), Account(started_sec=0.0))
+    meter.add(StepTimes(asked=0.0, called=0.0, done=10.0))
+    meter.add(StepTimes(asked=1.0, called=9.0, done=12.0))
+    assert meter.row()["data_wait"] == 0.0
+    meter.add(StepTimes(asked=10.0, called=13.0, done=16.0))  # one second of three too late
+    assert meter.row()["data_wait"] == 1.0 / 4.0
+    assert meter.account.productive_sec == 2.0 + 3.0
+
+
+def test_saving_is_no_part_of_the_speed_but_of_the_time():
+    time = FakeTime()
+    meter = throughput(time)
+    step(meter, time)
+    step(meter, time)
+    with meter.aside():
+        time.now += 7.0
+    step(meter, time)
+    row = meter.row()
+    assert row["steps_per_sec"] == 1.0
+    assert row["goodput"] == 2.0 / 10.0
+
+
+def test_steps_lost_to_a_kill_were_for_nothing():
+    time = FakeTime()
+    killed = throughput(time)
+    for _ in range(5):
+        step(killed, time)
+    saved = json.loads(json.dumps(dataclasses.asdict(killed.account)))
+    for _ in range(3):
+        step(killed, time)
+    time.now += 90.0  # nobody there
+
+    again = throughput(time, Account(**saved))
+    assert again.goodput == 4.0 / 98.0
+    for _ in range(3):
+        step(again, time)
+    assert again.goodput == 6.0 / 101.0
+    assert again.elapsed_sec == 101.0
+    assert again.account == Account(started_sec=1000.0, productive_sec=6.0)
+
+
+def test_watching_a_step_notes_when_it_is_done():
+    time = FakeTime()
+    with throughput(time) as meter:
+        result = jax.jit(jnp.sin)(jnp.ones(3))
+        time.now += 5.0
+        times = meter.watch(1001.0, 1002.0, result).result(timeout=60)
+    assert times == StepTimes(1001.0, 1002.0, 1005.0)
+
+
+def rows(workdir: Path, name: str) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (workdir / name).read_text().splitlines()]
+
+
+def test_a_real_run_and_its_trace(demo_data: Path, tmp_path: Path) -> None:
+    plain, traced = tmp_path / "plain", tmp_path / "traced"
+    changes = {"train__steps": 6, "train__checkpoint_every": 3}
+    assert train(tiny.config(demo_data, **changes), plain)
+    assert train(tiny.config(demo_data, **changes, profile=(3, 4)), traced)
+
+    speeds = rows(plain, "throughput.jsonl")
+    assert [speed["step"] for speed in speeds] == [2, 3, 4, 5, 6]
+    assert all(set(speed) == KEYS for speed in speeds)
+    assert all(speed["examples_per_sec"] > 0 for speed in speeds)
+    assert all(0 <= speed["data_wait"] <= 1 and 0 < speed["goodput"] < 1 for speed in speeds)
+    saved = json.loads((plain / "checkpoints" / "6" / "progress" / "metadata").read_text())
+    assert Account(**saved["account"]).productive_sec > 0
+
+    # Neither the times nor a trace touch what was computed.
+    metrics = (plain / "metrics.jsonl").read_bytes()
+    assert metrics == (traced / "metrics.jsonl").read_bytes()
+    assert set(rows(plain, "metrics.jsonl")[0]).isdisjoint(KEYS - {"step"})
+    assert not (plain / "profile").exists()
+    (trace,) = (traced / "profile").rglob("*.xplane.pb")
+    assert trace.stat().st_size > 0
+
+
+def test_a_resumed_run_may_be_traced(tmp_path: Path) -> None:
+    config = tiny.config(tmp_path)
+    claim(tmp_path, config)
+    config.profile = (1, 2)
+    check_run(tmp_path, config)
+
+
+@pytest.mark.parametrize("steps", [(5,), (0, 2), (3, 2), (2, 6), (1, 2, 3), ("a", "b"), (1.0, 2.0)])
+def test_steps_that_cannot_be_traced_are_one_clear_line(steps: tuple[object, ...]):
+    config = demo.get_config()
+    config.train.steps = 5
+    config.profile = steps
+    with pytest.raises(UserError, match=r"profile is .*; give the first and the last step to trace"):
+        check(config)
