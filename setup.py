@@ -16,6 +16,9 @@ DEMO = [
 ]
 
 ODE = ["diffrax>=0.7"]  # the adaptive solver
+PLAN = ["matplotlib>=3.9"]  # the picture of a plan
+# Compiles for TPUs on machines that have none too, if they run Linux on x86.
+TPU = ["jax[tpu]; sys_platform == 'linux' and platform_machine == 'x86_64'"]
 # Live peers of the networks, to be held against. Install torch 2.13.0 first, or pip fetches a
 # build with CUDA.
 PARITY = ["torch==2.13.*", "diffusers==0.42.*", "transformers==5.23.*"]
@@ -52,10 +55,21 @@ setup(
     extras_require={
         "demo": DEMO,
         "ode": ODE,
+        "plan": PLAN,
         "convert": ["torch>=2.6"],  # to read Lightning checkpoints
         "parity": PARITY,
-        "test": [*DEMO, *ODE, *PARITY, "mypy>=1.18", "pytest>=8.4", "ruff>=0.14"],
-        "tpu": ["jax[tpu]"],
+        "test": [
+            *DEMO,
+            *ODE,
+            *PLAN,
+            *PARITY,
+            *TPU,
+            "mypy>=1.18",
+            "pytest>=8.4",
+            "pytest-xdist>=3.8",
+            "ruff>=0.14",
+        ],
+        "tpu": TPU,
         "cuda": ["jax[cuda12]"],
     },
 )

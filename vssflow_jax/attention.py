@@ -1,21 +1,160 @@
 """Attention by the name of an implementation: XLA's own, cuDNN's, or Pallas kernels for TPUs.
 
+All compute the same: softmax of q k / sqrt(head width) over the keys that count, times v.
+
 Letters: b rows, n query tokens, s key tokens, h query heads, g key/value heads, k head width.
 """
 
 import dataclasses
+import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.pallas.ops.tpu import flash_attention, splash_attention
 
+from vssflow_jax.errors import UserError
 from vssflow_jax.sharding import Layout
 
-IMPLEMENTATIONS = ("xla",)
+# q [b, n, h, k], k and v [b, s, g, k], the number of keys that count -> [b, n, h, k]
+Kernel = Callable[..., jax.Array]
+
+_QUERY_AXES = ("batch", "tokens", "heads", None)
+# Every device needs the keys of all tokens for the queries that it has.
+_KEY_AXES = ("batch", None, "kv_heads", None)
+
+# Tokens that a TPU kernel takes at once: a multiple of a vector's lanes, up to a size whose scores
+# in float32 fit a core's memory several times over.
+_LANES = 128
+_LARGEST_BLOCK = 512
+
+_CUDNN_DTYPE = "bfloat16"
+_CUDNN_HEAD_MULTIPLE = 8
+_CUDNN_LARGEST_HEAD = 128
+
+
+def _xla(q: jax.Array, k: jax.Array, v: jax.Array, valid: int) -> jax.Array:
+    mask = None if valid == k.shape[1] else (jnp.arange(k.shape[1]) < valid)[None, None, None]
+    return jax.nn.dot_product_attention(q, k, v, mask=mask)
+
+
+def _cudnn(q: jax.Array, k: jax.Array, v: jax.Array, valid: int) -> jax.Array:
+    lengths = None if valid == k.shape[1] else jnp.full(k.shape[0], valid, jnp.int32)
+    return jax.nn.dot_product_attention(
+        q, k, v, key_value_seq_lengths=lengths, implementation="cudnn"
+    )
+
+
+def _tpu_flash(q: jax.Array, k: jax.Array, v: jax.Array, valid: int) -> jax.Array:
+    scale = 1 / math.sqrt(q.shape[-1])
+    shared = q.shape[2] // k.shape[2]
+    queries, block_q = _whole_blocks(q)
+    keys, block_k = _whole_blocks(jnp.repeat(k, shared, axis=2))
+    values, _ = _whole_blocks(jnp.repeat(v, shared, axis=2))
+    segments = _segments(queries.shape[2], keys.shape[2], valid)
+    mixed = flash_attention.flash_attention(
+        queries,
+        keys,
+        values,
+        segment_ids=segments
+        and flash_attention.SegmentIds(
+            *(jnp.broadcast_to(of_tokens, (len(q), len(of_tokens))) for of_tokens in segments)
+        ),
+        sm_scale=scale,
+        block_sizes=flash_attention.BlockSizes(
+            block_b=1,
+            block_q=block_q,
+            block_k_major=block_k,
+            block_k=block_k,
+            block_q_major_dkv=block_q,
+            block_q_dkv=block_q,
+            block_k_major_dkv=block_k,
+            block_k_dkv=block_k,
+            block_q_dq=block_q,
+            block_k_major_dq=block_k,
+            block_k_dq=block_k,
+        ),
+    )
+    return _without_padding(mixed, q)
+
+
+def _tpu_splash(q: jax.Array, k: jax.Array, v: jax.Array, valid: int) -> jax.Array:
+    scaled = (q.astype(jnp.float32) / math.sqrt(q.shape[-1])).astype(q.dtype)
+    queries, block_q = _whole_blocks(scaled)
+    keys, block_k = _whole_blocks(k)
+    values, _ = _whole_blocks(v)
+    # The kernel knows no rows: those of a batch are to it so many more heads.
+    by_head = [x.reshape(-1, *x.shape[2:]) for x in (queries, keys, values)]  # [b h, n, k]
+    heads, tokens, _ = by_head[0].shape
+    segments = _segments(tokens, keys.shape[2], valid)
+    everything = splash_attention.FullMask((tokens, keys.shape[2]))
+    attend = splash_attention.make_splash_mha_single_device(
+        splash_attention.MultiHeadMask([everything] * heads),
+        block_sizes=splash_attention.BlockSizes(
+            block_q=block_q,
+            block_kv=block_k,
+            block_q_dkv=block_q,
+            block_kv_dkv=block_k,
+            block_q_dq=block_q,
+            block_kv_dq=block_k,
+        ),
+    )
+    mixed = attend(*by_head, segments and splash_attention.SegmentIds(*segments))
+    return _without_padding(mixed.reshape(queries.shape), q)
+
+
+def _whole_blocks(x: jax.Array) -> tuple[jax.Array, int]:
+    """[b, n, h, k] to [b, h, n', k'], padded to what kernels take; and tokens of a block."""
+    _, tokens, _, width = x.shape
+    block = min(_round_up(tokens, _LANES), _LARGEST_BLOCK)
+    more_tokens = _round_up(tokens, block) - tokens
+    more_width = _round_up(width, _LANES) - width if width > _LANES else 0
+    return jnp.pad(x.swapaxes(1, 2), ((0, 0), (0, 0), (0, more_tokens), (0, more_width))), block
+
+
+def _round_up(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple
+
+
+def _segments(queries: int, keys: int, valid: int) -> tuple[jax.Array, jax.Array] | None:
+    """Numbers of queries [n] and keys [s], which meet where these are equal; None: all meet."""
+    if valid == keys:
+        return None
+    return jnp.zeros(queries, jnp.int32), jnp.int32(jnp.arange(keys) >= valid)
+
+
+def _without_padding(mixed: jax.Array, q: jax.Array) -> jax.Array:
+    """[b, h, n', k'] back to the shape of q, [b, n, h, k]."""
+    return mixed[:, :, : q.shape[1], : q.shape[3]].swapaxes(1, 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Implementation:
+    """A way to compute attention.
+
+    Attributes:
+      kernel: computes it on one device.
+      platform: the only one that it is for; None if there is none such, which also means that the
+        compiler knows how to spread it over devices.
+    """
+
+    kernel: Kernel
+    platform: str | None
+
+
+IMPLEMENTATIONS = {
+    "xla": Implementation(_xla, None),
+    "cudnn": Implementation(_cudnn, "gpu"),
+    "tpu_flash": Implementation(_tpu_flash, "tpu"),
+    "tpu_splash": Implementation(_tpu_splash, "tpu"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Attend:
     """Softmax attention; each key/value head serves h / g neighbouring query heads.
+
+    All but `xla` need rows that divide over the devices of the batch.
 
     Attributes:
       implementation: one of `IMPLEMENTATIONS`.
@@ -27,9 +166,65 @@ class Attend:
 
     def __call__(self, q: jax.Array, k: jax.Array, v: jax.Array, valid: int) -> jax.Array:
         """q [b, n, h, k], k and v [b, s, g, k], whose first `valid` tokens count; [b, n, h, k]."""
-        if self.layout:
-            q = self.layout.place(q, "batch", "tokens", "heads", None)
-            # Every device needs the keys of all tokens for the queries that it has.
-            k, v = (self.layout.place(x, "batch", None, "kv_heads", None) for x in (k, v))
-        mask = None if valid == k.shape[1] else (jnp.arange(k.shape[1]) < valid)[None, None, None]
-        return jax.nn.dot_product_attention(q, k, v, mask=mask)
+        implementation = IMPLEMENTATIONS[self.implementation]
+
+        def attend(*arrays: jax.Array) -> jax.Array:
+            return implementation.kernel(*arrays, valid)
+
+        if self.layout is None or self.layout.mesh.size == 1:
+            return attend(q, k, v)
+        axes = (_QUERY_AXES, _KEY_AXES, _KEY_AXES)
+        if implementation.platform is None:
+            placed = (self.layout.place(x, *on) for x, on in zip((q, k, v), axes, strict=True))
+            return attend(*placed)
+        # The compiler cannot look into a kernel: each device runs it on its own rows and heads.
+        specs = tuple(self.layout.sharding(*on).spec for on in axes)
+        return jax.shard_map(
+            attend,
+            mesh=self.layout.mesh,
+            in_specs=specs,
+            out_specs=specs[0],
+            check_vma=False,  # kernels do not say over which axes their results vary
+        )(q, k, v)
+
+
+def check(implementation: str, layout: Layout, dtype: str, head_dim: int) -> None:
+    """See that an implementation can run on the devices of a layout, which need not be at hand.
+
+    Args:
+      implementation: one of `IMPLEMENTATIONS`.
+      layout: of the devices.
+      dtype: of queries, keys and values.
+      head_dim: k.
+
+    Raises:
+      UserError: it cannot.
+    """
+    field = f"model.transformer.attention is '{implementation}', which"
+    otherwise = "set --config.model.transformer.attention=xla"
+    needed = IMPLEMENTATIONS[implementation].platform
+    if needed is None:
+        return
+    found = layout.mesh.devices.flat[0].platform
+    if found != needed:
+        raise UserError(
+            f"{field} runs on {needed.upper()}s, but the devices are {found.upper()}s; {otherwise}"
+        )
+    if layout.rules.get("heads") != layout.rules.get("kv_heads"):
+        raise UserError(
+            f"{field} needs 'heads' and 'kv_heads' on the same mesh axes; change the rules of the "
+            f"strategy or {otherwise}"
+        )
+    if implementation != "cudnn":
+        return
+    if dtype != _CUDNN_DTYPE:
+        raise UserError(
+            f"{field} computes in {_CUDNN_DTYPE}, but model.dtype is '{dtype}'; "
+            f"set --config.model.dtype={_CUDNN_DTYPE} or {otherwise}"
+        )
+    if head_dim > _CUDNN_LARGEST_HEAD or head_dim % _CUDNN_HEAD_MULTIPLE:
+        raise UserError(
+            f"{field} takes a model.transformer.head_dim that is a multiple of "
+            f"{_CUDNN_HEAD_MULTIPLE} up to {_CUDNN_LARGEST_HEAD}, not {head_dim}; change it or "
+            f"{otherwise}"
+        )

@@ -1,0 +1,151 @@
+"""The demo's train step and sampler, compiled for TPUs and lowered for CUDA with neither here.
+
+`tests/test_attention.py` shows that what is compiled here computes the right thing.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.experimental import topologies
+
+from configs import demo
+from tests import tiny
+from vssflow_jax.attention import Attend
+from vssflow_jax.errors import UserError
+from vssflow_jax.generate import draw_start, make_generate
+from vssflow_jax.sharding import make_layout
+from vssflow_jax.train_step import Recipe, jit_train_step
+
+CLIPS = 8
+# Quick to compile rather than quick to run.
+QUICKLY = {"exec_time_optimization_effort": -1.0}
+# Programs of kernels in each of the two attentions of a block: forwards, for the gradient of the
+# queries, and for those of keys and values.
+SAMPLER_KERNELS = 2 * 1
+STEP_KERNELS = 2 * 3
+
+FSDP = ("fsdp", {})
+FSDP_TP = ("fsdp_tp", {"fsdp": 2, "tensor": 2})
+SP = ("sp", {"fsdp": 2, "sequence": 2})
+COMBINATIONS = [
+    ("xla", *FSDP),
+    ("tpu_flash", *FSDP),
+    ("tpu_splash", *FSDP),
+    ("tpu_flash", *FSDP_TP),
+    ("tpu_splash", *FSDP_TP),
+    ("tpu_splash", *SP),
+]
+
+
+@pytest.fixture(scope="module")
+def chips() -> Sequence[jax.Device]:
+    """Four TPU chips, on paper."""
+    with pytest.MonkeyPatch.context() as patch:
+        # Or libtpu takes every other process that loads it for a rival for its TPUs.
+        patch.setenv("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+        return topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2").devices
+
+
+def demo_recipe(
+    attention: str, strategy: str, mesh: dict[str, int], devices: Sequence[jax.Device]
+) -> Recipe:
+    """The demo, whole, except that its blocks are a loop, which compiles sooner."""
+    config = demo.get_config()
+    config.model.transformer.update(attention=attention, unroll=1)
+    config.sharding = tiny.sharding_config(strategy, **mesh)
+    return Recipe.from_config(config, devices=devices)
+
+
+def step_and_inputs(recipe: Recipe, latents: str) -> tuple[Any, tuple[Any, ...]]:
+    return jit_train_step(recipe), (recipe.abstract_state(), recipe.abstract_batch(CLIPS, latents))
+
+
+def sampler_and_inputs(recipe: Recipe) -> tuple[Any, tuple[Any, ...]]:
+    batch = recipe.abstract_batch(CLIPS)
+    del batch["waveform"]
+    start = jax.eval_shape(lambda: draw_start(recipe, 0, ["clip"] * CLIPS))
+    generate = make_generate(recipe, demo.get_config().eval.sampler)
+    return generate, (recipe.abstract_state(), batch, start)
+
+
+def compiled_text(function: Any, inputs: tuple[Any, ...]) -> str:
+    return function.lower(*inputs).compile(compiler_options=QUICKLY).as_text()
+
+
+@pytest.mark.parametrize(("attention", "strategy", "mesh"), COMBINATIONS)
+def test_train_step_compiles_for_tpus(chips, attention: str, strategy: str, mesh: dict[str, int]):
+    recipe = demo_recipe(attention, strategy, mesh, chips)
+    # With the sounds once; their spectra take longer to compile than all the rest.
+    latents = "online" if attention == "xla" else "offline"
+    text = compiled_text(*step_and_inputs(recipe, latents))
+    assert text.count("tpu_custom_call") == (0 if attention == "xla" else STEP_KERNELS)
+    assert " all-gather(" in text  # weights
+    assert "reduce-scatter" in text  # their gradients
+
+
+@pytest.mark.parametrize(("attention", "strategy", "mesh"), COMBINATIONS)
+def test_sampler_compiles_for_tpus(chips, attention: str, strategy: str, mesh: dict[str, int]):
+    recipe = demo_recipe(attention, strategy, mesh, chips)
+    text = compiled_text(*sampler_and_inputs(recipe))
+    assert text.count("tpu_custom_call") == (0 if attention == "xla" else SAMPLER_KERNELS)
+    assert " all-gather(" in text
+
+
+@pytest.mark.parametrize("kernel", ["tpu_flash", "tpu_splash"])
+def test_the_largest_blocks_fit_a_core(chips, kernel: str):
+    place = jax.sharding.SingleDeviceSharding(chips[0])
+    q, k = (
+        jax.ShapeDtypeStruct((1, tokens, heads, 128), jnp.float32, sharding=place)
+        for tokens, heads in ((1100, 4), (1024, 2))
+    )
+
+    def total(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        return jnp.sum(Attend(kernel)(q, k, v, 1000))
+
+    text = compiled_text(jax.jit(jax.grad(total, argnums=(0, 1, 2))), (q, k, k))
+    assert text.count("tpu_custom_call") == STEP_KERNELS // 2
+
+
+def test_train_step_and_sampler_lower_for_cuda(chips):
+    # Chips lend their number only: what is lowered says nothing of what they are.
+    recipe = demo_recipe("xla", *FSDP, chips)
+    for function, inputs in (step_and_inputs(recipe, "online"), sampler_and_inputs(recipe)):
+        exported = jax.export.export(function, platforms=["cuda"])(*inputs)
+        assert exported.platforms == ("cuda",)
+        assert exported.nr_devices == len(chips)
+
+
+@pytest.mark.parametrize("spread", [False, True])
+def test_cudnn_lowers_where_its_library_is(chips, monkeypatch: pytest.MonkeyPatch, spread: bool):
+    # A stand-in for the library, which is only asked for its version.
+    asks = "jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version"
+    monkeypatch.setattr(asks, lambda: 91000)
+    strategy, mesh = SP
+    layout = make_layout(tiny.sharding_config(strategy, **mesh), chips) if spread else None
+    q, k = (
+        jax.ShapeDtypeStruct((4, 256, heads, 64), jnp.bfloat16, sharding=layout and layout.batch)
+        for heads in (4, 2)
+    )
+
+    def total(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        return jnp.sum(Attend("cudnn", layout)(q, k, v, 251).astype(jnp.float32))
+
+    calls = ("__cudnn$fmhaSoftmax", "__cudnn$fmhaSoftmaxBackward")
+    exported = jax.export.export(
+        jax.jit(jax.grad(total, argnums=(0, 1, 2))),
+        platforms=["cuda"],
+        disabled_checks=[jax.export.DisabledSafetyCheck.custom_call(call) for call in calls],
+    )(q, k, k)
+    for call in calls:
+        assert f"custom_call @{call}(" in exported.mlir_module()
+
+
+def test_kernels_of_other_devices_are_refused(chips):
+    with pytest.raises(UserError, match=r"'cudnn', which runs on GPUs, but the devices are TPUs"):
+        demo_recipe("cudnn", *FSDP, chips)
+    for attention in ("cudnn", "tpu_flash", "tpu_splash"):
+        with pytest.raises(UserError, match=rf"'{attention}', .* but the devices are CPUs"):
+            demo_recipe(attention, "dp", {}, jax.devices())
