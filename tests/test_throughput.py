@@ -181,5 +181,5 @@ def test_steps_that_cannot_be_traced_are_one_clear_line(steps: tuple[object, ...
     config = demo.get_config()
     config.train.steps = 5
     config.profile = steps
-    with pytest.raises(UserError, match=r"profile is .*; give the first and the last step to trace"):
+    with pytest.raises(UserError, match=r"profile is .*; give the first and the last step"):
         check(config)

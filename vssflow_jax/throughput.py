@@ -1,0 +1,158 @@
+"""How fast a run goes and where its time went, measured without making anything wait.
+
+The loop gives steps to the devices ahead of time and cannot see when they finish. A thread of its
+own waits for each step and notes when; the loop adds that up one step late, with the metrics.
+"""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+
+TERA = 1e12
+
+Clock = Callable[[], float]
+
+
+class StepTimes(NamedTuple):
+    """When things happened to one step, in seconds of one clock.
+
+    Attributes:
+      asked: the loop asked for the batch.
+      called: it had the batch on its way to the devices, and called the step.
+      done: the devices had finished the step.
+    """
+
+    asked: float
+    called: float
+    done: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Account:
+    """What a run has made of its time over all its starts; checkpoints keep it.
+
+    Attributes:
+      started_sec: Unix time at which the run was first started.
+      productive_sec: spent by the devices on steps that the run has kept.
+    """
+
+    started_sec: float
+    productive_sec: float = 0.0
+
+
+class Throughput(contextlib.AbstractContextManager["Throughput"]):
+    """Speed of a run between two rows, and its goodput.
+
+    A step's time is from the end of the step before to its own end, without what was `aside`. In
+    that time lies waiting for data, if the devices had nothing left to do meanwhile. The first
+    step of a process is not counted, for it is compiled in it.
+
+    Goodput is the share of the time since the run was first started, whether a process was there
+    or not, in which the devices worked on steps that the run has kept. Start-up, the first step of
+    a process, saving, samples, waiting for data, steps that a kill undid and the time until the
+    next start are lost. A step's work begins with its call or the end of the step before, whichever
+    is later. With several processes each has its own account, and a wait of one is work to others.
+
+    Args:
+      account: of the run until now: a new one, or as the checkpoint has it.
+      clips: of a batch, over all devices.
+      flops: model FLOPs of a step (`vssflow_jax.flops`).
+      peak_flops: FLOPs a second that all devices together could do at best, in bfloat16; None
+        where that is not known.
+      clock: seconds that only go forward.
+      unix_time: seconds that all machines agree on.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        *,
+        clips: int,
+        flops: int,
+        peak_flops: float | None,
+        clock: Clock = time.monotonic,
+        unix_time: Clock = time.time,
+    ):
+        self._started_sec = account.started_sec
+        self._productive_sec = account.productive_sec
+        self._clips, self._flops, self._peak_flops = clips, flops, peak_flops
+        self._clock, self._unix_time = clock, unix_time
+        self._watcher = ThreadPoolExecutor(1, thread_name_prefix="throughput")
+        self._last_done: float | None = None
+        self._aside_sec = 0.0  # since the last step
+        self._reset()
+
+    def _reset(self) -> None:
+        self._steps, self._span_sec, self._starved_sec = 0, 0.0, 0.0
+
+    def __exit__(self, *error: object) -> None:
+        self._watcher.shutdown(wait=False, cancel_futures=True)
+
+    def watch(self, asked: float, called: float, result: Any) -> Future[StepTimes]:
+        """Note when the devices have a step's result; returns at once. See `StepTimes`."""
+
+        def wait() -> StepTimes:
+            jax.block_until_ready(result)
+            return StepTimes(asked, called, self._clock())
+
+        return self._watcher.submit(wait)
+
+    def add(self, times: StepTimes) -> None:
+        """Count a step that is done; steps come in order."""
+        if self._last_done is not None:
+            self._steps += 1
+            self._span_sec += times.done - self._last_done - self._aside_sec
+            self._starved_sec += max(0.0, times.called - max(times.asked, self._last_done))
+            self._productive_sec += times.done - max(times.called, self._last_done)
+        self._last_done, self._aside_sec = times.done, 0.0
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Around what is no part of a step: saving, samples. All steps given must be added."""
+        begun = self._clock()
+        try:
+            yield
+        finally:
+            self._aside_sec += self._clock() - begun
+
+    @property
+    def account(self) -> Account:
+        """To be kept with the state after the steps added."""
+        return Account(self._started_sec, self._productive_sec)
+
+    @property
+    def elapsed_sec(self) -> float:
+        """Since the run was first started."""
+        return self._unix_time() - self._started_sec
+
+    @property
+    def goodput(self) -> float:
+        """Share of that time which was productive."""
+        return self._productive_sec / self.elapsed_sec
+
+    def row(self) -> dict[str, float]:
+        """Means over the steps added since the last row; empty if none was counted.
+
+        `tflops_per_sec` is of model FLOPs, over all devices; `mfu` is there if their peak is known;
+        `data_wait` is the share of the steps' time in which the devices waited for a batch.
+        """
+        if not self._steps:
+            return {}
+        steps_per_sec = self._steps / self._span_sec
+        flops_per_sec = self._flops * steps_per_sec
+        row = {
+            "steps_per_sec": steps_per_sec,
+            "examples_per_sec": self._clips * steps_per_sec,
+            "tflops_per_sec": flops_per_sec / TERA,
+            "data_wait": self._starved_sec / self._span_sec,
+            "goodput": self.goodput,
+        }
+        if self._peak_flops:
+            row["mfu"] = flops_per_sec / self._peak_flops
+        self._reset()
+        return row
