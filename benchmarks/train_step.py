@@ -12,6 +12,7 @@ import ml_collections
 import numpy as np
 
 from configs import demo
+from vssflow_jax.planning.measuring import random_batch
 from vssflow_jax.train_step import Recipe, make_train_step
 
 ROUNDS = 12
@@ -36,7 +37,7 @@ def step_timer(config: ml_collections.ConfigDict, unroll: int) -> Callable[[], f
     config.model.transformer.unroll = unroll
     recipe = Recipe.from_config(config)
     state = recipe.init(jax.tree.map(lambda leaf: np.ones(leaf.shape), recipe.codec.abstract))
-    batch = random_batch(recipe, config.train.batch_size)
+    batch = random_batch(recipe.abstract_batch(config.train.batch_size))
     step = jax.jit(make_train_step(recipe), donate_argnums=0)
     state, _ = jax.block_until_ready(step(state, batch))
 
@@ -48,22 +49,6 @@ def step_timer(config: ml_collections.ConfigDict, unroll: int) -> Callable[[], f
         return time.perf_counter() - started
 
     return timer
-
-
-def random_batch(recipe: Recipe, clips: int) -> dict[str, np.ndarray]:
-    """Noise in the shapes of a batch."""
-    rng = np.random.default_rng(0)
-    spec, widths = recipe.spec, recipe.model.feature_widths
-    frames = {
-        name: rng.standard_normal((clips, spec.latent_frames, width), np.float32)
-        for name, width in widths.items()
-    }
-    return {
-        **frames,
-        "speaker": frames["speaker"][:, 0],
-        "phonemes": rng.integers(0, 71, (clips, spec.latent_frames), np.int32),
-        "waveform": rng.standard_normal((clips, spec.num_samples), np.float32),
-    }
 
 
 if __name__ == "__main__":

@@ -1,0 +1,129 @@
+"""What each sharding strategy would cost on a pod, before anyone has the pod:
+
+python -m vssflow_jax.plan --config=configs/vssflow.py:base --topology=v5e:2x4 \\
+    --strategies=dp,fsdp,tp --out=runs/plan
+
+The train step is compiled for the topology, with no device of it, and looked at. `cpu:8` simulates
+devices and runs the step too, `local` runs it on the devices that there are. The folder gets
+`plan.md` to read, `plan.png` to look at and `plan.json` with all figures.
+"""
+
+import json
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import ml_collections
+import tqdm
+from absl import flags
+from ml_collections import config_flags
+
+from vssflow_jax import cli
+from vssflow_jax.config import check as check_config
+from vssflow_jax.errors import UserError
+from vssflow_jax.planning import picture, report
+from vssflow_jax.planning.cache import Cache
+from vssflow_jax.planning.programs import changed
+from vssflow_jax.planning.tasks import TASKS, Found, Job
+from vssflow_jax.planning.topologies import LOCAL, Topology
+from vssflow_jax.run_files import resolved_values, write_atomically
+from vssflow_jax.sharding import STRATEGIES
+
+
+def plan(
+    config: ml_collections.ConfigDict,
+    topology: Topology,
+    strategies: Sequence[str],
+    clips_per_device: int,
+    cache: Cache,
+) -> list[report.Row]:
+    """What is found of each strategy and follows from it; "error" says why there is nothing.
+
+    Raises:
+      UserError: bad config, or an unknown strategy.
+    """
+    check_config(config)
+    known = STRATEGIES | config.sharding.strategies.to_dict()
+    for strategy in strategies:
+        if strategy not in known:
+            raise UserError(
+                f"--strategies has '{strategy}'; choose from: {', '.join(known)}, or add your own "
+                "to sharding.strategies"
+            )
+    jobs = [
+        Job(task, changed(config, sharding__strategy=strategy), topology, clips_per_device)
+        for strategy in strategies
+        for task in TASKS
+        if topology.runs or task != "measured"
+    ]
+    found: dict[str, Found] = {strategy: {} for strategy in strategies}
+    for job, result in run_jobs(jobs, topology, cache):
+        found[job.strategy] |= result
+    return [report.summarise(strategy, found[strategy]) for strategy in strategies]
+
+
+def run_jobs(jobs: Sequence[Job], topology: Topology, cache: Cache) -> Iterator[tuple[Job, Found]]:
+    """Each job with its result as it comes, from the cache or from a process of its own."""
+    bar = tqdm.tqdm(total=len(jobs), desc="plan", unit="part")
+    missing = []
+    for job in jobs:
+        known = None if topology.runs else cache.get(job.key)  # what is timed is timed anew
+        if known is None:
+            missing.append(job)
+        else:
+            bar.update()
+            yield job, known
+    # Processes of their own, as one chooses its devices once; side by side where nothing is timed.
+    workers = 1 if topology.runs else min(len(missing), len(os.sched_getaffinity(0)))
+    # A device counts the peak of its memory over the life of a process.
+    jobs_each = 1 if topology.name == LOCAL else None
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        bar,
+        ProcessPoolExecutor(
+            max(1, workers), spawn, initializer=topology.prepare, max_tasks_per_child=jobs_each
+        ) as pool,
+    ):
+        running = {pool.submit(job.run): job for job in missing}
+        for future in as_completed(running):
+            job, result = running[future], future.result()
+            if not topology.runs:
+                cache.put(job.key, result)
+            bar.set_postfix_str(f"{job.strategy} {job.task}")
+            bar.update()
+            yield job, result
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    given = flags.FLAGS
+    picture.check()
+    topology = Topology.parse(given.topology)
+    out = Path(given.out)
+    out.mkdir(parents=True, exist_ok=True)
+    cache = Cache(Path(given.cache).expanduser())
+    rows = plan(given.config, topology, given.strategies, given.clips_per_device, cache)
+    if all("error" in row for row in rows):
+        raise UserError(f"no strategy can be planned; {rows[0]['strategy']}: {rows[0]['error']}")
+    name = config_flags.get_config_filename(flags.FLAGS["config"])
+    title = f"Plan of {name} for {topology.name}"
+    text = report.markdown(title, rows, given.clips_per_device)
+    content = {"title": title, "config": resolved_values(given.config), "strategies": rows}
+    write_atomically(out / "plan.md", text)
+    write_atomically(out / "plan.json", json.dumps(content, indent=2) + "\n")
+    picture.draw(out / "plan.png", title, rows)
+    print(text)
+
+
+if __name__ == "__main__":
+    config_flags.DEFINE_config_file(
+        "config", "configs/vssflow.py:base", "experiment", lock_config=True
+    )
+    flags.DEFINE_string("topology", "v5e:2x4", "what to plan for")
+    flags.DEFINE_list("strategies", list(STRATEGIES), "of sharding")
+    flags.DEFINE_integer("clips_per_device", 8, "of a batch, on average", lower_bound=1)
+    flags.DEFINE_string("out", "runs/plan", "folder for plan.md, plan.json and plan.png")
+    flags.DEFINE_string("cache", "~/.cache/vssflow_jax/plan", "folder of earlier results")
+    cli.run(main)

@@ -1,0 +1,1 @@
+"""What a plan is made of: chips, topologies, counts, memory, measurement, estimates, reports."""

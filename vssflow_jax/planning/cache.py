@@ -1,0 +1,53 @@
+"""Results of earlier plans, each in a small file named by all that it depends on."""
+
+import hashlib
+import importlib.metadata
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from vssflow_jax.run_files import write_atomically
+
+_PACKAGES = ("jax", "jaxlib", "libtpu", "flax", "optax")
+
+
+class Cache:
+    """A folder of results that were found by these sources with these packages."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._made_by = {"packages": _versions(), "sources": _sources_digest()}
+
+    def get(self, key: Any) -> Any:
+        """The result of a key, both JSON values; None if there is none."""
+        path = self._path(key)
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def put(self, key: Any, result: Any) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self._path(key), json.dumps(result) + "\n")
+
+    def _path(self, key: Any) -> Path:
+        text = json.dumps([self._made_by, key], sort_keys=True)
+        return self._folder / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
+
+
+def _versions() -> dict[str, str | None]:
+    def version(package: str) -> str | None:
+        try:
+            return importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            return None
+
+    return {package: version(package) for package in _PACKAGES}
+
+
+def _sources_digest() -> str:
+    """Of the modules of this package that are in use: the step's, and those that look at it."""
+    digest = hashlib.sha256()
+    for name in sorted(sys.modules):
+        path = getattr(sys.modules[name], "__file__", None)
+        if name.startswith("vssflow_jax.") and path:
+            digest.update(name.encode() + Path(path).read_bytes())
+    return digest.hexdigest()

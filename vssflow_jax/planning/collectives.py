@@ -1,0 +1,172 @@
+"""What devices tell one another, read from the text of a compiled program.
+
+Payload is the whole array that a device ends with or starts from: gathered by an all-gather,
+reduced by a reduce-scatter or an all-reduce, exchanged by the others. Wire is what each device
+sends, by the ring algorithm among n devices (Thakur, Rabenseifner and Gropp 2005): (n - 1) / n of
+the payload, and twice that for an all-reduce; a permutation sends its payload once.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterator
+
+KINDS = (
+    "all-gather",
+    "reduce-scatter",
+    "all-reduce",
+    "all-to-all",
+    "collective-permute",
+)
+
+_COMPUTATION = re.compile(r"^(?:ENTRY )?%?(\S+) \(.*\{$")
+_INSTRUCTION = re.compile(
+    rf"^\s+(?:ROOT )?%?\S+ = (.+?) ({'|'.join(KINDS)}|ragged-all-to-all|collective-broadcast)"
+    r"(-start)?\("
+)
+_ARRAY = re.compile(r"\b(pred|[a-z]+(\d+)\w*)\[([\d,]*)\]")
+_CALLED = re.compile(
+    r"\b(?:calls|to_apply|body|condition|branch_computations|true_computation|"
+    r"false_computation|called_computations)=(?:%?([\w.-]+)|\{([^}]*)\})"
+)
+_LOOP = re.compile(r" while\(.*\bcondition=%?([\w.-]+), body=%?([\w.-]+)")
+_GROUPS = re.compile(r"replica_groups=(.*)")
+_PAIRS = re.compile(r"source_target_pairs=\{(.*?)\}\}")
+# XLA for TPU writes a reduce-scatter as an all-reduce in a fusion that keeps a part of it.
+_SCATTERING = "all-reduce-scatter"
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """One collective of a program.
+
+    Attributes:
+      kind: one of `KINDS`.
+      payload_bytes: the whole array, see above.
+      devices: that take part in one group.
+    """
+
+    kind: str
+    payload_bytes: int
+    devices: int
+
+    @property
+    def wire_bytes(self) -> float:
+        """Bytes that each device sends."""
+        if self.kind == "collective-permute":
+            return self.payload_bytes
+        share = self.payload_bytes * (self.devices - 1) / self.devices
+        return 2 * share if self.kind == "all-reduce" else share
+
+
+def find_collectives(hlo: str, devices: int) -> list[Collective]:
+    """The collectives of an optimised program among more than one device.
+
+    Args:
+      hlo: the text of the program, one device's part (`jax.stages.Compiled.as_text`).
+      devices: that run it.
+
+    Raises:
+      AssertionError: one is in a loop, where it would run more often than it is written, or is of
+        a kind that is not known.
+    """
+    computations = _computations(hlo)
+    looped = _looped(computations)
+    found: list[Collective] = []
+    for name, lines in computations.items():
+        for line in lines:
+            match = _INSTRUCTION.match(line)
+            if not match:
+                continue
+            result, kind, start = match.groups()
+            assert kind in KINDS, f"unknown collective: {line}"
+            group = _group_size(kind, line, devices)
+            if group == 1:
+                continue
+            assert name not in looped, f"a collective in a loop: {line}"
+            if kind == "all-reduce" and name.startswith(_SCATTERING):
+                kind, payload = "reduce-scatter", _bytes(result)
+            else:
+                payload = _payload(kind, result, bool(start), group)
+            found.append(Collective(kind, payload, group))
+    return found
+
+
+def _computations(hlo: str) -> dict[str, list[str]]:
+    """The lines of each computation, by its name."""
+    computations: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in hlo.splitlines():
+        header = _COMPUTATION.match(line)
+        if header:
+            lines = computations.setdefault(header[1], [])
+        else:
+            lines.append(line)
+    return computations
+
+
+def _looped(computations: dict[str, list[str]]) -> set[str]:
+    """Names of the computations that a loop runs, by itself or by others that it calls."""
+    looped: set[str] = set()
+    waiting = [
+        name
+        for lines in computations.values()
+        for line in lines
+        for loop in _LOOP.finditer(line)
+        for name in loop.groups()
+    ]
+    while waiting:
+        name = waiting.pop()
+        if name not in looped:
+            looped.add(name)
+            waiting += _called(computations.get(name, []))
+    return looped
+
+
+def _called(lines: list[str]) -> Iterator[str]:
+    for line in lines:
+        for one, several in _CALLED.findall(line):
+            yield from [one] if one else re.findall(r"[\w.-]+", several)
+
+
+def _payload(kind: str, result: str, start: bool, group: int) -> int:
+    """Bytes of the whole array, from the type of the result."""
+    size = _bytes(result)
+    if start and kind != "all-reduce":
+        # The result of a start holds what went in beside what comes out.
+        into_out = {"all-gather": group, "reduce-scatter": 1 / group}.get(kind, 1)
+        size = round(size * into_out / (1 + into_out))
+    return size * group if kind == "reduce-scatter" else size
+
+
+def _bytes(result: str) -> int:
+    """Bytes of all arrays in a type, but for the scalars by which a start is awaited."""
+    arrays = _ARRAY.findall(result)
+    if len(arrays) > 1:
+        arrays = [array for array in arrays if array[0] != "u32" or array[2]]
+    return sum(_array_bytes(bits, shape) for _, bits, shape in arrays)
+
+
+def _array_bytes(bits: str, shape: str) -> int:
+    size = math.prod(int(length) for length in shape.split(",") if length)
+    return -(-size * int(bits or 8) // 8)  # pred has a byte
+
+
+def _group_size(kind: str, line: str, devices: int) -> int:
+    """Devices of a group, in any of the ways in which HLO writes groups."""
+    if kind == "collective-permute":
+        pairs = _PAIRS.search(line)
+        moves = re.findall(r"(\d+),(\d+)", pairs[1] + "}" if pairs else "")
+        return devices if any(source != target for source, target in moves) else 1
+    groups = _GROUPS.search(line)
+    text = groups[1] if groups else ""
+    if first := re.match(r"\{\{([\d,]+)\}", text):  # {{0,1},{2,3}}
+        return len(first[1].split(","))
+    if iota := re.match(r"\[\d+,(\d+)\]<=", text):  # [2,4]<=[8]
+        return int(iota[1])
+    if mesh := re.match(r"mesh\[(.*?)\].*?\{(.*?)\}", text):  # mesh['a'=2,'b'=4] {'b'}
+        sizes = dict(re.findall(r"'([^']+)'=(\d+)", mesh[1]))
+        used = re.findall(r"'([^']+)'(?::\(\d+\)(\d+))?", mesh[2])
+        return math.prod(int(part or sizes[axis]) for axis, part in used)
+    assert not text or text.startswith("{}"), f"unknown groups: {line}"
+    return devices

@@ -1,0 +1,75 @@
+"""A step run on devices that are there: seconds, loss, and the memory that was in use."""
+
+import dataclasses
+import statistics
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vssflow_jax.audio import mel
+from vssflow_jax.phonemes import NUM_IDS
+from vssflow_jax.planning.programs import Program
+from vssflow_jax.train_step import Recipe, jit_train_step, shardings_of
+
+STEPS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What a few steps showed.
+
+    Attributes:
+      step_sec: median of the steps after the first.
+      loss: of the last.
+      peak_bytes: most that was in use on a device, if it says so.
+      limit_bytes: that a device may use, if it says so.
+    """
+
+    step_sec: float
+    loss: float
+    peak_bytes: int | None
+    limit_bytes: int | None
+
+
+def measure_step(program: Program) -> Measured:
+    """Run a step on random clips: once to compile, then `STEPS` times."""
+    recipe = program.recipe
+    batch = random_batch(program.abstract_batch())
+    init = jax.jit(recipe.init, out_shardings=shardings_of(program.abstract_state()))
+    state = init(recipe.codec.prepare(lambda: _random_log_mels(recipe)))
+    step = jit_train_step(recipe)
+    state, metrics = jax.block_until_ready(step(state, batch))
+    seconds = []
+    for _ in range(STEPS):
+        started = time.perf_counter()
+        state, metrics = jax.block_until_ready(step(state, batch))
+        seconds.append(time.perf_counter() - started)
+    memory = jax.local_devices()[0].memory_stats() or {}
+    return Measured(
+        step_sec=statistics.median(seconds),
+        loss=float(metrics["loss"]),
+        peak_bytes=memory.get("peak_bytes_in_use"),
+        limit_bytes=memory.get("bytes_limit"),
+    )
+
+
+def random_batch(abstract: dict[str, Any]) -> dict[str, jax.Array]:
+    """Noise in the shapes and places of an abstract batch; integers are ids of phonemes."""
+    rng = np.random.default_rng(0)
+    return {
+        name: jax.device_put(
+            rng.integers(0, NUM_IDS, leaf.shape, leaf.dtype)
+            if jnp.issubdtype(leaf.dtype, jnp.integer)
+            else rng.standard_normal(leaf.shape, leaf.dtype),
+            leaf.sharding,
+        )
+        for name, leaf in abstract.items()
+    }
+
+
+def _random_log_mels(recipe: Recipe) -> jax.Array:
+    sounds = np.random.default_rng(0).standard_normal((1, recipe.spec.num_samples), np.float32)
+    return mel.log_mel(jnp.asarray(sounds), recipe.spec.mel_frames)

@@ -1,0 +1,111 @@
+"""The train step of a config, compiled for devices: the very function that training runs."""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import ml_collections
+
+from vssflow_jax.planning.topologies import compile_options
+from vssflow_jax.sound import Codec
+from vssflow_jax.train_step import Batch, Recipe, TrainState, jit_train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A step that can be compiled.
+
+    Attributes:
+      recipe: what it trains.
+      latents: whether batches have sounds, "online", or posteriors, "offline".
+    """
+
+    recipe: Recipe
+    latents: str
+
+    @classmethod
+    def from_config(
+        cls, config: ml_collections.ConfigDict, devices: Sequence[jax.Device]
+    ) -> "Program":
+        """The step as training would run it; with offline latents where the codec has no folder.
+
+        Raises:
+          UserError: what `Recipe` raises.
+        """
+        if lacks_codec(config):
+            recipe = Recipe.from_config(config, devices=devices, codec=_no_codec())
+            latents = "offline"
+        else:
+            recipe = Recipe.from_config(config, devices=devices)
+            latents = config.codec.latents
+        recipe.check_batch()
+        return cls(recipe, latents)
+
+    @property
+    def devices(self) -> int:
+        return self.recipe.layout.mesh.size
+
+    @property
+    def platform(self) -> str:
+        return self.recipe.layout.mesh.devices.flat[0].platform
+
+    def abstract_state(self) -> TrainState:
+        return self.recipe.abstract_state()
+
+    def abstract_batch(self) -> Batch:
+        return self.recipe.abstract_batch(self.recipe.train.batch_size, self.latents)
+
+    def compile(self, *, counting: bool = False) -> jax.stages.Compiled:
+        """Compile it, to measure or to count.
+
+        Raises:
+          TooLarge: the compiler finds that it does not fit the device's memory.
+        """
+        lowered = jit_train_step(self.recipe).lower(self.abstract_state(), self.abstract_batch())
+        try:
+            return lowered.compile(compile_options(self.platform, counting=counting))
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise TooLarge(_needed_bytes(str(error))) from error
+
+
+class TooLarge(Exception):
+    """A program does not fit a device's memory.
+
+    Attributes:
+      temporary_bytes: that the compiler would have needed beside the arguments, if it says so.
+    """
+
+    def __init__(self, temporary_bytes: int | None):
+        super().__init__(temporary_bytes)
+        self.temporary_bytes = temporary_bytes
+
+
+def lacks_codec(config: ml_collections.ConfigDict) -> bool:
+    """Whether the codec of a config has weights that the config does not name."""
+    return config.codec.kind == "audioldm_vae" and not config.codec.path
+
+
+def changed(config: ml_collections.ConfigDict, **changes: Any) -> ml_collections.ConfigDict:
+    """A copy with other values; names have `__` for the dot."""
+    copy = config.copy_and_resolve_references()
+    copy.update_from_flattened_dict(
+        {name.replace("__", "."): value for name, value in changes.items()}
+    )
+    return copy
+
+
+def _no_codec() -> Codec:
+    def refuse(*_: Any) -> Any:
+        raise AssertionError("a plan with offline latents uses no codec")
+
+    return Codec(abstract={}, prepare=lambda sample: {}, encode=refuse, decode=refuse)
+
+
+def _needed_bytes(message: str) -> int | None:
+    size = re.search(r"temporaries \(([\d.]+)([KMG])\)", message)
+    units = {"K": 2**10, "M": 2**20, "G": 2**30}
+    return round(float(size[1]) * units[size[2]]) if size else None

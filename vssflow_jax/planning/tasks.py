@@ -1,0 +1,111 @@
+"""The parts of a plan: each works on one strategy alone, in a process of its own."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import ml_collections
+
+from vssflow_jax import chips
+from vssflow_jax.errors import UserError
+from vssflow_jax.flops import step_flops
+from vssflow_jax.planning.counting import count_step
+from vssflow_jax.planning.measuring import measure_step
+from vssflow_jax.planning.memory import largest_batch, measure_memory
+from vssflow_jax.planning.programs import Program, TooLarge, changed
+from vssflow_jax.planning.topologies import Topology
+from vssflow_jax.run_files import resolved_values
+
+Found = dict[str, Any]  # JSON values
+Task = Callable[[ml_collections.ConfigDict, Sequence[jax.Device]], Found]
+
+
+def find_memory(config: ml_collections.ConfigDict, devices: Sequence[jax.Device]) -> Found:
+    """Bytes that a step keeps on a device, whether it fits, and how large a batch would."""
+    program = Program.from_config(config, devices)
+    started = time.perf_counter()
+    memory, accepted = measure_memory(program)
+    compile_sec = time.perf_counter() - started
+    limit = _memory_limit(devices[0])
+    return {
+        "device_kind": devices[0].device_kind,
+        "devices": len(devices),
+        "mesh": {axis: size for axis, size in program.recipe.layout.mesh.shape.items() if size > 1},
+        "latents": program.latents,
+        "clips": config.train.batch_size,
+        "model_flops": step_flops(
+            program.recipe.model, program.recipe.spec.latent_frames, config.train.batch_size
+        )
+        / len(devices),
+        "memory": dataclasses.asdict(memory),
+        "memory_limit": limit,
+        "fits": accepted and (memory.peak or 0) <= limit if limit else None,
+        "largest_clips_per_device": limit and largest_batch(config, devices, memory, limit),
+        "compile_sec": compile_sec,
+    }
+
+
+def find_totals(config: ml_collections.ConfigDict, devices: Sequence[jax.Device]) -> Found:
+    """What a device does in a step."""
+    return {"totals": dict(count_step(config, devices))}
+
+
+def find_measured(config: ml_collections.ConfigDict, devices: Sequence[jax.Device]) -> Found:
+    """What a few steps showed on the devices that there are."""
+    return {"measured": dataclasses.asdict(measure_step(Program.from_config(config, devices)))}
+
+
+TASKS: dict[str, Task] = {
+    "memory": find_memory,
+    "totals": find_totals,
+    "measured": find_measured,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One of `TASKS` for one strategy.
+
+    Attributes:
+      task: its name.
+      config: with the strategy; its batch size does not count.
+      topology: to plan for.
+      clips_per_device: of a batch, on average: `tp` and `sp` put the clips of a group on each of
+        its devices.
+    """
+
+    task: str
+    config: ml_collections.ConfigDict
+    topology: Topology
+    clips_per_device: int
+
+    @property
+    def strategy(self) -> str:
+        return self.config.sharding.strategy
+
+    @property
+    def key(self) -> list[Any]:
+        """All that the result depends on, beside sources and packages, as JSON values."""
+        config = resolved_values(self.config)
+        return [self.task, self.topology.name, self.clips_per_device, config]
+
+    def run(self) -> Found:
+        """What is found, or {"error": ...} where the config does not go with the devices."""
+        try:
+            devices = self.topology.devices()
+            clips = self.clips_per_device * len(devices)
+            return TASKS[self.task](changed(self.config, train__batch_size=clips), devices)
+        except UserError as error:
+            return {"error": str(error)}
+        except TooLarge:
+            return {"error": "three blocks alone do not fit the memory of a device"}
+
+
+def _memory_limit(device: jax.Device) -> float | None:
+    """Bytes that a program may have, by the device itself if it is there, else by the table."""
+    there = device in jax.devices()
+    stats = device.memory_stats() if there else None
+    chip = chips.find(device.device_kind)
+    return (stats or {}).get("bytes_limit") or (chip.memory_bytes if chip else None)
