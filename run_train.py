@@ -9,26 +9,30 @@ from absl import flags
 from ml_collections import config_flags
 
 from data import build
-from vssflow_jax import cli, sound
+from vssflow_jax import cli, hosts, sound
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.config import check
 from vssflow_jax.train import train
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "experiment", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
+_DISTRIBUTED = hosts.define_flag()
 flags.mark_flags_as_required(["config", "workdir"])
 
 
 def main(argv: list[str]) -> None:
     del argv
     config, workdir = _CONFIG.value, Path(_WORKDIR.value)
+    hosts.start(_DISTRIBUTED.value)
     check(config)
     if config.eval.after_training:
         # Imported here: it needs the video library and the recogniser, which training does not;
         # and imported first, to hear at once if they are missing.
         from vssflow_jax.evaluate import benchmark
     sound.check(config)
-    build.ensure(config.data, ClipSpec(**config.clip), config.codec)
+    if hosts.is_main():
+        build.ensure(config.data, ClipSpec(**config.clip), config.codec)
+    hosts.wait_for_all("dataset")
     finished = train(config, workdir)
     if finished and config.eval.after_training and not benchmark.is_done(config, workdir):
         benchmark.evaluate_and_print(config, workdir)

@@ -25,7 +25,9 @@ AUTOENCODER_WIDTHS = (8, 8, 16)
 def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Tests start many processes that compile the same small step."""
     patch = pytest.MonkeyPatch()
-    directory = str(tmp_path_factory.mktemp("compiled"))
+    own = tmp_path_factory.getbasetemp()
+    # The workers of pytest-xdist lie side by side in a folder of the session.
+    directory = str((own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "compiled")
     patch.setenv("JAX_COMPILATION_CACHE_DIR", directory)
     patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
     jax.config.update("jax_compilation_cache_dir", directory)

@@ -90,23 +90,6 @@ def test_sigterm_saves_and_exits_cleanly(demo_data: Path, tmp_path: Path) -> Non
     assert (tmp_path / "run" / "checkpoints" / str(last)).is_dir()
 
 
-def losses_on_mesh(data: Path, devices: int, **changes: Any) -> list[float]:
-    """Losses of a run whose process sees `devices` simulated devices."""
-    workdir = data.parent / f"mesh-{devices}-{'-'.join(map(str, changes.values()))}"
-    env = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-    done = tiny.run(tiny.command("run_train.py", data, workdir, **changes), env)
-    assert done.returncode == 0, done.stderr
-    return [row["loss"] for row in run_files.read_metrics(workdir)]
-
-
-def test_eight_devices_agree_with_one(own_data: Path) -> None:
-    alone = losses_on_mesh(own_data, 1)
-    assert len(alone) == 5
-    for strategy, mesh_data in (("fsdp", 1), ("fsdp", 2), ("dp", 8)):
-        changes = {"sharding__strategy": strategy, "sharding__mesh__data": mesh_data}
-        np.testing.assert_allclose(losses_on_mesh(own_data, 8, **changes), alone, rtol=1e-5)
-
-
 def test_accumulation_gives_the_same_step(demo_data: Path) -> None:
     rows = []
     for parts in (1, 4):

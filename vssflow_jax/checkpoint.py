@@ -1,6 +1,7 @@
 """Checkpoints of a run: weights, optimizer, data position and config together, by orbax.
 
-They are written in the background and appear whole or not at all; a run restores onto any mesh.
+They are written in the background and appear whole or not at all; a run restores onto any mesh
+and number of processes. All processes call each function here; each writes its part of the arrays.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 import jax
 import orbax.checkpoint as ocp
 
+from vssflow_jax import hosts
 from vssflow_jax.errors import UserError
 
 State = TypeVar("State")  # any tree of arrays
@@ -46,6 +48,8 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
             raise UserError(f"checkpoints in {self._path} could not be opened: {reason}") from error
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if error and hosts.is_loss(error):
+            return  # What is being written waits for the lost process.
         # An error that is under way is the one to hear of.
         with contextlib.suppress(UserError) if error else contextlib.nullcontext():
             self.wait()
@@ -70,7 +74,7 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         """
         if step == self.latest:
             return
-        needed = int(_SPACE_MARGIN * sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
+        needed = int(_SPACE_MARGIN * sum(map(_own_bytes, jax.tree.leaves(state))))
         try:
             _check_room(self._path, needed)
         except OSError as error:
@@ -123,6 +127,8 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         try:
             yield
         except (OSError, ValueError, RuntimeError) as error:
+            if hosts.is_loss(error):
+                raise
             raise UserError(self._failure(f"could not {what}: {_short(error)}")) from error
 
     def _failure(self, reason: str) -> str:
@@ -138,12 +144,19 @@ def _short(error: Exception) -> str:
     return " ".join(str(error).split())[:_LONGEST_REASON] or repr(error)
 
 
+def _own_bytes(array: jax.Array) -> int:
+    """Of an array's bytes those that this process writes."""
+    return sum(x.data.nbytes for x in array.addressable_shards if x.replica_id == 0)
+
+
 def _check_room(directory: Path, size: int) -> None:
     """See that `size` bytes can be written below `directory`, by setting them aside for a moment.
 
     Raises:
       OSError: they cannot: the disk is full, or a quota or limit stands in the way.
     """
+    if not size:
+        return  # as of a process whose devices hold what others write
     with tempfile.TemporaryFile(dir=directory) as probe:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(probe.fileno(), 0, size)

@@ -3,15 +3,19 @@
 import logging
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
 import absl.logging
 from absl import app, flags
 
+from vssflow_jax import hosts
 from vssflow_jax.errors import UserError
 
+BUG = 1
 USER_ERROR = 2
+PROCESS_LOST = 3
 INTERRUPTED = 130  # as shells say it
 
 
@@ -24,22 +28,32 @@ def run(main: Callable[[list[str]], None]) -> NoReturn:
             fail(f"unexpected argument '{argv[1]}'; flags start with --")
         try:
             main(argv)
+            hosts.wait_for_all("end")
         except UserError as error:
             fail(str(error))
         except OSError as error:
             fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
-            sys.exit(INTERRUPTED)
+            hosts.leave(INTERRUPTED)
+        except Exception as error:
+            if hosts.is_loss(error):
+                fail(
+                    f"another process was lost ({error}); start the job again, it goes on from the "
+                    "last checkpoint",
+                    PROCESS_LOST,
+                )
+            traceback.print_exc()
+            hosts.leave(BUG)
 
     app.run(guarded, flags_parser=_parse)
     sys.exit(0)
 
 
-def fail(message: str) -> NoReturn:
-    """Print one line and exit with `USER_ERROR`."""
+def fail(message: str, code: int = USER_ERROR) -> NoReturn:
+    """Print one line and exit."""
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(USER_ERROR)
+    hosts.leave(code, all_there=code != PROCESS_LOST)
 
 
 def _quieten_libraries() -> None:

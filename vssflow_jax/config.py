@@ -10,7 +10,7 @@ from vssflow_jax.clip import LATENT_CHANNELS
 from vssflow_jax.dataset import DURATIONS
 from vssflow_jax.errors import UserError
 from vssflow_jax.phonemes import NUM_IDS
-from vssflow_jax.sampling import METHODS
+from vssflow_jax.sampling import ADAPTIVE, METHODS
 from vssflow_jax.sound import CODECS, LATENTS, VOCODERS
 from vssflow_jax.transformer import REMAT
 
@@ -53,7 +53,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "vocoder.kind": VOCODERS,
     "model.dtype": ("float32", "bfloat16"),
     "model.transformer.remat": tuple(REMAT),
-    "model.transformer.attention": attention.IMPLEMENTATIONS,
+    "model.transformer.attention": tuple(attention.IMPLEMENTATIONS),
     "model.latent_channels": (LATENT_CHANNELS,),  # miniatures to be imported have others
     "train.condition_dropout_per": ("example", "batch"),
     "eval.sampler.method": METHODS,
@@ -86,12 +86,18 @@ def check(config: ml_collections.ConfigDict) -> None:
             "codec.latents is 'offline', but codec 'patch_dct' is fitted to the sounds of a run; "
             "set --config.codec.latents=online"
         )
+    _check_profile(config)
     interval = config.eval.sampler.guidance_interval
     numbers = all(isinstance(time, int | float) for time in interval)
     if len(interval) != 2 or not numbers or not 0 <= interval[0] < interval[1] <= 1:
         raise UserError(
             f"eval.sampler.guidance_interval is {interval}; give two flow times from 0 to 1, the "
             "earlier one first"
+        )
+    if config.eval.sampler.method == ADAPTIVE and config.model.transformer.attention != "xla":
+        raise UserError(
+            f"eval.sampler.method is '{ADAPTIVE}', which takes each clip by itself and works with "
+            "--config.model.transformer.attention=xla only; choose that or another method"
         )
     if config.train.fine_tune and not config.train.init_from:
         raise UserError(
@@ -102,6 +108,16 @@ def check(config: ml_collections.ConfigDict) -> None:
         raise UserError(
             f"train.steps is {config.train.steps}, but the learning rate is 0 from step "
             f"{config.train.decay_steps} on; raise train.decay_steps in a new --workdir"
+        )
+
+
+def _check_profile(config: ml_collections.ConfigDict) -> None:
+    steps, last = config.profile, config.train.steps
+    whole = all(isinstance(step, int) for step in steps)
+    if steps and not (len(steps) == 2 and whole and 1 <= steps[0] <= steps[1] <= last):
+        raise UserError(
+            f"profile is {steps}; give the first and the last step to trace, such as 10,12, of the "
+            f"{last} of the run"
         )
 
 

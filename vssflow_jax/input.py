@@ -77,8 +77,12 @@ def train_batches(
     batch_size: int,
     seed: int,
     latents: str = "online",
+    rows: np.ndarray | None = None,
 ) -> grain.IterDataset:
     """Endless batches of the training part.
+
+    Batch i has the examples i b, ..., (i + 1) b - 1, of which a process may read some alone, so
+    that neither batches nor the position in them depends on how many processes there are.
 
     Args:
       dataset: opened dataset.
@@ -86,6 +90,7 @@ def train_batches(
       batch_size: clips in a batch.
       seed: of every draw.
       latents: "online" for batches with sounds, "offline" with what a codec knows of them.
+      rows: places in a batch to read (`sharding.Layout.local_rows`); all, if None.
 
     Returns:
       a grain dataset of `Example`s with a leading batch axis.
@@ -108,7 +113,14 @@ def train_batches(
     }
     weights = [mixture.weights[task] for task in sources]
     mixed = grain.MapDataset.mix(list(sources.values()), weights=weights)
-    return mixed.batch(batch_size, drop_remainder=True).to_iter_dataset(
+    rows = np.arange(batch_size) if rows is None else rows
+
+    def own(index: int) -> Example:
+        batch, place = divmod(index, len(rows))
+        return mixed[batch * batch_size + int(rows[place])]
+
+    read = grain.MapDataset.range(len(mixed) // batch_size * len(rows)).map(own)
+    return read.batch(len(rows), drop_remainder=True).to_iter_dataset(
         grain.ReadOptions(num_threads=READ_THREADS, prefetch_buffer_size=BATCHES_AHEAD)
     )
 

@@ -1,4 +1,7 @@
-"""Small files of a run beside its checkpoints: the config, and the rows of `metrics.jsonl`."""
+"""Small files of a run beside its checkpoints: the config, and rows of what was measured.
+
+Of many processes only the main one writes them.
+"""
 
 import contextlib
 import json
@@ -9,11 +12,13 @@ from typing import Any
 
 import ml_collections
 
+from vssflow_jax import hosts
 from vssflow_jax.errors import UserError
 
 # What a resumed run may change: how long it goes on, what it reports, where it runs and reads,
 # and how it computes the same.
 RESUMABLE = (
+    "profile",
     "train.steps",
     "train.log_every",
     "train.checkpoint_every",
@@ -43,7 +48,8 @@ def claim(workdir: Path, config: ml_collections.ConfigDict) -> dict[str, Any]:
     check(workdir, config)
     workdir.mkdir(parents=True, exist_ok=True)
     resolved = resolved_values(config)
-    write_atomically(workdir / "config.json", json.dumps(resolved, indent=2) + "\n")
+    if hosts.is_main():
+        write_atomically(workdir / "config.json", json.dumps(resolved, indent=2) + "\n")
     return resolved
 
 
@@ -67,11 +73,14 @@ def check(workdir: Path, config: ml_collections.ConfigDict) -> None:
 
 
 class MetricsLog(contextlib.AbstractContextManager["MetricsLog"]):
-    """Appends rows to `metrics.jsonl`; a row that a kill cut short is dropped on opening."""
+    """Appends rows to `metrics.jsonl`, or to another such file of the workdir.
 
-    def __init__(self, workdir: Path):
-        path = workdir / "metrics.jsonl"
-        if path.exists():
+    A row that a kill cut short is dropped on opening.
+    """
+
+    def __init__(self, workdir: Path, name: str = "metrics.jsonl"):
+        path = workdir / name if hosts.is_main() else Path(os.devnull)
+        if path.is_file():
             os.truncate(path, len(_whole_lines(path)))
         self._file = path.open("a")
 

@@ -14,6 +14,7 @@ import jax
 import ml_collections
 import numpy as np
 from flax import nnx
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from vssflow_jax.errors import UserError
@@ -164,10 +165,10 @@ def make_layout(
                 f"sharding.mesh.{axis} is {size}, but sharding.strategy '{config.strategy}' "
                 "lays nothing on it; make it 1"
             )
+    # Neighbours of an axis lie near one another; a side of a torus may be shared by two axes.
+    placed = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
     types = (AxisType.Auto,) * len(MESH_AXES)
-    return Layout(
-        jax.make_mesh(shape, MESH_AXES, axis_types=types, devices=devices), strategy.rules
-    )
+    return Layout(Mesh(placed, MESH_AXES, axis_types=types), strategy.rules)
 
 
 def _find_strategy(config: ml_collections.ConfigDict) -> Strategy:

@@ -1,7 +1,11 @@
 """Training, top to bottom: mesh, data, model, shardings, restore, loop."""
 
+import dataclasses
+import functools
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import jax
@@ -10,19 +14,22 @@ import numpy as np
 import tensorboardX
 import tqdm
 
+from vssflow_jax import chips, hosts, sharding
 from vssflow_jax import input as input_pipeline
-from vssflow_jax import sharding
 from vssflow_jax.audio import mel
 from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.config import check as check_config
 from vssflow_jax.dataset import TASKS, Dataset
 from vssflow_jax.errors import UserError
+from vssflow_jax.flops import step_flops
 from vssflow_jax.generate import draw_start, make_generate
+from vssflow_jax.profiling import StepTrace
 from vssflow_jax.run_files import MetricsLog, claim
 from vssflow_jax.run_files import check as check_run
 from vssflow_jax.sound import Vocoder, latents_digest, make_vocoder
 from vssflow_jax.start import initial_state
 from vssflow_jax.stopping import stop_requested
+from vssflow_jax.throughput import Account, StepTimes, Throughput
 from vssflow_jax.train_step import Metrics, Recipe, TrainState, jit_train_step
 
 
@@ -31,7 +38,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
 
     Args:
       config: a resolved experiment config.
-      workdir: gets `config.json`, `metrics.jsonl`, `checkpoints/`, `tensorboard/`.
+      workdir: gets `config.json`, `metrics.jsonl`, `throughput.jsonl`, `checkpoints/`,
+        `tensorboard/`, and `profile/` if a trace is asked for.
 
     Returns:
       whether the last step was reached: False after Ctrl-C or SIGTERM, with all saved.
@@ -39,6 +47,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
     Raises:
       UserError: bad config, data, or workdir; a loss that is no number; a full disk.
     """
+    account = Account(started_sec=time.time())
     check_config(config)
 
     # ------------------------------------------------------------------------------------ mesh
@@ -54,14 +63,15 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
         dataset.check_latents(latents_digest(config.codec))
     if config.eval.after_training:
         dataset.check_part("test")
-    batches = input_pipeline.train_batches(
+    batches = functools.partial(
+        input_pipeline.train_batches,
         dataset,
         config.data.mixture,
         config.train.batch_size,
         config.seed,
         config.codec.latents,
     )
-    iterator = iter(batches)
+    iterator = iter(batches(recipe.layout.local_rows(config.train.batch_size)))
 
     # ------------------------------------------------------------------- model and shardings
     abstract = recipe.abstract_state()
@@ -72,38 +82,48 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
     with ExitStack() as closing:
         # ----------------------------------------------------------------------------- restore
         checkpoints = closing.enter_context(Checkpoints(workdir, config.train.keep_checkpoints))
-        elapsed_sec = 0.0
         if checkpoints.latest is None:
-            state = initial_state(recipe, abstract, lambda: batches)
+            state = initial_state(recipe, abstract, batches)
         else:
             state, progress = checkpoints.restore(abstract)
             dataset.check_counts(progress["clips"])
             iterator.set_state(progress["data"])
-            elapsed_sec = progress["elapsed_sec"]
+            account = Account(**progress["account"])
         done, steps = int(state.step), config.train.steps
         resolved = claim(workdir, config)
 
         # -------------------------------------------------------------------------------- loop
         log = closing.enter_context(MetricsLog(workdir))
+        speed_log = closing.enter_context(MetricsLog(workdir, "throughput.jsonl"))
         board = closing.enter_context(
-            tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=done)
+            tensorboardX.SummaryWriter(
+                str(workdir / "tensorboard"), purge_step=done, write_to_disk=hosts.is_main()
+            )
         )
         bar = closing.enter_context(
-            tqdm.tqdm(total=steps, initial=min(done, steps), desc="train", unit="step")
+            tqdm.tqdm(
+                total=steps,
+                initial=min(done, steps),
+                desc="train",
+                unit="step",
+                disable=not hosts.is_main(),
+            )
         )
-        stop = closing.enter_context(stop_requested())
+        stop_after = closing.enter_context(stop_requested())
         sampler = Sampler(config, recipe, dataset, vocoder, board)
-        started = time.monotonic()
+        clips, devices = config.train.batch_size, recipe.layout.mesh.devices
+        peak = chips.peak_flops(devices.flat[0])
+        throughput = closing.enter_context(
+            Throughput(
+                account,
+                clips=clips,
+                flops=step_flops(recipe.model, recipe.spec.latent_frames, clips),
+                peak_flops=peak and peak * devices.size,
+            )
+        )
+        trace = closing.enter_context(StepTrace(config.profile, workdir / "profile"))
 
-        def save() -> None:
-            progress = {
-                "data": iterator.get_state(),
-                "clips": dataset.counts,
-                "elapsed_sec": elapsed_sec + time.monotonic() - started,
-            }
-            checkpoints.save(done, state, progress, resolved)
-
-        def report(step: int, metrics: Metrics) -> None:
+        def report(step: int, metrics: Metrics, times: Future[StepTimes]) -> None:
             values = {name: float(value) for name, value in jax.device_get(metrics).items()}
             if not np.isfinite([values["loss"], values["grad_norm"]]).all():
                 raise UserError(
@@ -111,6 +131,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
                     f"{values['grad_norm']}; lower train.learning_rate or set "
                     f"train.grad_clip_norm; the last checkpoint is of step {checkpoints.latest}"
                 )
+            throughput.add(times.result())
             bar.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
             if step % config.train.log_every == 0:
                 # A bin of flow time that no clip fell into has no loss.
@@ -118,9 +139,13 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
                 log.write({"step": step, **row})
                 for name, value in row.items():
                     board.add_scalar(f"train/{name}", value, step)
-                board.add_scalar("train/steps_per_sec", bar.format_dict["rate"] or 0.0, step)
+                # Times differ from run to run and so have a file of their own.
+                if speed := throughput.row():
+                    speed_log.write({"step": step, **speed})
+                for name, value in speed.items():
+                    board.add_scalar(f"speed/{name}", value, step)
 
-        pending: tuple[int, Metrics] | None = None
+        pending: tuple[int, Metrics, Future[StepTimes]] | None = None
 
         def settle() -> None:
             nonlocal pending
@@ -128,32 +153,68 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
                 report(*pending)
             pending = None
 
-        while done < steps and not stop.is_set():
+        @contextmanager
+        def paused() -> Iterator[None]:
+            """With all steps done and reported, and without counting the time as theirs."""
+            settle()
+            with throughput.aside():
+                yield
+
+        def save() -> None:
+            with paused():
+                progress = {
+                    "data": iterator.get_state(),
+                    "clips": dataset.counts,
+                    "account": dataclasses.asdict(throughput.account),
+                }
+                checkpoints.save(done, state, progress, resolved)
+
+        if done < steps:
+            # Ahead of time, so that no process waits in a step for one that compiles it: not all
+            # connections are that patient.
+            batch_shapes = recipe.abstract_batch(clips, config.codec.latents)
+            train_step = train_step.lower(abstract, batch_shapes).compile()
+            hosts.wait_for_all("compiled")
+        while done < steps and not stop_after(done):
+            if trace.starts_with(done + 1):
+                with paused():
+                    trace.start()
+            asked = time.monotonic()
             try:
                 batch = sharding.put_batch(next(iterator), recipe.layout)
             except UserError:
-                settle()
-                save()
+                if jax.process_count() == 1:  # others would not save with this one
+                    save()
                 raise
-            with jax.transfer_guard("disallow"):
+            called = time.monotonic()
+            marked = jax.profiler.StepTraceAnnotation("train", step_num=done + 1)
+            with marked, jax.transfer_guard("disallow"):
                 state, metrics = train_step(state, batch)
+            times = throughput.watch(asked, called, metrics)
             done += 1
             bar.update()
             # Read one step late, so that the next step is under way before we look.
             settle()
-            pending = (done, metrics)
+            pending = (done, metrics, times)
+            if trace.stops_after(done):
+                with paused():
+                    trace.stop()
             if done % config.train.checkpoint_every == 0:
-                settle()
                 save()
             if done % config.train.sample_every == 0:
-                sampler.write(state, done)
-        settle()
+                with paused():
+                    sampler.write(state, done)
         save()
-        minutes = (elapsed_sec + time.monotonic() - started) / 60
+        minutes, goodput = throughput.elapsed_sec / 60, throughput.goodput
+    if not hosts.is_main():
+        return done >= steps
     if done < steps:
         print(f"stopped after step {done} of {steps}, saved; the same command goes on from there")
     else:
-        print(f"trained {done} steps in {minutes:.1f} minutes")
+        print(
+            f"trained {done} steps in {minutes:.1f} minutes since the first start, "
+            f"goodput {goodput:.0%}"
+        )
     return done >= steps
 
 
@@ -183,6 +244,8 @@ class Sampler:
         if not self._names:
             return
         log_mels = jax.device_get(self._generate(state, self._features, self._start))
+        if not hosts.is_main():
+            return
         for name, log_mel in zip(self._names, log_mels, strict=True):
             waveform = self._vocode(log_mel)
             self._board.add_audio(f"sample/{name}", waveform, step, mel.SAMPLING_RATE)

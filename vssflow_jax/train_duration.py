@@ -189,13 +189,13 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
         bar = closing.enter_context(
             tqdm.tqdm(total=steps, initial=min(done, steps), desc="durations", unit="step")
         )
-        stop = closing.enter_context(stop_requested())
+        stop_after = closing.enter_context(stop_requested())
 
         def save() -> None:
             progress = {"data": iterator.get_state(), "clips": dataset.counts}
             checkpoints.save(done, state, progress, resolved)
 
-        while done < steps and not stop.is_set():
+        while done < steps and not stop_after(done):
             batch = sharding.put_batch(next(iterator), layout)
             with jax.transfer_guard("disallow"):
                 state, metrics = train_step(state, batch)

@@ -15,7 +15,7 @@ import ml_collections
 import optax
 from flax import nnx
 
-from vssflow_jax import flow
+from vssflow_jax import attention, flow
 from vssflow_jax.audio import mel
 from vssflow_jax.audio.autoencoder import Posterior
 from vssflow_jax.clip import ClipSpec
@@ -116,8 +116,8 @@ class Recipe:
           codec: in place of the config's.
 
         Raises:
-          UserError: sizes that do not go together or with the mesh, or a codec whose weights are
-            not there.
+          UserError: sizes that do not go together or with the mesh, attention that does not run on
+            the devices, or a codec whose weights are not there.
         """
         recipe = cls(
             spec=ClipSpec(**config.clip),
@@ -128,6 +128,10 @@ class Recipe:
             layout=make_layout(config.sharding, devices),
         )
         recipe._check_mesh()
+        model = recipe.model
+        attention.check(
+            model.transformer.attention, recipe.layout, model.dtype, model.transformer.head_dim
+        )
         return recipe
 
     def _check_mesh(self) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 import soundfile
 import tqdm
 
-from vssflow_jax import media, run_files
+from vssflow_jax import hosts, media, run_files
 from vssflow_jax.audio import mel
 from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.dataset import TASKS, Clip, Dataset
@@ -73,7 +73,8 @@ def evaluate(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, floa
 
     Returns:
       the metrics; NAME is of the generated sound, NAME_ground_truth, NAME_codec and NAME_shuffled
-      of the versions beside it. Rates are fractions.
+      of the versions beside it. Rates are fractions. Of many processes, which generate together,
+      only the main one measures and writes; the others return nothing.
 
     Raises:
       UserError: no checkpoint or another config's, no test part, a damaged dataset.
@@ -103,6 +104,8 @@ def evaluate(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, floa
         "codec": through_codec(config, recipe, state, clips),
         "shuffled": generate_all(config, recipe, state, clips, shuffled(clips)),
     }
+    if not hosts.is_main():
+        return {}
     renderings = render(log_mels, clips, recipe, make_vocoder(config.vocoder))
 
     metrics = measure(renderings, clips)
@@ -131,6 +134,8 @@ def evaluate(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, floa
 def evaluate_and_print(config: ml_collections.ConfigDict, workdir: Path) -> None:
     """Evaluate, then print the table and where the page is."""
     metrics = evaluate(config, workdir)
+    if not hosts.is_main():
+        return
     print(f"\n{'':24}" + "".join(f"{version:>14}" for version in VERSIONS))
     for name in [name for name in metrics if not name.endswith(VERSIONS[1:])]:
         values = [metrics[name], *(metrics[f"{name}_{version}"] for version in VERSIONS[1:])]
@@ -214,7 +219,7 @@ def in_batches(
     """What a function of a batch gives for each of `count` examples, which are made as needed."""
     size = min(size, count)
     results: list[np.ndarray] = []
-    for first in tqdm.trange(0, count, size, desc=what, unit="batch"):
+    for first in tqdm.trange(0, count, size, desc=what, unit="batch", disable=not hosts.is_main()):
         # The last batch is filled up with the first examples, so that all have one shape.
         members = [example(index % count) for index in range(first, first + size)]
         results += list(jax.device_get(function(jax.tree.map(lambda *x: np.stack(x), *members))))

@@ -1,0 +1,227 @@
+"""Training by two processes of four simulated devices: one run, stopped, lost, gone on with.
+
+They meet as the tasks of a SLURM job do, for which `jax.distributed` asks environment variables.
+"""
+
+import dataclasses
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from tests import restored, tiny
+from tests.restored import SMALLER
+from vssflow_jax import cli, run_files
+from vssflow_jax.checkpoint import Checkpoints
+from vssflow_jax.dataset import Dataset
+from vssflow_jax.input import train_batches
+from vssflow_jax.train import train
+from vssflow_jax.train_step import Recipe, TrainState
+
+PROCESSES = 2
+DEVICES_EACH = 4
+PATIENCE_SEC = 240
+LAST_ROW = 6  # before a job is asked to stop
+ENDLESS = SMALLER | {"train__steps": 100_000, "train__schedule": "constant"}
+# JAX's own patience is 100 s.
+IMPATIENT = """
+import functools, runpy, sys, jax
+jax.distributed.initialize = functools.partial(
+    jax.distributed.initialize, heartbeat_timeout_seconds=10)
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """Processes that run the same command, and what each prints."""
+
+    workdir: Path
+    processes: Sequence[subprocess.Popen[bytes]]
+    logs: Sequence[Path]
+
+    def wait_for_row(self, step: int) -> None:
+        """Until `metrics.jsonl` has the row of a step."""
+        deadline = time.monotonic() + PATIENCE_SEC
+        path = self.workdir / "metrics.jsonl"
+        while not (path.exists() and f'"step": {step},' in path.read_text()):
+            ended = any(process.poll() is not None for process in self.processes)
+            if ended or time.monotonic() > deadline:
+                raise AssertionError(f"no step {step}: {self.printed}")
+            time.sleep(0.01)
+
+    def wait(self) -> list[int]:
+        """The exit codes."""
+        try:
+            return [process.wait(PATIENCE_SEC) for process in self.processes]
+        finally:
+            for process in self.processes:
+                process.kill()
+
+    @property
+    def printed(self) -> list[str]:
+        return [log.read_text(errors="replace") for log in self.logs]
+
+
+def start(data: Path, workdir: Path, **changes: Any) -> Job:
+    """Start training by two processes."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    python, *arguments = tiny.command("run_train.py", data, workdir, **changes)
+    devices = f"--xla_force_host_platform_device_count={DEVICES_EACH}"
+    processes, logs = [], []
+    for index in range(PROCESSES):
+        slurm = {"JOB_ID": 1, "STEP_NODELIST": "localhost", "NTASKS": PROCESSES}
+        slurm |= {"PROCID": index, "LOCALID": index}
+        env = {f"SLURM_{name}": str(value) for name, value in slurm.items()}
+        env |= {"JAX_COORDINATOR_PORT": str(port)}
+        env |= {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {devices}"}
+        logs.append(workdir.with_name(f"{workdir.name}-{port}-{index}.log"))
+        with logs[-1].open("wb") as log:
+            process = subprocess.Popen(
+                [python, "-c", IMPATIENT, *arguments, "--distributed"],
+                cwd=tiny.ROOT,
+                env=os.environ | env,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        processes.append(process)
+    return Job(workdir, processes, logs)
+
+
+def rows(workdir: Path) -> list[dict[str, float]]:
+    return run_files.read_metrics(workdir)
+
+
+def losses(workdir: Path) -> list[float]:
+    return [row["loss"] for row in rows(workdir)]
+
+
+def last_step(workdir: Path) -> int:
+    return int(rows(workdir)[-1]["step"])
+
+
+def saved_state(data: Path, workdir: Path) -> TrainState:
+    """The newest checkpoint, on one device."""
+    with Checkpoints(workdir) as checkpoints:
+        recipe = Recipe.from_config(tiny.config(data, **SMALLER))
+        return checkpoints.restore(recipe.abstract_state())[0]
+
+
+@pytest.fixture(scope="module")
+def stopped(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """A long job, of which the second process alone was sent SIGTERM; it wrote samples once."""
+    workdir = tmp_path_factory.mktemp("hosts") / "stopped"
+    job = start(demo_data, workdir, **ENDLESS, train__sample_every=LAST_ROW - 2)
+    job.wait_for_row(LAST_ROW)
+    job.processes[1].send_signal(signal.SIGTERM)
+    assert job.wait() == [0, 0], job.printed
+    return job
+
+
+def test_sigterm_to_one_process_stops_all_after_the_same_step(stopped: Job) -> None:
+    step = last_step(stopped.workdir)
+    assert f"stopped after step {step} of" in stopped.printed[0]
+    assert [path.name for path in (stopped.workdir / "checkpoints").iterdir()] == [str(step)]
+
+
+def test_only_the_main_process_reports(stopped: Job) -> None:
+    assert "step" not in stopped.printed[1]
+    lines = (stopped.workdir / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == last_step(stopped.workdir)
+    assert len(list((stopped.workdir / "tensorboard").iterdir())) == 1
+
+
+def test_what_two_processes_began_one_goes_on_with(
+    stopped: Job, demo_data: Path, tmp_path: Path
+) -> None:
+    steps = last_step(stopped.workdir) + 2
+    config = tiny.config(demo_data, **ENDLESS | {"train__steps": steps})
+    assert train(config, tmp_path / "alone")
+    np.testing.assert_allclose(losses(stopped.workdir), losses(tmp_path / "alone")[:-2], rtol=1e-5)
+    gone_on = Path(shutil.copytree(stopped.workdir, tmp_path / "gone-on"))
+    assert train(config, gone_on)
+    np.testing.assert_allclose(losses(gone_on), losses(tmp_path / "alone"), rtol=1e-5)
+
+
+def test_a_checkpoint_is_the_same_on_any_number_of_devices(
+    stopped: Job, demo_data: Path, tmp_path: Path
+) -> None:
+    flag = f"--xla_force_host_platform_device_count={max(restored.DEVICES)}"
+    arguments = map(str, (demo_data, stopped.workdir, tmp_path))
+    done = tiny.run([sys.executable, "-m", "tests.restored", *arguments], {"XLA_FLAGS": flag})
+    assert done.returncode == 0, done.stderr
+    expected = jax.tree.leaves(saved_state(demo_data, stopped.workdir))
+    for count in restored.DEVICES:
+        found = np.load(tmp_path / f"{count}.npz")
+        for array, name in zip(expected, found.files, strict=True):
+            np.testing.assert_array_equal(array, found[name])
+
+
+def test_a_job_that_lost_a_process_ends_and_goes_on_exactly(
+    stopped: Job, demo_data: Path, tmp_path: Path
+) -> None:
+    steps = {"train__steps": last_step(stopped.workdir), "train__checkpoint_every": 2}
+    changes = ENDLESS | steps
+    # First the process where all of them meet, then another.
+    for lost, row in ((0, 3), (1, LAST_ROW - 1)):
+        job = start(demo_data, tmp_path / "lost", **changes)
+        job.wait_for_row(row)
+        job.processes[lost].kill()
+        codes = job.wait()
+        assert codes[lost] == -signal.SIGKILL
+        # By which way it hears of the loss is a matter of chance.
+        assert codes[1 - lost] in (cli.PROCESS_LOST, -signal.SIGABRT), job.printed
+        line = r"error: another process was lost .* goes on from|likely indicates that another task"
+        assert re.search(line, job.printed[1 - lost])
+        assert "Traceback" not in job.printed[1 - lost]
+    job = start(demo_data, tmp_path / "lost", **changes)
+    assert job.wait() == [0, 0], job.printed
+
+    assert rows(tmp_path / "lost") == rows(stopped.workdir)
+    states = (saved_state(demo_data, workdir) for workdir in (tmp_path / "lost", stopped.workdir))
+    jax.tree.map(np.testing.assert_array_equal, *states)
+
+
+def test_an_error_of_all_processes_is_one_line_of_each(demo_data: Path, tmp_path: Path) -> None:
+    job = start(demo_data, tmp_path / "run", train__batch_size=7)
+    assert job.wait() == [cli.USER_ERROR] * PROCESSES
+    for printed in job.printed:
+        (line,) = [line for line in printed.splitlines() if "Gloo" not in line]
+        assert re.match(r"error: train.batch_size is 7; it must be a multiple of 8", line)
+
+
+def test_no_cluster_is_one_clear_line(demo_data: Path, tmp_path: Path) -> None:
+    done = tiny.run([*tiny.command("run_train.py", demo_data, tmp_path), "--distributed"])
+    assert done.returncode == cli.USER_ERROR
+    assert re.fullmatch(r"error: --distributed: .*leave the flag out on one machine\n", done.stderr)
+
+
+def test_processes_read_their_own_rows_of_the_same_batches(demo_data: Path) -> None:
+    config = tiny.config(demo_data)
+    dataset = Dataset(demo_data, Recipe.from_config(config).spec)
+
+    def batches(*rows: int) -> Any:
+        given = np.array(rows) if rows else None
+        return iter(train_batches(dataset, config.data.mixture, 8, config.seed, rows=given))
+
+    whole, parts = batches(), [batches(0, 1, 6), batches(2, 3, 4, 5, 7)]
+    for _ in range(3):
+        batch, (first, second) = next(whole), map(next, parts)
+        for name, values in batch.items():
+            np.testing.assert_array_equal(first[name], values[[0, 1, 6]])
+            np.testing.assert_array_equal(second[name], values[[2, 3, 4, 5, 7]])
+    assert whole.get_state() == parts[0].get_state() == parts[1].get_state()

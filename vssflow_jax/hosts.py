@@ -1,0 +1,100 @@
+"""Many processes, one a host, that train one model together.
+
+Each runs the same command and the same steps on its own devices, and reads its own clips of each
+batch. They share a filesystem; the main process alone writes reports to it. Who they are, and where
+they meet, `jax.distributed` finds out by itself.
+"""
+
+import os
+import sys
+import threading
+from typing import NoReturn
+
+import jax
+import orbax.checkpoint as ocp
+from absl import flags
+
+from vssflow_jax.errors import UserError
+
+# Waiting ends by itself when a process is lost: this is for what is slow, such as making a dataset.
+_LONGEST_WAIT_SEC = 24 * 3600
+# For all processes to hear of an error that all of them have.
+_PARTING_SEC = 5
+# How errors begin that may come of another process's end, as opposed to what a step itself did.
+_BROKEN_CONNECTION = (
+    "ABORTED:",
+    "CANCELLED:",
+    "DEADLINE_EXCEEDED:",
+    "INTERNAL:",
+    "UNAVAILABLE:",
+    "UNKNOWN:",
+)
+
+
+def define_flag() -> flags.FlagHolder[bool]:
+    """The flag `--distributed` of an entry point; its value is for `start`."""
+    return flags.DEFINE_bool(
+        "distributed",
+        False,
+        "this is one of the processes of a TPU pod, or of a job of SLURM, Open MPI or Kubernetes; "
+        "all run the same command, with --workdir and the data on a filesystem that they share",
+    )
+
+
+def start(distributed: bool) -> None:
+    """Meet the other processes, if there are some; comes before all that looks at the devices.
+
+    Raises:
+      UserError: nothing says which processes there are, or they cannot be reached.
+    """
+    if not distributed:
+        return
+    try:
+        jax.distributed.initialize()
+    except (ValueError, RuntimeError, OSError, KeyError) as error:
+        raise UserError(
+            f"--distributed: JAX found no other processes to meet ({error}); start the job as "
+            "docs/launch.md says, or leave the flag out on one machine"
+        ) from error
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes reports."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(name: str) -> None:
+    """Return when all processes are here, however long that takes.
+
+    Args:
+      name: of this place in the program, where each process comes by once.
+    """
+    if not jax.distributed.is_initialized():
+        return
+    barrier = ocp.multihost.get_barrier_sync_fn()
+    barrier(key=name, timeout_ms=1000 * _LONGEST_WAIT_SEC)
+
+
+def is_loss(error: Exception) -> bool:
+    """Whether an error can be another process's end."""
+    kind = isinstance(error, ValueError | RuntimeError)
+    return kind and jax.distributed.is_initialized() and str(error).startswith(_BROKEN_CONNECTION)
+
+
+def leave(code: int, *, all_there: bool = True) -> NoReturn:
+    """Exit after an error, though the others may wait for this process.
+
+    What all of them have met, such as bad config, they leave together, unless one is lost. The
+    others hear from JAX's coordination service that this one left, and it ends them: at once if
+    this is the main process, else when they have missed its heartbeats for long.
+    """
+    if not jax.distributed.is_initialized():
+        sys.exit(code)
+    if all_there:
+        parting = threading.Thread(target=jax.distributed.shutdown, daemon=True)
+        parting.start()
+        parting.join(_PARTING_SEC)
+    # Not by `sys.exit`, which waits for the others for minutes.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
