@@ -147,7 +147,7 @@ def test_training_starts_from_imported_weights(demo_data: Path, tmp_path: Path):
         state, _ = checkpoints.restore(recipe.abstract_state())
     expected = imported["output"]["w_io"]
     np.testing.assert_array_equal(state.params["output"]["w_io"], expected)
-    np.testing.assert_array_equal(state.ema["output"]["w_io"], expected)
+    np.testing.assert_allclose(state.ema["output"]["w_io"], expected, rtol=1e-6)  # a mean of equals
     np.testing.assert_array_equal(
         state.frozen["transformer"]["time"]["frequencies"],
         imported["transformer"]["time"]["frequencies"],

@@ -44,6 +44,8 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         try:
             self._manager = ocp.CheckpointManager(self._path, options=options)
         except (OSError, ValueError, RuntimeError) as error:
+            if hosts.is_loss(error):
+                raise
             reason = _short(error)
             raise UserError(f"checkpoints in {self._path} could not be opened: {reason}") from error
 
@@ -107,6 +109,8 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
                 ),
             )
         except ValueError as error:
+            if hosts.is_loss(error):
+                raise
             raise UserError(
                 f"checkpoint {self._path / str(step)} does not fit this config's model: "
                 + _short(error)

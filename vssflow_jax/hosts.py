@@ -60,7 +60,7 @@ def start(distributed: bool) -> None:
 
 def is_main() -> bool:
     """Whether this is the process that writes reports."""
-    return jax.process_index() == 0
+    return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
 def wait_for_all(name: str) -> None:
@@ -75,7 +75,7 @@ def wait_for_all(name: str) -> None:
     barrier(key=name, timeout_ms=1000 * _LONGEST_WAIT_SEC)
 
 
-def is_loss(error: Exception) -> bool:
+def is_loss(error: BaseException) -> bool:
     """Whether an error can be another process's end."""
     kind = isinstance(error, ValueError | RuntimeError)
     return kind and jax.distributed.is_initialized() and str(error).startswith(_BROKEN_CONNECTION)
