@@ -31,17 +31,9 @@ from vssflow_jax.train_step import Recipe, TrainState
 
 PROCESSES = 2
 DEVICES_EACH = 4
-PATIENCE_SEC = 240
+PATIENCE_SEC = 240  # more than JAX's own of 100 s, after which it gives a process up
 LAST_ROW = 6  # before a job is asked to stop
 ENDLESS = SMALLER | {"train__steps": 100_000, "train__schedule": "constant"}
-# JAX's own patience is 100 s.
-IMPATIENT = """
-import functools, runpy, sys, jax
-jax.distributed.initialize = functools.partial(
-    jax.distributed.initialize, heartbeat_timeout_seconds=10)
-del sys.argv[0]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +72,7 @@ def start(data: Path, workdir: Path, **changes: Any) -> Job:
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
-    python, *arguments = tiny.command("run_train.py", data, workdir, **changes)
+    command = [*tiny.command("run_train.py", data, workdir, **changes), "--distributed"]
     devices = f"--xla_force_host_platform_device_count={DEVICES_EACH}"
     processes, logs = [], []
     for index in range(PROCESSES):
@@ -92,7 +84,7 @@ def start(data: Path, workdir: Path, **changes: Any) -> Job:
         logs.append(workdir.with_name(f"{workdir.name}-{port}-{index}.log"))
         with logs[-1].open("wb") as log:
             process = subprocess.Popen(
-                [python, "-c", IMPATIENT, *arguments, "--distributed"],
+                command,
                 cwd=tiny.ROOT,
                 env=os.environ | env,
                 stdout=log,
