@@ -1,26 +1,20 @@
 """The page of an evaluation: numbers, loss curves, and clips to look at and listen to.
 
-Everything lies inside the one HTML file (videos and pictures as data URIs, curves as inline SVG),
-so that it opens from a disk, an e-mail or a bucket, without a network. The look of the page is
-`report.html.j2` beside this file; here the data is brought into the form that it shows.
+The page is laid out by `report.html.j2` beside this file; here the data is brought into the form
+that it shows.
 """
 
-import base64
 import dataclasses
 import difflib
-import io
 import math
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
-import jinja2
-import librosa
 import numpy as np
-from PIL import Image
 
+from vssflow_jax import page
 from vssflow_jax.audio import mel
 from vssflow_jax.errors import UserError
 
@@ -32,29 +26,14 @@ TASK_HEADINGS: Final[Mapping[str, str]] = {
 """Task -> heading of its clips, in the order of the page."""
 
 _ABSENT = "-"
-_TEMPLATE = "report.html.j2"
+_TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 _SMOOTHING_SHARE = 0.02  # of all rows: standard deviation of the kernel that smooths a curve
 _SMOOTHING_REACH = 3  # standard deviations of that kernel on either side
 _TIME_BIN_KEY = re.compile(r"loss_t(\d+)")
 _HEADROOM = 0.08  # empty share of the ordinate above and below the smoothed curves
-_MAX_TICKS = 6
 
 _FRAME_RATE = mel.SAMPLING_RATE / mel.HOP
-_LOG_SILENCE = math.log(mel.MIN_MAGNITUDE)
-_DECIBELS_PER_NEPER = 20 / math.log(10)
-_DYNAMIC_RANGE_DB = 60
-_FREQUENCY_TICKS_KHZ = (0.5, 1, 2, 4, 8)
-_PALETTE_SIZE = 256
-# Evenly spaced colours of rising luminance, from quiet to loud (red, green, blue of 255).
-_PALETTE_ANCHORS = (
-    (10, 8, 24),
-    (62, 20, 94),
-    (140, 34, 110),
-    (214, 70, 82),
-    (250, 152, 62),
-    (255, 244, 204),
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,46 +94,26 @@ def write_report(
     Raises:
       UserError: a clip's video cannot be read.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     metric_rows = _metric_rows(metrics)
-    html = environment.get_template(_TEMPLATE).render(
-        title=title,
-        config_summary=config_summary,
-        metric_rows=metric_rows,
-        metric_legend={
+    values = {
+        "title": title,
+        "config_summary": config_summary,
+        "metric_rows": metric_rows,
+        "metric_legend": {
             row.metric.label: row.metric.explanation
             for row in metric_rows
             if row.metric.explanation
         },
-        metric_columns=_COLUMNS,
-        loss_chart=_loss_chart(history),
-        time_bin_chart=_time_bin_chart(history),
-        palette_png=_png(np.arange(_PALETTE_SIZE, dtype=np.uint8)[None]),
-        dynamic_range_db=_DYNAMIC_RANGE_DB,
-        sections=[
+        "metric_columns": _COLUMNS,
+        "loss_chart": _loss_chart(history),
+        "time_bin_chart": _time_bin_chart(history),
+        "sections": [
             _Section(task, heading, cards)
             for task, heading in TASK_HEADINGS.items()
             if (cards := [_card(clip) for clip in clips if clip.task == task])
         ],
-    )
-    _write_atomically(path, html)
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    """Write `text` beside `path` and move it there, so that no half-written page is ever seen."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    }
+    page.write(path, _TEMPLATE, values)
 
 
 # ------------------------------------------------------------------------------------------ table
@@ -275,12 +234,6 @@ def _metric_rows(metrics: Mapping[str, float]) -> list[_MetricRow]:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Tick:
-    percent: float  # of the axis, from its origin
-    label: str
-
-
-@dataclasses.dataclass(frozen=True)
 class _Curve:
     label: str
     hue: float  # degrees on the colour circle; lightness is the theme's
@@ -291,8 +244,8 @@ class _Curve:
 @dataclasses.dataclass(frozen=True)
 class _Chart:
     curves: list[_Curve]
-    x_ticks: list[_Tick]
-    y_ticks: list[_Tick]
+    x_ticks: list[page.Tick]
+    y_ticks: list[page.Tick]
     last_step: str
     last_value: str
 
@@ -360,13 +313,13 @@ def _chart(series: Mapping[str, tuple[float, _Series]], *, with_raw: bool) -> _C
     flatten everything else.
     """
     every = [one for _, one in series.values()]
-    x_axis = _Axis(
+    x_axis = page.Axis(
         min(one.steps[0] for one in every), max(one.steps[-1] for one in every), min_spacing=1
     )
     low = min(one.smoothed.min() for one in every)
     high = max(one.smoothed.max() for one in every)
     margin = _HEADROOM * (high - low)
-    y_axis = _Axis(low - margin, high + margin)
+    y_axis = page.Axis(low - margin, high + margin)
 
     def points(steps: np.ndarray, values: np.ndarray) -> str:
         return _svg_points(x_axis.percent(steps), 100 - y_axis.percent(values))
@@ -386,34 +339,6 @@ def _chart(series: Mapping[str, tuple[float, _Series]], *, with_raw: bool) -> _C
         last_step=f"{x_axis.high:,.0f}",
         last_value=f"{every[0].smoothed[-1]:.4g}",
     )
-
-
-class _Axis:
-    """A stretch of numbers laid over 0 to 100 percent of a plot's side."""
-
-    def __init__(self, low: float, high: float, *, min_spacing: float = 0) -> None:
-        # A single point, or a flat curve, gets a stretch around it to stand in the middle of.
-        slack = 0.0 if high > low else max(abs(low) / 2, 0.5)
-        self.high = high
-        self._min_spacing = min_spacing
-        self._origin, self._length = low - slack, high - low + 2 * slack
-
-    def percent(self, values: np.ndarray) -> np.ndarray:
-        return 100 * (values - self._origin) / self._length
-
-    def ticks(self) -> list[_Tick]:
-        """At most `_MAX_TICKS` round numbers, spaced by 1, 2 or 5 times a power of ten."""
-        decade = 10 ** math.floor(math.log10(self._length / _MAX_TICKS))
-        spacings = (decade * factor for factor in (1, 2, 5, 10))
-        wide_enough = next(spacing for spacing in spacings if self._length < spacing * _MAX_TICKS)
-        spacing = max(wide_enough, self._min_spacing)
-        first = math.ceil(self._origin / spacing)
-        last = math.floor((self._origin + self._length) / spacing)
-        values = np.arange(first, last + 1) * spacing
-        return [
-            _Tick(float(percent), f"{value:,.10g}")
-            for value, percent in zip(values, self.percent(values), strict=True)
-        ]
 
 
 def _svg_points(x: np.ndarray, y: np.ndarray) -> str:
@@ -449,8 +374,8 @@ class _Card:
     scores: list[tuple[str, str]]
     sounds: list[_Sound]
     duration_sec: float
-    time_ticks: list[_Tick]
-    frequency_ticks: list[_Tick]
+    time_ticks: list[page.Tick]
+    frequency_ticks: list[page.Tick]
     event_percents: list[float]
 
 
@@ -465,8 +390,8 @@ def _card(clip: ReportClip) -> _Card:
     """Everything that the page shows of one clip."""
     transcript, recognised = _compare_words(clip.transcript, clip.recognised)
     num_frames = max(len(clip.generated_log_mel), len(clip.reference_log_mel))
-    time_axis = _Axis(0, num_frames / _FRAME_RATE)
-    generated, reference = _spectrograms(clip.generated_log_mel, clip.reference_log_mel)
+    time_axis = page.Axis(0, num_frames / _FRAME_RATE)
+    generated, reference = page.spectrograms(clip.generated_log_mel, clip.reference_log_mel)
     return _Card(
         clip_id=clip.clip_id,
         transcript=transcript,
@@ -490,7 +415,7 @@ def _card(clip: ReportClip) -> _Card:
         ],
         duration_sec=time_axis.high,
         time_ticks=time_axis.ticks(),
-        frequency_ticks=_frequency_ticks(clip.reference_log_mel.shape[1]),
+        frequency_ticks=page.frequency_ticks(clip.reference_log_mel.shape[1]),
         event_percents=time_axis.percent(np.asarray(clip.event_times_sec, np.float64)).tolist(),
     )
 
@@ -524,49 +449,4 @@ def _video_uri(path: Path, clip_id: str) -> str:
             f"report: the video of clip {clip_id} cannot be read from {path} ({error.strerror}); "
             "run the evaluation again"
         ) from error
-    return _data_uri("video/mp4", content)
-
-
-def _data_uri(media_type: str, content: bytes) -> str:
-    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def _spectrograms(*log_mels: np.ndarray) -> tuple[str, ...]:
-    """PNG data URIs of log-mels [n, m], low bands below, on one scale of colour.
-
-    The loudest value of all of them has the last colour, what is `_DYNAMIC_RANGE_DB` below it the
-    first. Values that are not finite count as silence, and silence alone stays dark.
-    """
-    finite = [
-        np.where(np.isfinite(log_mel), log_mel, _LOG_SILENCE).astype(np.float64)
-        for log_mel in log_mels
-    ]
-    span = _DYNAMIC_RANGE_DB / _DECIBELS_PER_NEPER
-    top = max(_LOG_SILENCE + span, *(log_mel.max() for log_mel in finite))
-    levels = (np.clip((log_mel - top) / span + 1, 0, 1) for log_mel in finite)
-    return tuple(_png((level.T[::-1] * (_PALETTE_SIZE - 1)).astype(np.uint8)) for level in levels)
-
-
-def _png(levels: np.ndarray) -> str:
-    """PNG data URI of uint8 [height, width], each an entry of the palette."""
-    positions = np.linspace(0, len(_PALETTE_ANCHORS) - 1, _PALETTE_SIZE)
-    channels = [
-        np.interp(positions, range(len(_PALETTE_ANCHORS)), channel)
-        for channel in np.transpose(_PALETTE_ANCHORS)
-    ]
-    image = Image.fromarray(np.ascontiguousarray(levels))
-    image.putpalette(np.rint(np.stack(channels, axis=1)).astype(np.uint8).tobytes())
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    return _data_uri("image/png", buffer.getvalue())
-
-
-def _frequency_ticks(num_bands: int) -> list[_Tick]:
-    """Where frequencies lie, from the bottom, on a picture of `num_bands` Slaney mel bands."""
-    # Band i, drawn from i to i + 1, peaks at edge i + 1 of the filterbank's num_bands + 2.
-    edges_hertz = librosa.mel_frequencies(num_bands + 2, fmin=0.0, fmax=mel.MAX_HERTZ)
-    positions = np.arange(num_bands + 2) - 0.5
-    return [
-        _Tick(100 * float(np.interp(1000 * khz, edges_hertz, positions)) / num_bands, f"{khz:g}")
-        for khz in _FREQUENCY_TICKS_KHZ
-    ]
+    return page.data_uri("video/mp4", content)
