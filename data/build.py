@@ -1,28 +1,41 @@
-"""Make a dataset: `python -m data.build --out=DIR`, or `ensure` from an entry point."""
+"""Make a dataset (`docs/data.md`), or `ensure` from an entry point that there is one.
 
+  python -m data.build --out=DIR                                           the demo set
+  python -m data.build --out=DIR --source=manifest --manifest=train:FILE --manifest=test:FILE \
+      --features-root=DIR                                                  the reference's files
+  python -m data.build --out=DIR --source=videos --transcripts=TSV --features-root=DIR
+  python -m data.build --out=DIR --source=dataset --dataset=DIR --vae=DIR  latents for a dataset
+
+A build that was stopped goes on when the same command is given again.
+"""
+
+import functools
 import json
+import os
+import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import joblib
 import ml_collections
-import numpy as np
 from absl import flags
-from flax import nnx
 
-from data import builder
-from data.features import WEIGHTS_FREE
+from data import beam, encoders, manifest, shards, videos
+from data.features import WEIGHTS_FREE, WIDTHS
+from data.inspection.stored import Stored
+from data.latents import Latents, WithLatents
 from vssflow_jax import cli, dataset
-from vssflow_jax.audio import mel
-from vssflow_jax.clip import ClipSpec, fit_length
+from vssflow_jax.clip import ClipSpec
 from vssflow_jax.errors import UserError
 from vssflow_jax.interop.pretrained import AUTOENCODER
 from vssflow_jax.sound import latents_digest
 
+MAX_REJECTED = 0.01
 WITHOUT_LATENTS = ml_collections.FrozenConfigDict({"latents": "online"})
 
 
+# --------------------------------------------------------------------------------- the demo set
 def ensure(
     config: ml_collections.ConfigDict,
     spec: ClipSpec,
@@ -38,15 +51,23 @@ def ensure(
     path = Path(config.path)
     if config.source == "none" or dataset.exists(path):
         if config.source == "demo":
-            _check_origin(path, _origin(config, WITHOUT_LATENTS))
+            _check_origin(path, _demo_origin(config, WITHOUT_LATENTS))
         return
-    make_demo(config, spec, codec)
+    workers = joblib.cpu_count()
+    shards.build(
+        path,
+        demo(config, spec, codec, workers),
+        functools.partial(shards.run_here, workers=workers),
+    )
 
 
-def make_demo(
-    config: ml_collections.ConfigDict, spec: ClipSpec, codec: ml_collections.ConfigDict
-) -> None:
-    """Draw and speak the demo clips, extract their features, write the shards."""
+def demo(
+    config: ml_collections.ConfigDict,
+    spec: ClipSpec,
+    codec: ml_collections.ConfigDict,
+    workers: int,
+) -> shards.Contents:
+    """Draw and speak the demo clips; what a dataset of them is made of."""
     # Imported here: it needs the demo extra, which training on other data does not.
     from data.demo import clips
 
@@ -55,35 +76,18 @@ def make_demo(
             f"clip.duration_sec is {spec.duration_sec}; demo clips last {clips.DURATION_SEC} s"
         )
     root = Path(config.path)
-    workers = joblib.cpu_count()
-    manifest = clips.make_demo_clips(root, config.seed, config.num_train, config.num_test, workers)
-    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
-    posterior = _posterior(codec, spec)
-    builder.build(root, rows, WEIGHTS_FREE, spec, posterior, _origin(config, codec), workers)
+    rows = clips.make_demo_clips(root, config.seed, config.num_train, config.num_test, workers)
+    latents = Latents(Path(codec.path), spec) if codec.latents == "offline" else None
+    return shards.Contents(
+        rows=shards.scattered(map(json.loads, rows.read_text().splitlines())),
+        source=videos.Videos(root, WEIGHTS_FREE, spec, latents),
+        spec=spec,
+        widths=WEIGHTS_FREE.widths,
+        origin=_demo_origin(config, codec),
+    )
 
 
-def _posterior(codec: ml_collections.ConfigDict, spec: ClipSpec) -> builder.Posterior:
-    """From the int16 samples of a clip to what is kept of its latents."""
-    if codec.latents == "online":
-        return builder.without_latents
-    folder = Path(codec.path)
-    cfg, weights = AUTOENCODER.read_config(folder), AUTOENCODER.load(folder)
-    definition = nnx.graphdef(nnx.eval_shape(lambda: AUTOENCODER.make(cfg)))
-
-    @jax.jit
-    def encode(waveform: jax.Array) -> jax.Array:
-        log_mel = mel.log_mel(waveform, spec.mel_frames)
-        known = nnx.merge(definition, weights).encode(log_mel)
-        return jnp.concatenate([known.mean, known.log_variance], axis=-1)
-
-    def posterior(samples: np.ndarray) -> np.ndarray:
-        waveform = dataset.to_float(fit_length(samples, spec.num_samples))
-        return np.asarray(encode(waveform[None])[0])
-
-    return posterior
-
-
-def _origin(
+def _demo_origin(
     config: ml_collections.ConfigDict, codec: ml_collections.ConfigDict
 ) -> dict[str, int | str]:
     names = ("source", "seed", "num_train", "num_test")
@@ -110,34 +114,170 @@ def _check_origin(path: Path, wanted: dict[str, int | str]) -> None:
         )
 
 
-def main(argv: list[str]) -> None:
-    del argv
-    # Imported here: it needs the demo extra, which `ensure` does without where data is there.
+# ------------------------------------------------------------------------- the command's sources
+def _demo_contents(values: flags.FlagValues) -> shards.Contents:
+    # Imported here: it needs the demo extra, which other sources do not.
     from data.demo import clips
 
-    values = flags.FLAGS
-    config = ml_collections.ConfigDict(
-        {
-            "source": "demo",
-            "path": values.out,
-            "seed": values.seed,
-            "num_train": values.num_train,
-            "num_test": values.num_test,
-        }
-    )
+    names = ("source", "seed", "num_train", "num_test")
+    config = {name: values[name].value for name in names} | {"path": values.out}
     learned = {"kind": "audioldm_vae", "path": values.vae, "latents": "offline"}
     codec = ml_collections.ConfigDict(learned) if values.vae else WITHOUT_LATENTS
-    made = Path(values.out) / dataset.NAME / dataset.SCHEMA_VERSION
-    if made.exists():
-        raise UserError(f"{made} is there already; choose another --out or delete it")
-    make_demo(config, ClipSpec(duration_sec=clips.DURATION_SEC), codec)
+    spec = ClipSpec(duration_sec=clips.DURATION_SEC)
+    return demo(ml_collections.ConfigDict(config), spec, codec, values.workers)
+
+
+def _manifest_contents(values: flags.FlagValues) -> shards.Contents:
+    spec = ClipSpec(duration_sec=values.duration_sec)
+    parts = [manifest.Part.parse(text) for text in values.manifest]
+    rows, rejected = manifest.read_rows(parts, values.strip_prefix, values.placeholders)
+    root = Path(values.features_root)
+    return shards.Contents(
+        rows=shards.scattered(rows),
+        source=manifest.Manifest(root, spec, values.tolerance_sec, _latents(values, spec)),
+        spec=spec,
+        widths=WIDTHS,
+        origin={
+            "source": "manifest",
+            "manifests": [[part.path.name, _checksum(part.path)] for part in parts],
+            "strip_prefix": values.strip_prefix,
+            "placeholders": values.placeholders,
+            "tolerance_sec": values.tolerance_sec,
+            "latents": _latents_origin(values),
+        },
+        rejected=rejected,
+    )
+
+
+def _videos_contents(values: flags.FlagValues) -> shards.Contents:
+    spec = ClipSpec(duration_sec=values.duration_sec)
+    table = Path(values.transcripts)
+    rows, rejected = videos.read_rows(Path(values.videos or table.parent), table)
+    chosen = encoders.choose(values.clip, values.features_root, values.weights_free)
+    return shards.Contents(
+        rows=shards.scattered(rows),
+        source=videos.Videos(Path(), chosen, spec, _latents(values, spec)),
+        spec=spec,
+        widths=chosen.widths,
+        origin={
+            "source": "videos",
+            "transcripts": [table.name, _checksum(table)],
+            "encoders": repr(chosen),
+            "latents": _latents_origin(values),
+        },
+        rejected=rejected,
+    )
+
+
+def _dataset_contents(values: flags.FlagValues) -> shards.Contents:
+    stored = Stored.open(Path(values.dataset))
+    rows = [
+        {
+            "clip_id": f"{shard.path.name}[{index}]",
+            "split": shard.part,
+            "task": shard.task,
+            "shard": shard.path.name,
+            "index": index,
+        }
+        for shard in stored.shards
+        for index in range(shard.num_records)
+    ]
+    videos_root = os.path.relpath(values.dataset, values.out)
+    latents = Latents(Path(values.vae), stored.spec)
+    return shards.Contents(
+        rows=rows,  # In the order there, so that batches are of the same clips.
+        source=WithLatents(stored.directory, stored.widths, videos_root, latents),
+        spec=stored.spec,
+        widths=stored.widths,
+        origin={**stored.origin, "latents": _latents_origin(values)},
+    )
+
+
+SOURCES: dict[str, Callable[[flags.FlagValues], shards.Contents]] = {
+    "demo": _demo_contents,
+    "manifest": _manifest_contents,
+    "videos": _videos_contents,
+    "dataset": _dataset_contents,
+}
+NEEDS = {"manifest": ("manifest",), "videos": ("transcripts",), "dataset": ("dataset", "vae")}
+
+
+def _latents(values: flags.FlagValues, spec: ClipSpec) -> Latents | None:
+    return Latents(Path(values.vae), spec) if values.vae else None
+
+
+def _latents_origin(values: flags.FlagValues) -> str:
+    return AUTOENCODER.digest(Path(values.vae)) if values.vae else dataset.NO_LATENTS
+
+
+def _checksum(path: Path) -> int:
+    return zlib.crc32(path.read_bytes())
+
+
+# ------------------------------------------------------------------------------------ the command
+def main(argv: list[str]) -> None:
+    del argv
+    values = flags.FLAGS
+    for name in NEEDS.get(values.source, ()):
+        if not values[name].value:
+            raise UserError(f"--source={values.source} needs --{name}")
+    runners: dict[str, Any] = {
+        "local": functools.partial(shards.run_here, workers=values.workers),
+        "beam": functools.partial(beam.run, options=values.beam_options),
+    }
+    result = shards.build(
+        Path(values.out),
+        SOURCES[values.source](values),
+        runners[values.runner],
+        max_rejected=values.max_rejected,
+        clips_per_shard=values.clips_per_shard,
+        compression=values.compression,
+    )
+    print(result)
+
+
+def define_flags() -> None:
+    """The flags of the command."""
+    flags.DEFINE_enum("source", "demo", list(SOURCES), "what the dataset is made of")
+    flags.DEFINE_string("out", "runs/demo-data", "folder of the dataset")
+    flags.DEFINE_string("vae", "", "folder of an autoencoder, to keep latents in the dataset")
+    flags.DEFINE_float("duration_sec", ClipSpec.duration_sec, "window of manifest and videos")
+    flags.DEFINE_string("features_root", "", "where the feature files of manifest and videos are")
+    flags.DEFINE_alias("features-root", "features_root")
+
+    flags.DEFINE_integer("seed", 0, "demo: of the clips")
+    flags.DEFINE_integer("num_train", 600, "demo: training clips", lower_bound=0)
+    flags.DEFINE_integer("num_test", 60, "demo: test clips", lower_bound=0)
+
+    flags.DEFINE_multi_string(
+        "manifest", [], "manifest: a metadata file, FILE, SPLIT:FILE or SPLIT_joint:FILE"
+    )
+    flags.DEFINE_string("strip_prefix", "", "manifest: taken away from the start of its paths")
+    flags.DEFINE_list(
+        "placeholders", list(manifest.PLACEHOLDERS), "manifest: files that mean nothing"
+    )
+    flags.DEFINE_float(
+        "tolerance_sec", manifest.TOLERANCE_SEC, "manifest: between lips and sound", lower_bound=0.0
+    )
+
+    flags.DEFINE_string("transcripts", "", "videos: a table of videos, transcripts and voices")
+    flags.DEFINE_string("videos", "", "videos: where they are, if not beside the table")
+    flags.DEFINE_string("clip", "", "videos: folder of a CLIP network")
+    flags.DEFINE_list("weights_free", [], "videos: streams that get an encoder without weights")
+
+    flags.DEFINE_string("dataset", "", "dataset: folder of the one to add latents to")
+
+    flags.DEFINE_float(
+        "max_rejected", MAX_REJECTED, "share of bad rows to go on with", lower_bound=0.0
+    )
+    flags.DEFINE_integer("clips_per_shard", shards.CLIPS_PER_SHARD, "at most", lower_bound=1)
+    flags.DEFINE_enum("compression", "none", list(shards.COMPRESSIONS), "of the shards")
+    flags.DEFINE_integer("workers", os.cpu_count() or 1, "processes", lower_bound=1)
+    flags.DEFINE_enum("runner", "local", ["local", "beam"], "who writes the shards")
+    flags.DEFINE_string("beam_options", "", "beam: options of the pipeline, as on a command line")
 
 
 if __name__ == "__main__":
-    # Defined here, so that they are no flags of the entry points that import this module.
-    flags.DEFINE_string("out", "runs/demo-data", "folder of the dataset")
-    flags.DEFINE_integer("seed", 0, "seed of the demo clips")
-    flags.DEFINE_integer("num_train", 600, "training clips")
-    flags.DEFINE_integer("num_test", 60, "test clips")
-    flags.DEFINE_string("vae", "", "folder of an autoencoder, to keep latents in the dataset")
+    # Called here, so that they are no flags of the entry points that import this module.
+    define_flags()
     cli.run(main)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data import build, builder
+from data import build, shards, videos
 from data.features import WEIGHTS_FREE
 from tests import tiny
 from vssflow_jax import dataset, media
@@ -81,7 +81,7 @@ def test_a_word_shares_its_time_out_among_its_phonemes() -> None:
     # second phoneme's 0.8 s, a third of the way.
     starts_sec = [0, 0.4, 0.4 + 0.4 * 2 / 3, 0.8 + 0.8 / 3, 1.6, 1.8, 2.4]
     expected = np.diff(np.round(np.array(starts_sec) * SPEC.latent_rate), append=75)
-    np.testing.assert_array_equal(builder.phoneme_frames(row, SPEC), expected)
+    np.testing.assert_array_equal(videos.phoneme_frames(row, SPEC), expected)
 
 
 def test_phonemes_are_spread_as_the_dataset_aligns_them(demo_data: Path) -> None:
@@ -137,37 +137,34 @@ def test_the_speaker_depends_on_the_voice_alone(demo_data: Path) -> None:
 
 
 def test_a_second_build_gives_the_same_bytes(demo_data: Path, tmp_path: Path) -> None:
-    shards = sorted((demo_data / dataset.NAME / dataset.SCHEMA_VERSION).glob("*.array_record*"))
-    assert shards
-    config = tiny.config(tmp_path / "again")
-    build.ensure(config.data, SPEC)
-    for shard in shards:
-        again = tmp_path / "again" / shard.relative_to(demo_data)
-        assert again.read_bytes() == shard.read_bytes(), shard.name
+    build.ensure(tiny.config(tmp_path).data, SPEC)
+    first, again = (
+        {file.name: file.read_bytes() for file in dataset.version_dir(path).iterdir()}
+        for path in (demo_data, tmp_path)
+    )
+    assert first == again
 
 
 def test_clips_are_spread_over_several_shards(demo_data: Path, tmp_path: Path) -> None:
     rows = [row for row in manifest(demo_data).values() if row["split"] == "train"]
     rows = [row for row in rows if row["task"] == "visualtts"]
-    assert len(rows) >= builder.SHARDS
     for folder in ("clips", "voices"):
         (tmp_path / folder).symlink_to(demo_data / folder)
-    builder.build(tmp_path, rows, WEIGHTS_FREE, SPEC, builder.without_latents, {}, workers=1)
-    shards = list((tmp_path / dataset.NAME / dataset.SCHEMA_VERSION).glob("*-train_visualtts.*"))
-    assert len(shards) == builder.SHARDS
+    source = videos.Videos(tmp_path, WEIGHTS_FREE, SPEC)
+    contents = shards.Contents(rows, source, SPEC, WEIGHTS_FREE.widths, origin={})
+    shards.build(tmp_path, contents, lambda jobs: shards.run_here(jobs, 1), clips_per_shard=4)
+    files = list(dataset.version_dir(tmp_path).glob("*-train_visualtts.*"))
+    assert len(files) == -(-len(rows) // 4) > 1
     clips = Dataset(tmp_path, SPEC).clips("train", "visualtts")
     found = {clips[index].clip_id for index in range(len(clips))}
     assert found == {row["clip_id"] for row in rows}
 
 
 def test_a_dataset_that_is_there_is_not_made_again(demo_data: Path) -> None:
-    before = (
-        (demo_data / dataset.NAME / dataset.SCHEMA_VERSION / "dataset_info.json").stat().st_mtime_ns
-    )
+    info = dataset.version_dir(demo_data) / "dataset_info.json"
+    before = info.stat().st_mtime_ns
     build.ensure(tiny.config(demo_data).data, SPEC)
-    assert (
-        demo_data / dataset.NAME / dataset.SCHEMA_VERSION / "dataset_info.json"
-    ).stat().st_mtime_ns == before
+    assert info.stat().st_mtime_ns == before
 
 
 def test_an_empty_folder_says_how_to_build(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from data.features import WEIGHTS_FREE, Encoders, pool
+from data.features import WEIGHTS_FREE, Box, Encoder, Encoders, Footage, pool
+from data.shards import Rejected
 from vssflow_jax.clip import ClipSpec
 
 HEIGHT, WIDTH = 128, 192
@@ -17,6 +18,19 @@ def frames() -> np.ndarray:
     """A three-second clip of noise."""
     rng = np.random.default_rng(0)
     return rng.integers(0, 256, (SHORT.video_frames, HEIGHT, WIDTH, 3), dtype=np.uint8)
+
+
+def encode(
+    encoder: Encoder, frames: np.ndarray, spec: ClipSpec = SHORT, mouth: Box | None = MOUTH
+) -> np.ndarray:
+    """Features of pictures, whatever their size."""
+    view = encoder.view(spec)
+    assert view is not None
+    return encoder(Footage("clip", spec, spec.duration_sec, {view: frames}, mouth))
+
+
+def encode_voice(waveform: np.ndarray) -> np.ndarray:
+    return WEIGHTS_FREE.speaker(Footage("clip", SHORT, 3.0, {}, voice_sample=waveform))
 
 
 def dark(num_frames: int) -> np.ndarray:
@@ -33,8 +47,8 @@ def noise(seed: int) -> np.ndarray:
 def test_frame_rates(spec: ClipSpec, clip_frames: int, synch_frames: int):
     frames = dark(spec.video_frames)
     encoders = WEIGHTS_FREE
-    clip, synch = encoders.clip(frames, spec), encoders.synch(frames, spec)
-    lips = encoders.lips(frames, MOUTH)
+    clip, synch = encode(encoders.clip, frames, spec), encode(encoders.synch, frames, spec)
+    lips = encode(encoders.lips, frames, spec)
     assert clip.shape == (clip_frames, encoders.clip.width)
     assert synch.shape == (synch_frames, encoders.synch.width)
     assert lips.shape == (spec.video_frames, encoders.lips.width)
@@ -42,9 +56,20 @@ def test_frame_rates(spec: ClipSpec, clip_frames: int, synch_frames: int):
 
 
 def test_the_voice_is_one_vector():
-    speaker = WEIGHTS_FREE.speaker(noise(0))
+    speaker = encode_voice(noise(0))
     assert speaker.shape == (WEIGHTS_FREE.speaker.width,)
     assert speaker.dtype == np.float32
+
+
+def test_what_a_clip_does_not_bring_is_absent(frames: np.ndarray):
+    assert encode(WEIGHTS_FREE.lips, frames, mouth=None).shape == (0, WEIGHTS_FREE.lips.width)
+    assert not len(WEIGHTS_FREE.speaker(Footage("clip", SHORT, 3.0, {})))
+
+
+@pytest.mark.parametrize("mouth", [(150, 80, 200, 104), (30, 80, 66, 83)], ids=["outside", "small"])
+def test_a_mouth_box_must_lie_in_the_picture(frames: np.ndarray, mouth: Box):
+    with pytest.raises(Rejected, match="bad mouth_box"):
+        encode(WEIGHTS_FREE.lips, frames, mouth=mouth)
 
 
 def test_encoders_are_a_plain_record():
@@ -70,16 +95,16 @@ def test_pictures_beside_each_other_on_black_add_up(frames: np.ndarray, name: st
     left, right = frames.copy(), frames.copy()
     left[:, :, WIDTH // 2 :] = 0
     right[:, :, : WIDTH // 2] = 0
-    apart = encoder(left, SHORT) + encoder(right, SHORT)
-    np.testing.assert_allclose(apart, encoder(frames, SHORT), atol=1e-5)
-    assert np.abs(encoder(left, SHORT)).max() > 0.01
+    apart = encode(encoder, left) + encode(encoder, right)
+    np.testing.assert_allclose(apart, encode(encoder, frames), atol=1e-5)
+    assert np.abs(encode(encoder, left)).max() > 0.01
 
 
 def test_colours_are_seen_where_and_when_they_are():
     frames = dark(SHORT.video_frames)
     # Video frame 50 is at 2 s: semantic frame 20, at 10 a second.
     frames[50, 64:96, 96:128] = (255, 0, 51)
-    features = WEIGHTS_FREE.clip(frames, SHORT).reshape(30, 4, 6, 3)
+    features = encode(WEIGHTS_FREE.clip, frames).reshape(30, 4, 6, 3)
     seen = features[20, 2, 3] / WEIGHTS_FREE.clip.gain
     np.testing.assert_allclose(seen, [1, 0, 0.2], rtol=1e-4)
     features[20, 2, 3] = 0
@@ -88,14 +113,14 @@ def test_colours_are_seen_where_and_when_they_are():
 
 def test_still_pictures_have_no_motion(frames: np.ndarray):
     still = np.repeat(frames[:1], SHORT.video_frames, axis=0)
-    assert not WEIGHTS_FREE.synch(still, SHORT).any()
+    assert not encode(WEIGHTS_FREE.synch, still).any()
 
 
 def test_a_change_at_any_frame_is_seen_when_it_happens():
     for frame in range(1, SHORT.video_frames):
         frames = np.zeros((SHORT.video_frames, 8, 6, 3), np.uint8)
         frames[frame:] = 255  # Everything changes once, between frame - 1 and frame.
-        features = WEIGHTS_FREE.synch(frames, SHORT)
+        features = encode(WEIGHTS_FREE.synch, frames)
         (seen,) = np.nonzero(features.any(axis=1))
         assert len(seen) == 1, f"frame {frame}"
         # Feature i is at i / 24 s; the change is at frame / 25 s.
@@ -106,7 +131,7 @@ def test_motion_tells_brightening_from_darkening_and_grows_with_either():
     up, down, half = (dark(SHORT.video_frames) for _ in range(3))
     up[20:], down[:20], half[20:] = 200, 200, 100
     motions = [
-        WEIGHTS_FREE.synch(frames, SHORT).reshape(SHORT.synch_frames, 2, -1)
+        encode(WEIGHTS_FREE.synch, frames).reshape(SHORT.synch_frames, 2, -1)
         for frames in (up, down, half)
     ]
     assert motions[0][:, 0].max() > 1
@@ -118,7 +143,7 @@ def test_motion_tells_brightening_from_darkening_and_grows_with_either():
 def test_motion_is_seen_where_it_is():
     frames = dark(SHORT.video_frames)
     frames[20:, 16:32, 160:192] = 255  # The second of 8 rows of cells, the last of 6 columns.
-    cells = WEIGHTS_FREE.synch(frames, SHORT).reshape(SHORT.synch_frames, 2, 8, 6).max(axis=(0, 1))
+    cells = encode(WEIGHTS_FREE.synch, frames).reshape(SHORT.synch_frames, 2, 8, 6).max(axis=(0, 1))
     assert np.argwhere(cells > 1e-3).tolist() == [[1, 5]]
 
 
@@ -126,16 +151,18 @@ def test_lips_see_the_mouth_and_nothing_else(frames: np.ndarray):
     x0, y0, x1, y1 = MOUTH
     blank = np.zeros_like(frames)
     blank[:, y0:y1, x0:x1] = frames[:, y0:y1, x0:x1]
-    np.testing.assert_array_equal(WEIGHTS_FREE.lips(blank, MOUTH), WEIGHTS_FREE.lips(frames, MOUTH))
+    np.testing.assert_array_equal(
+        encode(WEIGHTS_FREE.lips, blank), encode(WEIGHTS_FREE.lips, frames)
+    )
     dark_mouth = frames.copy()
     dark_mouth[:, y0:y1, x0:x1] = 0
-    assert not WEIGHTS_FREE.lips(dark_mouth, MOUTH).any()
+    assert not encode(WEIGHTS_FREE.lips, dark_mouth).any()
 
 
 def lips(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Shape of the mouth and its change, both [n, rows, columns]."""
     encoder = WEIGHTS_FREE.lips
-    features = encoder(frames, MOUTH).reshape(len(frames), 2, encoder.rows, encoder.columns)
+    features = encode(encoder, frames).reshape(len(frames), 2, encoder.rows, encoder.columns)
     return features[:, 0], features[:, 1]
 
 
@@ -173,15 +200,15 @@ def test_lip_shape_is_an_orthonormal_cosine_transform():
 
 def test_a_still_face_says_nothing_whoever_it_is(frames: np.ndarray):
     still = np.repeat(frames[:1], SHORT.video_frames, axis=0)
-    np.testing.assert_allclose(WEIGHTS_FREE.lips(still, MOUTH), 0, atol=1e-4)
+    np.testing.assert_allclose(encode(WEIGHTS_FREE.lips, still), 0, atol=1e-4)
 
 
 def test_a_voice_is_known_at_any_level_and_around_any_silence():
     voice, silence = noise(0), np.zeros(16_000, np.float32)
-    alone = WEIGHTS_FREE.speaker(voice)
-    np.testing.assert_allclose(WEIGHTS_FREE.speaker(0.05 * voice), alone, atol=1e-3)
+    alone = encode_voice(voice)
+    np.testing.assert_allclose(encode_voice(0.05 * voice), alone, atol=1e-3)
     # Only the louder half of the frames counts.
-    late = WEIGHTS_FREE.speaker(np.concatenate([silence, voice]))
+    late = encode_voice(np.concatenate([silence, voice]))
     assert np.abs(late - alone)[:MEL_BANDS].max() < 0.5
     assert np.abs(late - alone)[:MEL_BANDS].mean() < 0.15
 
@@ -190,6 +217,6 @@ def test_voices_of_another_colour_are_told_apart():
     bright = noise(0)
     dull = np.cumsum(bright)
     dull -= np.linspace(dull[0], dull[-1], len(dull))
-    same = np.abs(WEIGHTS_FREE.speaker(noise(1)) - WEIGHTS_FREE.speaker(bright))[:MEL_BANDS]
-    other = np.abs(WEIGHTS_FREE.speaker(dull) - WEIGHTS_FREE.speaker(bright))[:MEL_BANDS]
+    same = np.abs(encode_voice(noise(1)) - encode_voice(bright))[:MEL_BANDS]
+    other = np.abs(encode_voice(dull) - encode_voice(bright))[:MEL_BANDS]
     assert other.mean() > 5 * same.mean()

@@ -66,3 +66,22 @@ def test_losses_fall_into_equal_bins_of_time():
     # Bins of a fifth; t = 1 belongs to the last one.
     np.testing.assert_allclose(sums, [3, 4, 8, 16, 96])
     np.testing.assert_array_equal(counts, [2, 1, 1, 1, 2])
+
+
+def test_frames_that_are_not_the_clips_own_count_for_nothing(ends):
+    noise, latent = ends
+    frames = jnp.array([1, 2, 4, FRAMES])
+    outside = (jnp.arange(FRAMES) >= frames[:, None])[..., None]
+    times = jnp.full(CLIPS, 0.5)
+
+    def masked(error: jax.Array) -> jax.Array:
+        return flow.loss(lambda x, t: latent - noise + error, noise, latent, times, frames)
+
+    error = jax.random.normal(jax.random.key(0), noise.shape)
+    losses, gradient = masked(error), jax.grad(lambda e: masked(e).sum())(error)
+    np.testing.assert_array_equal(masked(jnp.where(outside, 100.0, error)), losses)
+    np.testing.assert_array_equal(jnp.where(outside, gradient, 0), 0)
+    assert jnp.all(jnp.where(outside, 1, gradient) != 0)
+    for clip, count in enumerate(frames):
+        alone = jnp.mean(error[clip, :count] ** 2)
+        np.testing.assert_allclose(losses[clip], alone, rtol=1e-5)

@@ -1,25 +1,38 @@
 """Batches: shapes, determinism, position, mixture weights, joint synthesis."""
 
+import contextlib
+import dataclasses
 import json
+import re
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import grain
 import ml_collections
 import numpy as np
+import pytest
 
-from data import builder
+from data import shards, videos
 from data.features import WEIGHTS_FREE
 from tests import tiny
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.dataset import Dataset
-from vssflow_jax.input import Example, train_batches
+from vssflow_jax.dataset import BadRecord, Clip, ClipSource, Dataset
+from vssflow_jax.errors import UserError
+from vssflow_jax.input import (
+    Batches,
+    BatchIterator,
+    Example,
+    OnDevices,
+    Reading,
+    to_latent_rate,
+    train_batches,
+)
 
 SPEC = ClipSpec(duration_sec=3.0)
 
 
-def batches(data: Path, seed: int = 0, batch_size: int = 8, **mixture: Any) -> grain.IterDataset:
+def batches(data: Path, seed: int = 0, batch_size: int = 8, **mixture: Any) -> Batches:
     config: ml_collections.ConfigDict = tiny.config(data).data.mixture
     config.update(mixture)
     return train_batches(Dataset(data, SPEC), config, batch_size, seed)
@@ -41,7 +54,7 @@ def test_every_condition_is_at_the_latent_rate(demo_data: Path) -> None:
     widths = Dataset(demo_data, SPEC).widths
     for name in ("clip", "synch", "lips"):
         assert batch[name].shape == (8, 75, widths[name])
-        assert batch[name].dtype == np.float32
+        assert batch[name].dtype == np.float16
     assert batch["phonemes"].shape == (8, 75)
     assert batch["speaker"].shape == (8, widths["speaker"])
     assert batch["waveform"].shape == (8, 48_000)
@@ -110,9 +123,9 @@ def test_speech_without_a_picture_comes_from_its_own_split_where_there_is_one(
     alone = {**alone, "clip_id": "alone", "task": "tts", "mouth_box": None}
     for folder in ("clips", "voices"):
         (tmp_path / folder).symlink_to(demo_data / folder)
-    builder.build(
-        tmp_path, [*train, alone], WEIGHTS_FREE, SPEC, builder.without_latents, {}, workers=1
-    )
+    source = videos.Videos(tmp_path, WEIGHTS_FREE, SPEC)
+    contents = shards.Contents([*train, alone], source, SPEC, WEIGHTS_FREE.widths, origin={})
+    shards.build(tmp_path, contents, lambda jobs: shards.run_here(jobs, 1))
     dataset = Dataset(tmp_path, SPEC)
     assert dataset.count("train", "tts") == 1
     only = tiny.config(tmp_path).data.mixture
@@ -125,3 +138,181 @@ def test_speech_without_a_picture_comes_from_its_own_split_where_there_is_one(
 
 def manifest(data: Path) -> list[str]:
     return (data / "manifest.jsonl").read_text().splitlines()
+
+
+def read(data: Path, **how: Any) -> BatchIterator:
+    """Batches of all tasks, read in some way."""
+    mixture = tiny.config(data).data.mixture
+    return iter(train_batches(Dataset(data, SPEC), mixture, 4, 0, reading=Reading(**how)))
+
+
+def read_through(iterator: BatchIterator) -> None:
+    """More batches than it takes to see all records."""
+    for _ in range(40):
+        next(iterator)
+
+
+def assert_same(first: Example, second: Example) -> None:
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, second[name], err_msg=name)
+
+
+def test_batches_and_positions_do_not_depend_on_workers(demo_data: Path) -> None:
+    with contextlib.closing(read(demo_data)) as alone:
+        expected = [next(alone) for _ in range(7)]
+    state = {"next_index": 0}
+    # A part of the way with each number of workers, from where the one before stopped.
+    for workers, count in ((1, 2), (2, 3), (0, 2)):
+        with contextlib.closing(read(demo_data, workers=workers, batches_ahead=1)) as iterator:
+            iterator.set_state(state)
+            for _ in range(count):
+                assert_same(next(iterator), expected[state["next_index"]])
+                state = iterator.get_state()
+    assert state == {"next_index": 7}
+
+
+def test_batches_put_on_devices_ahead_are_the_same_and_know_their_position(
+    demo_data: Path,
+) -> None:
+    plain, put = read(demo_data), []
+    with OnDevices(read(demo_data), lambda batch: put.append(batch) or batch) as ahead:
+        assert ahead.get_state() == {"next_index": 0}
+        for count in range(1, 4):
+            assert_same(next(ahead), next(plain))
+            assert ahead.get_state() == plain.get_state() == {"next_index": count}
+            assert len(put) >= count
+
+
+def test_rows_of_a_batch_are_what_the_whole_batch_has_there(demo_data: Path) -> None:
+    mixture = tiny.config(demo_data).data.mixture
+    dataset, rows = Dataset(demo_data, SPEC), np.array([1, 4, 6])
+    whole = iter(train_batches(dataset, mixture, 8, 0))
+    part = iter(train_batches(dataset, mixture, 8, 0, rows=rows))
+    for _ in range(3):
+        assert_same(next(part), {name: value[rows] for name, value in next(whole).items()})
+
+
+def test_examples_know_how_many_frames_are_their_own(demo_data: Path) -> None:
+    features = Dataset(demo_data, SPEC).clips("train", "visualtts")[0].features
+    for duration_sec, frames in ((2.2, 55), (3.0, 75), (9.0, 75), (0.0, 1)):
+        clip = dataclasses.replace(features, duration_sec=duration_sec)
+        assert to_latent_rate(clip, SPEC)["frames"] == frames
+
+
+class Spoiled:
+    """A source some of whose records are bad."""
+
+    def __init__(self, source: ClipSource, bad: Sequence[int]):
+        self.source, self.bad = source, bad
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Clip:
+        if index in self.bad:
+            raise BadRecord(f"record {index} is bad")
+        return self.source[index]
+
+
+@pytest.fixture
+def spoil(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes records of the training clips with speech bad, by index."""
+    clips = Dataset.clips
+
+    def spoil(*bad: int) -> None:
+        def some_bad(dataset: Dataset, part: str, task: str) -> Any:
+            source = clips(dataset, part, task)
+            return Spoiled(source, bad) if task == "visualtts" else source
+
+        monkeypatch.setattr(Dataset, "clips", some_bad)
+
+    return spoil
+
+
+def test_the_next_good_record_stands_in_for_a_bad_one(
+    demo_data: Path, spoil: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with contextlib.closing(read(demo_data)) as iterator:
+        whole = [next(iterator) for _ in range(12)]
+    source = Dataset(demo_data, SPEC).clips("train", "visualtts")
+    last = len(source) - 1
+    names = {source[index].features.waveform.tobytes(): index for index in range(len(source))}
+    spoil(1, 2, last)
+    with contextlib.closing(read(demo_data)) as iterator:
+        found = [next(iterator) for _ in range(12)]
+        assert iterator.num_bad == 3
+    replaced = set()
+    for batch, before in zip(found, whole, strict=True):
+        for sound, was in zip(batch["waveform"], before["waveform"], strict=True):
+            old, new = (fitted(names, x) for x in (was, sound))
+            assert new == {1: 3, 2: 3, last: 0}.get(old, old)
+            replaced.add(old)
+    assert {1, 2, last} <= replaced
+    lines = capsys.readouterr().err.splitlines()
+    told = [f"record passed over: record {index} is bad" for index in (1, 2, last)]
+    assert sorted(lines) == sorted(told)
+
+
+def fitted(names: dict[bytes, int], padded: np.ndarray) -> int | None:
+    """The index of the clip whose waveform, padded, this is."""
+    for waveform, index in names.items():
+        if padded.tobytes().startswith(waveform):
+            return index
+    return None
+
+
+def test_too_many_bad_records_are_an_error_at_the_same_batch_every_time(
+    demo_data: Path, spoil: Callable[..., None]
+) -> None:
+    spoil(0, 2, 4)
+    counts = set()
+    for threads in (1, 3):
+        iterator = read(demo_data, threads=threads, max_bad_records=2)
+        with pytest.raises(UserError, match=r"3 records are bad.*allows 2; the last: record \d is"):
+            read_through(iterator)
+        counts.add(iterator.get_state()["next_index"])
+    assert len(counts) == 1
+
+
+def test_none_but_bad_records_are_an_error(demo_data: Path, spoil: Callable[..., None]) -> None:
+    spoil(*range(100))
+    with pytest.raises(UserError, match=r"records in a row are bad, of \d+;.* record \d+ is bad"):
+        next(read(demo_data, max_bad_records=1000))
+
+
+def flip_a_byte(data: Path) -> str:
+    """Damage a record of the sounds; returns what is said of it."""
+    (shard,) = data.glob("vssflow/*/*train_v2s*")
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    source, errors = Dataset(data, SPEC).clips("train", "v2s"), []
+    for index in range(len(source)):
+        try:
+            source[index]
+        except BadRecord as error:
+            errors.append(str(error))
+    (error,) = errors
+    return error
+
+
+def test_a_flipped_byte_costs_one_record(
+    own_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = flip_a_byte(own_data)
+    assert re.search(r"shard 0 of split train_v2s, record \d+: damaged; restore the shard", error)
+    with contextlib.closing(read(own_data)) as iterator:
+        read_through(iterator)
+        assert iterator.num_bad == 1
+    assert capsys.readouterr().err == f"record passed over: {error}\n"
+
+
+def test_an_error_of_a_worker_process_is_told_here(own_data: Path) -> None:
+    flip_a_byte(own_data)
+    strict = read(own_data, workers=1, max_bad_records=0)
+    with (
+        contextlib.closing(strict),
+        pytest.raises(UserError, match=r"train_v2s, record .* damaged"),
+    ):
+        read_through(strict)

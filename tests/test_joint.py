@@ -10,6 +10,7 @@ from vssflow_jax.joint import ClipFeatures, combine, draw_gain, draw_start
 
 # One second in every stream's own rate: 10 semantic, 24 motion, 25 lip frames, 50 samples.
 SPEC = ClipSpec(duration_sec=10.0, sampling_rate=50)
+RATES = {"clip": 10, "synch": 24, "lips": 25}
 
 
 def features(
@@ -123,3 +124,28 @@ def test_gains_are_spread_over_the_range_of_the_paper():
     assert 0.3 <= gains.min() < 0.31
     assert 0.69 < gains.max() <= 0.7
     assert abs(gains.mean() - 0.5) < 0.02
+
+
+@pytest.mark.parametrize("mode", ["add", "insert"])
+def test_float16_features_are_added_up_in_float32_and_rounded_once(mode):
+    rng = np.random.default_rng(0)
+
+    def clip(seconds: int, dtype: type) -> ClipFeatures:
+        frames = {name: rng.normal(size=(rate * seconds, 3)) for name, rate in RATES.items()}
+        half = {name: value.astype(np.float16).astype(dtype) for name, value in frames.items()}
+        waveform = rng.normal(size=50 * seconds).astype(np.float32)
+        return dataclasses.replace(SOUND, **half, waveform=waveform, duration_sec=float(seconds))
+
+    half, full = [], []
+    for seconds in (10, 3):
+        state = rng.bit_generator.state
+        half.append(clip(seconds, np.float16))
+        rng.bit_generator.state = state
+        full.append(clip(seconds, np.float32))
+    drawn = {"mode": mode, "start_sec": 2.0, "gain": 0.4, "spec": SPEC}
+    found, expected = combine(*half, **drawn), combine(*full, **drawn)
+    for name in RATES:
+        stream = getattr(found, name)
+        assert stream.dtype == np.float16
+        np.testing.assert_array_equal(stream, getattr(expected, name).astype(np.float16))
+    np.testing.assert_array_equal(found.waveform, expected.waveform)

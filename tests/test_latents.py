@@ -4,6 +4,7 @@ The codec is small and random: what is tested is what goes where.
 """
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ import numpy as np
 import pytest
 
 from data import build
+from data.latents import Latents
 from tests import tiny
 from vssflow_jax import run_files
 from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.dataset import Dataset
+from vssflow_jax.dataset import Clip, ClipSource, Dataset
 from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate.benchmark import evaluate
 from vssflow_jax.input import train_batches
@@ -66,6 +68,28 @@ def test_latents_in_the_dataset_are_those_of_the_sound(data_with_latents: Path, 
     np.testing.assert_allclose(online, offline, atol=1e-4)
     other = latents(recipe, params, batches["offline"], -noise)
     assert np.abs(other - offline).max() > 0.1
+
+
+def test_latents_are_added_to_a_dataset_that_is_there(demo_data: Path, vae: Path, tmp_path: Path):
+    command = [sys.executable, "-m", "data.build", "--source=dataset", "--workers=1"]
+    done = tiny.run([*command, f"--dataset={demo_data}", f"--vae={vae}", f"--out={tmp_path}"])
+    assert done.returncode == 0, done.stderr
+    spec = ClipSpec(**tiny.config(demo_data).clip)
+    before, after = Dataset(demo_data, spec), Dataset(tmp_path, spec)
+    after.check_latents(AUTOENCODER.digest(vae))
+    assert after.counts == before.counts
+    for part, _, task in (split.partition("_") for split in before.counts):
+        sources = before.clips(part, task), after.clips(part, task)
+        for old, new in zip(*map(list_of, sources), strict=True):
+            assert old.clip_id == new.clip_id
+            np.testing.assert_array_equal(old.features.waveform, new.features.waveform)
+    samples = np.round(new.features.waveform * 2**15).astype(np.int16)
+    np.testing.assert_allclose(new.posterior, Latents(vae, spec)(samples), atol=1e-5)
+    assert (tmp_path / new.video).is_file()
+
+
+def list_of(source: ClipSource) -> list[Clip]:
+    return [source[index] for index in range(len(source))]
 
 
 @pytest.mark.parametrize("latents_are", ["online", "offline"])

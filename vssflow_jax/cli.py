@@ -19,13 +19,21 @@ PROCESS_LOST = 3
 INTERRUPTED = 130  # as shells say it
 
 
-def run(main: Callable[[list[str]], None]) -> NoReturn:
-    """Parse flags, call `main`, exit. Bad input ends in one line on stderr and exit code 2."""
+def run(main: Callable[[list[str]], None], *operands: str) -> NoReturn:
+    """Parse flags, call `main`, exit. Bad input ends in one line on stderr and exit code 2.
+
+    Args:
+      main: gets the name of the program and the operands.
+      operands: names of what has to be given without a flag, in order.
+    """
 
     def guarded(argv: list[str]) -> None:
         _quieten_libraries()
-        if argv[1:]:
-            fail(f"unexpected argument '{argv[1]}'; flags start with --")
+        given = argv[1:]
+        if len(given) > len(operands):
+            fail(f"unexpected argument '{given[len(operands)]}'; flags start with --")
+        if len(given) < len(operands):
+            fail(f"{operands[len(given)]} is missing; name it after the command")
         try:
             main(argv)
             hosts.wait_for_all("end")

@@ -19,6 +19,10 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "seed": (0, 2**31 - 1),
     "data.num_train": (1, INFINITY),
     "data.num_test": (1, INFINITY),
+    "data.workers": (0, INFINITY),
+    "data.threads": (1, INFINITY),
+    "data.batches_ahead": (1, INFINITY),
+    "data.max_bad_records": (0, INFINITY),
     "model.widths.phonemes.features": (NUM_IDS, INFINITY),
     "model.transformer.layers": (1, INFINITY),
     "model.transformer.ffw_multiple": (1, INFINITY),
@@ -55,6 +59,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "model.transformer.remat": tuple(REMAT),
     "model.transformer.attention": tuple(attention.IMPLEMENTATIONS),
     "model.latent_channels": (LATENT_CHANNELS,),  # miniatures to be imported have others
+    "train.loss_mask": ("window", "clip"),
     "train.condition_dropout_per": ("example", "batch"),
     "eval.sampler.method": METHODS,
     "data.source": ("demo", "none"),

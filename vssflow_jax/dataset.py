@@ -5,30 +5,33 @@ each task of each part, `train_v2s` or `test_joint`, so that tasks can be mixed 
 anything. `docs/data.md` documents the fields.
 """
 
+import bisect
 import dataclasses
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordReader
 
+from vssflow_jax import records
 from vssflow_jax.clip import ClipSpec, stretch_phonemes
 from vssflow_jax.errors import UserError
 from vssflow_jax.joint import ClipFeatures
+from vssflow_jax.records import SCHEMA_VERSION, STREAMS
 
 NAME = "vssflow"
-SCHEMA_VERSION = "1.1.0"
 TASKS = ("v2s", "visualtts", "tts", "joint")
-STREAMS = ("clip", "synch", "lips", "speaker")
 DURATIONS = ("uniform", "aligned", "predicted")
 
 NO_LATENTS = "none"
 REBUILD = "rebuild it with python -m data.build"
 PREDICT = "write one with python run_duration.py --predict=FILE"
 _INT16_SCALE = 32768.0
+_INFINITY16 = np.float16(np.inf)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,15 +145,15 @@ class Dataset:
         self.path = Path(path)
         self.spec = spec
         self.durations = Durations.read(durations, durations_path)
-        self._builder = tfds.builder_from_directory(_version_dir(self.path))
-        metadata = self._builder.info.metadata or {}
-        found = metadata.get("schema_version")
+        self._builder = tfds.builder_from_directory(version_dir(self.path))
+        self._metadata = self._builder.info.metadata or {}
+        found = self._metadata.get("schema_version")
         if found != SCHEMA_VERSION:
             raise UserError(
                 f"dataset {path}: schema version {found}, this code reads {SCHEMA_VERSION}; "
                 + REBUILD
             )
-        made_for = metadata.get("clip", {})
+        made_for = self._metadata.get("clip", {})
         for name, value in dataclasses.asdict(spec).items():
             if made_for.get(name) != value:
                 raise UserError(
@@ -164,8 +167,7 @@ class Dataset:
     @property
     def widths(self) -> dict[str, int]:
         """Channels of each stream of features."""
-        features = self._builder.info.features
-        return {name: features[name].shape[-1] for name in STREAMS}
+        return dict(self._metadata["widths"])
 
     def check_widths(self, widths: Mapping[str, int]) -> None:
         """See that the streams are as wide as the model's config says.
@@ -198,7 +200,7 @@ class Dataset:
         Raises:
           UserError: there are none, or they are of another codec.
         """
-        found = (self._builder.info.metadata or {}).get("origin", {}).get("latents", NO_LATENTS)
+        found = self._metadata.get("origin", {}).get("latents", NO_LATENTS)
         if found != digest:
             has = "no latents" if found == NO_LATENTS else "latents of another autoencoder"
             raise UserError(
@@ -241,56 +243,83 @@ class Dataset:
                 f"dataset {self.path}: no {part} split for {task} (it has {splits}); "
                 "add such clips or leave the task out of the config"
             )
-        return ClipSource(self._builder.as_data_source(f"{part}_{task}"), self)
+        return ClipSource(self._builder.info.splits[f"{part}_{task}"], self)
+
+
+class BadRecord(UserError):
+    """A record that is damaged, of another schema version, or holds numbers that are none."""
 
 
 class ClipSource:
     """Random access to the decoded clips of one split."""
 
-    def __init__(self, records: Any, dataset: Dataset):
-        self._records = records
+    def __init__(self, split: tfds.core.SplitInfo, dataset: Dataset):
+        self._records = ArrayRecordDataSource([str(path) for path in split.filepaths])
+        self._split = split.name
+        self._firsts = [0, *itertools.accumulate(split.shard_lengths)]  # record of each shard
         self._dataset = dataset
+        self._widths = dataset.widths
 
     def __len__(self) -> int:
         return len(self._records)
 
     def __getitem__(self, index: int) -> Clip:
-        where = f"dataset {self._dataset.path}, split {self._records.split}, record {index}"
+        """The clip.
+
+        Raises:
+          BadRecord: its record cannot be used; says which shard it is in and which one there.
+          UserError: nothing is known of how long its phonemes last.
+        """
         try:
             record = self._records[index]
-        except (KeyError, ValueError) as error:
-            raise UserError(f"{where}: not of schema {SCHEMA_VERSION}; {REBUILD}") from error
         except (RuntimeError, IndexError) as error:
-            raise UserError(f"{where}: damaged; restore the shards or {REBUILD}") from error
-        return decode(record, self._dataset.spec, self._dataset.durations, where)
+            raise BadRecord(
+                f"{self._where(index)}: damaged; restore the shard or {REBUILD}"
+            ) from error
+        try:
+            values = records.decode(record, self._widths)
+        except (KeyError, ValueError) as error:
+            raise BadRecord(
+                f"{self._where(index)}: not of schema {SCHEMA_VERSION}; {REBUILD}"
+            ) from error
+        return to_clip(values, self._dataset, self._where(index))
+
+    def _where(self, index: int) -> str:
+        shard = bisect.bisect(self._firsts, index) - 1
+        return (
+            f"dataset {self._dataset.path}, shard {shard} of split {self._split}, "
+            f"record {index - self._firsts[shard]}"
+        )
 
 
-def decode(record: Mapping[str, Any], spec: ClipSpec, durations: Durations, where: str) -> Clip:
+def to_clip(record: records.Values, dataset: Dataset, where: str) -> Clip:
     """A clip from the values of a record.
 
     Raises:
-      UserError: another schema version, a value that is not finite, or no durations for the clip;
-        `where` starts the line.
+      BadRecord: another schema version, or a value that is not finite; `where` starts the line.
+      UserError: no durations for the clip.
     """
-    version = record["schema_version"].decode()
+    version, clip_id = record["schema_version"], record["clip_id"]
     if version != SCHEMA_VERSION:
-        raise UserError(f"{where}: schema {version}, this code reads {SCHEMA_VERSION}; {REBUILD}")
-    clip_id = record["clip_id"].decode()
-    streams = {name: record[name].astype(np.float32) for name in STREAMS}
-    for name, value in streams.items():
-        if not np.isfinite(value).all():
-            raise UserError(f"{where} ({clip_id}): {name} holds NaN or infinity; {REBUILD}")
-    duration_sec = float(record["duration_sec"])
+        raise BadRecord(f"{where}: schema {version}, this code reads {SCHEMA_VERSION}; {REBUILD}")
+    streams = {name: record[name] for name in STREAMS}
+    for name, value in {**streams, "posterior": record["posterior"]}.items():
+        if not all_finite(value):
+            raise BadRecord(f"{where} ({clip_id}): {name} holds NaN or infinity; {REBUILD}")
+    if not len(streams["speaker"]):
+        streams["speaker"] = np.zeros(dataset.widths["speaker"], np.float32)
+    spec, durations = dataset.spec, dataset.durations
+    duration_sec = record["duration_sec"]
     ids, aligned = record["phonemes"], record["phoneme_frames"]
     phonemes = durations.spread(ids, aligned, spec.phoneme_frames(duration_sec), clip_id, where)
     waveform = to_float(record["audio"])
     return Clip(
         clip_id=clip_id,
-        task=record["task"].decode(),
-        transcript=record["transcript"].decode(),
-        voice=record["voice"].decode(),
+        task=record["task"],
+        transcript=record["transcript"],
+        voice=record["voice"],
         event_times_sec=record["event_times_sec"],
-        video=record["video"].decode(),
+        video=record["video"],
         phoneme_ids=ids,
         phoneme_frames=aligned,
         posterior=record["posterior"],
@@ -300,9 +329,26 @@ def decode(record: Mapping[str, Any], spec: ClipSpec, durations: Durations, wher
     )
 
 
+def all_finite(values: np.ndarray) -> bool:
+    """Whether no value is NaN or infinite.
+
+    Of float16 the bits are looked at, which is many times faster: those of infinity and NaN are the
+    largest of each sign.
+    """
+    if values.dtype != np.float16:
+        return bool(np.isfinite(values).all())
+    if not values.size:
+        return True
+    # Of signed numbers the largest is positive, of unsigned ones it is negative if any is.
+    return bool(
+        values.view(np.int16).max() < _INFINITY16.view(np.int16)
+        and values.view(np.uint16).max() < (-_INFINITY16).view(np.uint16)
+    )
+
+
 def to_float(samples: np.ndarray) -> np.ndarray:
     """int16 samples to float32 within [-1, 1]."""
-    return samples.astype(np.float32) / _INT16_SCALE
+    return np.multiply(samples, 1 / _INT16_SCALE, dtype=np.float32)
 
 
 def check_shard(path: Path, expected: int) -> None:
@@ -331,7 +377,12 @@ def exists(path: str | Path) -> bool:
     return any(Path(path, NAME).glob("*/dataset_info.json"))
 
 
-def _version_dir(path: Path) -> Path:
+def version_dir(path: Path) -> Path:
+    """Where the shards and the metadata of the dataset in the folder lie.
+
+    Raises:
+      UserError: none is there, or one of another schema version.
+    """
     versions = sorted(p.parent.name for p in (path / NAME).glob("*/dataset_info.json"))
     if not versions:
         raise UserError(f"dataset {path}: none there; build one with python -m data.build")

@@ -19,10 +19,23 @@ def interpolate(noise: jax.Array, latent: jax.Array, t: jax.Array) -> jax.Array:
     return (1 - t) * noise + t * latent
 
 
-def loss(velocity: Velocity, noise: jax.Array, latent: jax.Array, t: jax.Array) -> jax.Array:
-    """Mean squared error of the velocity against x_1 - x_0, for each clip. -> float32 [b]."""
+def loss(
+    velocity: Velocity,
+    noise: jax.Array,
+    latent: jax.Array,
+    t: jax.Array,
+    frames: jax.Array | None = None,
+) -> jax.Array:
+    """Mean squared error of the velocity against x_1 - x_0, for each clip. -> float32 [b].
+
+    The mean is over all frames, or over the first `frames` [b] of each clip.
+    """
     predicted = velocity(interpolate(noise, latent, t), t)
-    return jnp.mean((predicted - (latent - noise)) ** 2, axis=(1, 2))
+    error = (predicted - (latent - noise)) ** 2
+    if frames is None:
+        return jnp.mean(error, axis=(1, 2))
+    inside = jnp.arange(error.shape[1]) < frames[:, None]  # [b, t]
+    return jnp.mean(error, axis=(1, 2), where=inside[..., None])
 
 
 def loss_by_time(losses: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:

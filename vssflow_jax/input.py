@@ -1,27 +1,77 @@
 """The input pipeline: clips to batches at the latent rate, tasks mixed, joint clips synthesised.
 
-Every example is a function of (seed, index) alone, so batches do not depend on threads, and the
-position in the data is one number.
+Every example is a function of (seed, index) alone, so batches do not depend on threads, processes
+or hosts, and the position in the data is one number.
 """
 
+import contextlib
+import ctypes
 import dataclasses
-from collections.abc import Callable, Sequence
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import grain
 import ml_collections
 import numpy as np
+import tqdm
+from absl import flags
 
 from vssflow_jax import joint
-from vssflow_jax.clip import ClipSpec, fit_length, nearest, nearest_exact
-from vssflow_jax.dataset import Clip, ClipSource, Dataset
+from vssflow_jax.clip import ClipSpec, nearest, nearest_exact
+from vssflow_jax.dataset import BadRecord, Clip, ClipSource, Dataset
 from vssflow_jax.errors import UserError
 from vssflow_jax.joint import ClipFeatures
 
 Example = dict[str, np.ndarray]
+Position = dict[str, int]
 
 MIXABLE = ("v2s", "visualtts", "tts", "joint")
-READ_THREADS = 2
-BATCHES_AHEAD = 4
+BATCHES_ON_DEVICES = 2  # put there before they are asked for
+
+# Of glibc's malloc.h; the largest threshold that it takes.
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+_LARGEST_MMAP_THRESHOLD = 32 << 20
+_KEPT_BYTES = 1 << 30
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How batches are read. What is in them does not depend on it.
+
+    Attributes:
+      workers: processes that read; 0 for threads of this one.
+      threads: that read, of each process.
+      batches_ahead: that each process makes before they are asked for.
+      max_bad_records: records that may be passed over since they cannot be used.
+    """
+
+    workers: int = 0
+    threads: int = 2
+    batches_ahead: int = 4
+    max_bad_records: int = 10
+
+    @classmethod
+    def from_config(cls, data: ml_collections.ConfigDict) -> "Reading":
+        """As the `data` section of a config says."""
+        return cls(**{field.name: data[field.name] for field in dataclasses.fields(cls)})
+
+
+class Drawn(NamedTuple):
+    """What a row of a batch is made of.
+
+    Attributes:
+      features: of the clip.
+      posterior: what a codec knows of its latents [t, 2 c], or no frames.
+      passed_over: what was wrong with each record that stood here before it.
+    """
+
+    features: ClipFeatures
+    posterior: np.ndarray
+    passed_over: tuple[str, ...]
 
 
 def to_latent_rate(features: ClipFeatures, spec: ClipSpec) -> Example:
@@ -32,21 +82,57 @@ def to_latent_rate(features: ClipFeatures, spec: ClipSpec) -> Example:
       spec: geometry of the window.
 
     Returns:
-      clip, synch, lips [t, i]; phonemes int32 [t]; speaker [i]; waveform [samples].
+      clip, synch, lips [t, i], of the dtype they come in; phonemes int32 [t]; speaker [i]; frames
+      int32 [], those that are the clip's own; waveform [samples].
     """
+    batch = conditions([features], spec) | waveforms([features], spec)
+    return {name: value[0] for name, value in batch.items()}
+
+
+def conditions(clips: Sequence[ClipFeatures], spec: ClipSpec) -> Example:
+    """See `to_latent_rate`: all but the waveforms of several clips, stacked."""
     t = spec.latent_frames
-
-    def stretched(frames: np.ndarray, indices: Callable[[int, int], np.ndarray]) -> np.ndarray:
-        return frames[indices(len(frames), t)] if len(frames) else fit_length(frames, t)
-
+    own = [round(clip.duration_sec * spec.latent_rate) for clip in clips]
     return {
-        "clip": stretched(features.clip, nearest),
-        "synch": stretched(features.synch, nearest_exact),
-        "lips": fit_length(features.lips, t),
-        "phonemes": fit_length(features.phonemes, t).astype(np.int32),
-        "speaker": features.speaker,
-        "waveform": fit_length(features.waveform, spec.num_samples),
+        "clip": _stacked([clip.clip for clip in clips], t, nearest),
+        "synch": _stacked([clip.synch for clip in clips], t, nearest_exact),
+        "lips": _stacked([clip.lips for clip in clips], t),
+        "phonemes": _stacked([clip.phonemes for clip in clips], t).astype(np.int32, copy=False),
+        "speaker": np.stack([clip.speaker for clip in clips]),
+        "frames": np.clip(own, 1, t).astype(np.int32),
     }
+
+
+def waveforms(clips: Sequence[ClipFeatures], spec: ClipSpec) -> Example:
+    """See `to_latent_rate`: the waveforms of several clips, stacked."""
+    return {"waveform": _stacked([clip.waveform for clip in clips], spec.num_samples)}
+
+
+def _stacked(
+    streams: Sequence[np.ndarray],
+    length: int,
+    indices: Callable[[int, int], np.ndarray] | None = None,
+) -> np.ndarray:
+    """Streams [n, ...] brought to one length and stacked by one copy of each, [b, length, ...].
+
+    They are cut or padded with zeros, or, with `indices`, stretched if there is anything of them.
+    """
+    stacked = np.empty((len(streams), length, *streams[0].shape[1:]), streams[0].dtype)
+    for row, frames in zip(stacked, streams, strict=True):
+        if indices and len(frames):
+            # As bytes: frames may lie anywhere in a record, and would be copied to an even place.
+            np.take(
+                np.ascontiguousarray(frames).view(np.uint8),
+                indices(len(frames), length),
+                axis=0,
+                out=row.view(np.uint8),
+                mode="clip",
+            )
+        else:
+            kept = frames[:length]
+            row[: len(kept)] = kept
+            row[len(kept) :] = 0
+    return stacked
 
 
 def without_video(features: ClipFeatures) -> ClipFeatures:
@@ -56,21 +142,6 @@ def without_video(features: ClipFeatures) -> ClipFeatures:
     )
 
 
-def offline_latents(clip: Clip, example: Example) -> Example:
-    """The example with what a codec knows of the latents in place of the sound.
-
-    Raises:
-      UserError: the dataset does not hold it.
-    """
-    if not len(clip.posterior):
-        raise UserError(
-            f"clip {clip.clip_id}: the dataset holds no latents; build it with --vae=DIR or set "
-            "--config.codec.latents=online"
-        )
-    conditions = {name: value for name, value in example.items() if name != "waveform"}
-    return conditions | {"posterior": clip.posterior}
-
-
 def train_batches(
     dataset: Dataset,
     mixture: ml_collections.ConfigDict,
@@ -78,11 +149,14 @@ def train_batches(
     seed: int,
     latents: str = "online",
     rows: np.ndarray | None = None,
-) -> grain.IterDataset:
+    reading: Reading = Reading(),
+) -> "Batches":
     """Endless batches of the training part.
 
     Batch i has the examples i b, ..., (i + 1) b - 1, of which a process may read some alone, so
     that neither batches nor the position in them depends on how many processes there are.
+
+    A record that cannot be used is passed over: the next good one of its split stands in for it.
 
     Args:
       dataset: opened dataset.
@@ -91,9 +165,7 @@ def train_batches(
       seed: of every draw.
       latents: "online" for batches with sounds, "offline" with what a codec knows of them.
       rows: places in a batch to read (`sharding.Layout.local_rows`); all, if None.
-
-    Returns:
-      a grain dataset of `Example`s with a leading batch axis.
+      reading: processes and threads.
 
     Raises:
       UserError: unknown task, mode or weight, a task that the dataset has no clips for, or joint
@@ -106,8 +178,9 @@ def train_batches(
             "codec.latents is 'offline', but joint clips are made by mixing sounds: set "
             "--config.codec.latents=online, or --config.data.mixture.synthetic_ratio=0"
         )
+    limit = reading.max_bad_records
     sources = {
-        task: _examples(dataset, mixture, task, seed + index, offline)
+        task: _examples(dataset, mixture, task, seed + index, limit)
         for index, task in enumerate(MIXABLE)
         if mixture.weights[task] > 0
     }
@@ -115,14 +188,159 @@ def train_batches(
     mixed = grain.MapDataset.mix(list(sources.values()), weights=weights)
     rows = np.arange(batch_size) if rows is None else rows
 
-    def own(index: int) -> Example:
+    def own(index: int) -> Drawn:
         batch, place = divmod(index, len(rows))
         return mixed[batch * batch_size + int(rows[place])]
 
+    def collate(drawn: Sequence[Drawn]) -> tuple[Example, list[str]]:
+        clips = [row.features for row in drawn]
+        sounds = _posteriors(drawn) if offline else waveforms(clips, dataset.spec)
+        passed_over = [reason for row in drawn for reason in row.passed_over]
+        return conditions(clips, dataset.spec) | sounds, passed_over
+
     read = grain.MapDataset.range(len(mixed) // batch_size * len(rows)).map(own)
-    return read.batch(len(rows), drop_remainder=True).to_iter_dataset(
-        grain.ReadOptions(num_threads=READ_THREADS, prefetch_buffer_size=BATCHES_AHEAD)
-    )
+    return Batches(read.batch(len(rows), drop_remainder=True, batch_fn=collate), reading)
+
+
+@dataclasses.dataclass(frozen=True)
+class Batches:
+    """Endless batches, to be gone through from any position.
+
+    Attributes:
+      made: batch i and what was wrong with the records that were passed over for it, by i.
+      reading: processes and threads.
+    """
+
+    made: grain.MapDataset
+    reading: Reading
+
+    def __iter__(self) -> "BatchIterator":
+        return BatchIterator(self)
+
+
+class BatchIterator(Iterator[Example]):
+    """Goes through batches; nothing is read before the first is asked for.
+
+    Says of each record that is passed over what is wrong with it, once.
+
+    Raises:
+      UserError: more records are bad than `Reading.max_bad_records`.
+    """
+
+    def __init__(self, batches: Batches):
+        self._batches = batches
+        self._bad: dict[str, None] = {}  # a set that remembers the order
+        self._position = 0
+        self._reader: grain.DatasetIterator | None = None
+
+    @property
+    def num_bad(self) -> int:
+        """Records passed over since this process began."""
+        return len(self._bad)
+
+    def __next__(self) -> Example:
+        self._reader = self._reader or self._read()
+        example, passed_over = next(self._reader)
+        self._position += 1
+        for reason in passed_over:
+            self._note(reason)
+        return example
+
+    def _read(self) -> grain.DatasetIterator:
+        reading = self._batches.reading
+        if reading.workers and not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # Grain asks them, and in a notebook nobody parses them.
+        # From here on, in place of the reader's own state, which knows how many workers it has.
+        read = self._batches.made.slice(slice(self._position, None)).to_iter_dataset(
+            grain.ReadOptions(
+                num_threads=reading.threads, prefetch_buffer_size=reading.batches_ahead
+            )
+        )
+        keep_freed_memory()
+        workers = grain.MultiprocessingOptions(num_workers=reading.workers)
+        return iter(read.mp_prefetch(workers, worker_init_fn=lambda *_: keep_freed_memory()))
+
+    def _note(self, reason: str) -> None:
+        if reason in self._bad:
+            return
+        self._bad[reason] = None
+        tqdm.tqdm.write(f"record passed over: {reason}", file=sys.stderr)
+        limit = self._batches.reading.max_bad_records
+        if len(self._bad) > limit:
+            raise UserError(
+                f"{len(self._bad)} records are bad, data.max_bad_records allows {limit}; the last: "
+                + reason
+            )
+
+    def get_state(self) -> Position:
+        """The position, as JSON values."""
+        return {"next_index": self._position}
+
+    def set_state(self, state: Position) -> None:
+        """Go on from a position."""
+        self.close()
+        self._position = state["next_index"]
+
+    def close(self) -> None:
+        """Stop what reads ahead."""
+        if self._reader:
+            self._reader.close()
+        self._reader = None
+
+
+class OnDevices(contextlib.AbstractContextManager["OnDevices"], Iterator[Any]):
+    """Batches put on the devices by a thread, some before they are asked for.
+
+    Args:
+      batches: at the position of the first batch.
+      put: from a batch in this process to one on the devices.
+    """
+
+    def __init__(self, batches: BatchIterator, put: Callable[[Example], Any]):
+        self._batches, self._put = batches, put
+        self._position = batches.get_state()
+        self._coming: deque[Future[tuple[Any, Position]]] = deque()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="put")
+
+    def __next__(self) -> Any:
+        while len(self._coming) <= BATCHES_ON_DEVICES:
+            self._coming.append(self._thread.submit(self._put_next))
+        batch, self._position = self._coming.popleft().result()
+        return batch
+
+    def _put_next(self) -> tuple[Any, Position]:
+        batch = self._put(next(self._batches))
+        return batch, self._batches.get_state()
+
+    def get_state(self) -> Position:
+        """The position after the batch given out last."""
+        return self._position
+
+    def __exit__(self, *error: object) -> None:
+        self._thread.shutdown(cancel_futures=True)
+        self._batches.close()
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep what is freed, for what is needed next.
+
+    Records and batches are blocks of megabytes. If they go back to the system when they are freed,
+    each new one is filled in page by page as it is touched, which takes longer than reading it.
+    Does nothing where the library is not glibc.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+
+
+def _posteriors(drawn: Sequence[Drawn]) -> Example:
+    if not all(len(row.posterior) for row in drawn):
+        raise UserError(
+            "the dataset holds clips without latents; build it with --vae=DIR or set "
+            "--config.codec.latents=online"
+        )
+    return {"posterior": np.stack([row.posterior for row in drawn])}
 
 
 def check_mixture(mixture: ml_collections.ConfigDict) -> None:
@@ -148,40 +366,57 @@ def check_mixture(mixture: ml_collections.ConfigDict) -> None:
 
 
 def _examples(
-    dataset: Dataset, mixture: ml_collections.ConfigDict, task: str, seed: int, offline: bool
+    dataset: Dataset, mixture: ml_collections.ConfigDict, task: str, seed: int, limit: int
 ) -> grain.MapDataset:
     """An endless, shuffled map dataset of one task."""
     if task == "joint":
-        return _joint_examples(dataset, mixture, seed, offline)
+        return _joint_examples(dataset, mixture, seed, limit)
     # A dataset without such clips has them all the same: speech whose picture is not looked at.
     blind = task == "tts" and not dataset.count("train", "tts")
     clips = dataset.clips("train", "visualtts" if blind else task)
 
-    def example(index: int) -> Example:
-        clip = clips[index]
+    def example(index: int) -> Drawn:
+        clip, passed_over = first_good(clips, index, limit)
         features = without_video(clip.features) if blind else clip.features
-        made = to_latent_rate(features, dataset.spec)
-        return offline_latents(clip, made) if offline else made
+        return Drawn(features, clip.posterior, passed_over)
 
     return _endless(len(clips), seed).map(example)
 
 
+def first_good(clips: ClipSource, index: int, limit: int) -> tuple[Clip, tuple[str, ...]]:
+    """The clip, or the next one whose record can be used; and what is wrong with those before.
+
+    Raises:
+      UserError: more than `limit` records in a row are bad, or all there are.
+    """
+    passed_over: list[str] = []
+    for step in range(min(limit + 1, len(clips))):
+        try:
+            return clips[(index + step) % len(clips)], tuple(passed_over)
+        except BadRecord as error:
+            passed_over.append(str(error))
+    raise UserError(
+        f"{len(passed_over)} records in a row are bad, of {len(clips)}; data.max_bad_records is "
+        f"{limit}; the last: {passed_over[-1]}"
+    )
+
+
 def _joint_examples(
-    dataset: Dataset, mixture: ml_collections.ConfigDict, seed: int, offline: bool
+    dataset: Dataset, mixture: ml_collections.ConfigDict, seed: int, limit: int
 ) -> grain.MapDataset:
     """Joint clips: synthesised from a sound and a speech clip, or native, by ratio."""
     ratio = mixture.synthetic_ratio
     native = dataset.clips("train", "joint") if ratio < 1 else None
     speeches = _speeches(dataset) if ratio > 0 else []
-    synthetic = _synthesis(dataset, speeches, tuple(mixture.joint_modes)) if speeches else None
+    modes = tuple(mixture.joint_modes)
+    synthetic = _synthesis(dataset, speeches, modes, limit) if speeches else None
 
-    def example(index: int, rng: np.random.Generator) -> Example:
+    def example(index: int, rng: np.random.Generator) -> Drawn:
         if synthetic and (native is None or rng.random() < ratio):
-            return to_latent_rate(synthetic(index, rng), dataset.spec)
+            return synthetic(index, rng)
         assert native is not None
-        clip = native[index % len(native)]
-        made = to_latent_rate(clip.features, dataset.spec)
-        return offline_latents(clip, made) if offline else made
+        clip, passed_over = first_good(native, index % len(native), limit)
+        return Drawn(clip.features, clip.posterior, passed_over)
 
     count = max(sum(map(len, speeches)), len(native) if native else 0)
     return _endless(count, seed).seed(seed).random_map(example)
@@ -194,23 +429,23 @@ def _speeches(dataset: Dataset) -> list[ClipSource]:
 
 
 def _synthesis(
-    dataset: Dataset, speeches: Sequence[ClipSource], modes: tuple[joint.Mode, ...]
-) -> Callable[[int, np.random.Generator], ClipFeatures]:
+    dataset: Dataset, speeches: Sequence[ClipSource], modes: tuple[joint.Mode, ...], limit: int
+) -> Callable[[int, np.random.Generator], Drawn]:
     sounds: ClipSource = dataset.clips("train", "v2s")
     places = [(source, index) for source in speeches for index in range(len(source))]
 
-    def draw(index: int, rng: np.random.Generator) -> ClipFeatures:
-        source, place = places[index % len(places)]
-        speech = source[place].features
-        sound = sounds[int(rng.integers(len(sounds)))].features
-        return joint.combine(
-            sound,
-            speech,
+    def draw(index: int, rng: np.random.Generator) -> Drawn:
+        speech, bad_speeches = first_good(*places[index % len(places)], limit)
+        sound, bad_sounds = first_good(sounds, int(rng.integers(len(sounds))), limit)
+        features = joint.combine(
+            sound.features,
+            speech.features,
             mode=modes[int(rng.integers(len(modes)))],
-            start_sec=joint.draw_start(sound, speech, rng),
+            start_sec=joint.draw_start(sound.features, speech.features, rng),
             gain=joint.draw_gain(rng),
             spec=dataset.spec,
         )
+        return Drawn(features, speech.posterior[:0], bad_speeches + bad_sounds)
 
     return draw
 

@@ -72,9 +72,13 @@ def combine(
         mixed = fit_length(base, frames)
         start = int(start_sec * rate)
         length = min(len(over), frames - start)
-        inside = slice(start, start + length)
-        kept = base_gain * mixed[inside] if mode == "add" else np.zeros_like(mixed[inside])
-        mixed[inside] = kept + over[:length]
+        inside = mixed[start : start + length]
+        if mode == "insert":
+            inside[:] = over[:length]
+            return mixed
+        if base_gain != 1:
+            inside *= base_gain
+        inside += over[:length]  # NumPy adds float16 in float32 and rounds once
         return mixed
 
     def delay(frames: np.ndarray, rate: float) -> np.ndarray:

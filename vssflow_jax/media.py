@@ -4,12 +4,14 @@ Every function works on whole clips in memory. Files are written beside their fi
 temporary name and renamed, so that an interrupted run leaves no half of a file behind.
 """
 
+import itertools
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -28,6 +30,21 @@ x264's lookahead, which the tuning switches off, about one file in 600 differs f
 _AUDIO_BIT_RATE: Final = 64_000
 _MICROSECONDS: Final = 1_000_000
 """Unit of a container's start time."""
+_ROUNDING_SEC: Final = 1e-6
+
+
+class View(NamedTuple):
+    """How the pictures of a video are taken.
+
+    Attributes:
+      rate: pictures a second.
+      size: height and width that each is stretched to; None leaves it as it is.
+      filter: how it is stretched, by its name in FFmpeg.
+    """
+
+    rate: float
+    size: tuple[int, int] | None = None
+    filter: str = "BILINEAR"
 
 
 def read_video(path: str | Path) -> tuple[np.ndarray, float]:
@@ -45,6 +62,49 @@ def read_video(path: str | Path) -> tuple[np.ndarray, float]:
         if not frames:
             raise UserError(f"{path}: its video stream has no frames; replace the file")
         return np.stack(frames), float(stream.average_rate)
+
+
+def read_frames(
+    path: str | Path, views: Iterable[View], max_sec: float
+) -> tuple[dict[View, np.ndarray], float]:
+    """Reads pictures of the first video stream at even times, whatever its own frame rate.
+
+    Picture k of a view is the one whose time is nearest to k / rate seconds after the start of the
+    file. Only those that are wanted are kept in memory.
+
+    Args:
+      path: any container that PyAV reads.
+      views: the ways in which pictures are wanted.
+      max_sec: where to stop.
+
+    Returns:
+      For each view uint8 [n, h, w, 3] RGB; and how long the video is, `max_sec` at most.
+
+    Raises:
+      UserError: the file is missing, unreadable, or has no video.
+    """
+    with _open(path) as container:
+        stream = _first_stream(container.streams.video, "video", path)
+        stream.thread_type = "AUTO"
+        pictures: dict[View, list[np.ndarray]] = {view: [] for view in views}
+        start_sec = (container.start_time or 0) / _MICROSECONDS
+        size, end_sec = None, 0.0
+        for frame, until_sec in _spans(container.decode(stream), stream.average_rate, path):
+            end_sec = min(until_sec - start_sec, max_sec)
+            size = size or (frame.height, frame.width)
+            for view, taken in pictures.items():
+                num_due = math.ceil((end_sec - _ROUNDING_SEC) * view.rate)
+                if num_due > len(taken):
+                    height, width = view.size or size
+                    picture = frame.to_ndarray(
+                        format="rgb24", height=height, width=width, interpolation=view.filter
+                    )
+                    taken += [picture] * (num_due - len(taken))
+            if end_sec == max_sec:
+                break
+        if end_sec <= _ROUNDING_SEC:
+            raise UserError(f"{path}: its video stream has no frames; replace the file")
+        return {view: np.stack(taken) for view, taken in pictures.items()}, end_sec
 
 
 def read_audio(path: str | Path, sampling_rate: int) -> np.ndarray:
@@ -171,6 +231,22 @@ def _first_stream(streams: Any, kind: str, path: str | Path) -> Any:
     if not streams:
         raise UserError(f"{path}: has no {kind} stream")
     return streams[0]
+
+
+def _spans(
+    frames: Iterator[Any], rate: Fraction | None, path: str | Path
+) -> Iterator[tuple[Any, float]]:
+    """Frames, and the time in seconds until which each is the nearest one.
+
+    The last one lasts as long as frames do on average.
+    """
+    for frame, following in itertools.pairwise(itertools.chain(frames, [None])):
+        if frame.time is None:
+            raise UserError(f"{path}: its frames have no times; convert it to mp4")
+        if following is None or following.time is None:
+            yield frame, frame.time + (1 / float(rate) if rate else 0.0)
+        else:
+            yield frame, (frame.time + following.time) / 2
 
 
 def _add_audio(container: Any, sampling_rate: int) -> Any:

@@ -71,7 +71,9 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
         config.seed,
         config.codec.latents,
     )
-    iterator = iter(batches(recipe.layout.local_rows(config.train.batch_size)))
+    reading = input_pipeline.Reading.from_config(config.data)
+    rows = recipe.layout.local_rows(config.train.batch_size)
+    iterator = iter(batches(rows, reading))
 
     # ------------------------------------------------------------------- model and shardings
     abstract = recipe.abstract_state()
@@ -111,6 +113,11 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
         )
         stop_after = closing.enter_context(stop_requested())
         sampler = Sampler(config, recipe, dataset, vocoder, board)
+        on_devices = closing.enter_context(
+            input_pipeline.OnDevices(
+                iterator, lambda batch: sharding.put_batch(batch, recipe.layout)
+            )
+        )
         clips, devices = config.train.batch_size, recipe.layout.mesh.devices
         peak = chips.peak_flops(devices.flat[0])
         throughput = closing.enter_context(
@@ -163,7 +170,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
         def save() -> None:
             with paused():
                 progress = {
-                    "data": iterator.get_state(),
+                    "data": on_devices.get_state(),
                     "clips": dataset.counts,
                     "account": dataclasses.asdict(throughput.account),
                 }
@@ -181,7 +188,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
                     trace.start()
             asked = time.monotonic()
             try:
-                batch = sharding.put_batch(next(iterator), recipe.layout)
+                batch = next(on_devices)
             except UserError:
                 if jax.process_count() == 1:  # others would not save with this one
                     save()

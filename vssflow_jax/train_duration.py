@@ -27,7 +27,7 @@ from vssflow_jax.clip import ClipSpec, fit_length, stretch_phonemes
 from vssflow_jax.dataset import Clip, Dataset
 from vssflow_jax.duration import DurationConfig, DurationPredictor, harden
 from vssflow_jax.errors import UserError
-from vssflow_jax.input import BATCHES_AHEAD, READ_THREADS
+from vssflow_jax.input import Reading
 from vssflow_jax.interop import weights
 from vssflow_jax.run_files import MetricsLog, check, claim
 from vssflow_jax.sharding import Layout
@@ -265,7 +265,9 @@ def train_batches(dataset: Dataset, recipe: DurationRecipe) -> grain.IterDataset
         examples.map(lambda index: example(aligned(clips[index], recipe.spec), recipe))
         .batch(recipe.train.batch_size, drop_remainder=True)
         .to_iter_dataset(
-            grain.ReadOptions(num_threads=READ_THREADS, prefetch_buffer_size=BATCHES_AHEAD)
+            grain.ReadOptions(
+                num_threads=Reading.threads, prefetch_buffer_size=Reading.batches_ahead
+            )
         )
     )
 
@@ -304,7 +306,7 @@ def example(clip: Clip, recipe: DurationRecipe) -> Example:
             "latent frames; shorten the transcript or leave the clip out"
         )
     # A clip without lips gets the same frame throughout, all ones, as in the reference.
-    lips = clip.features.lips
+    lips = clip.features.lips.astype(np.float32)
     lips = lips if len(lips) else np.ones((num_frames, recipe.model.lip_features), np.float32)
     targets = np.repeat(np.arange(len(clip.phoneme_frames)), clip.phoneme_frames)
     return {

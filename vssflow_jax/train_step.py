@@ -219,22 +219,20 @@ class Recipe:
 
     def abstract_batch(self, batch_size: int, latents: str = "online") -> dict[str, Leaf]:
         """Shapes, dtypes and shardings of a batch with sounds, or, "offline", posteriors."""
-        frames = self.spec.latent_frames
-        shapes: dict[str, tuple[int, ...]] = {
-            name: (frames, width) for name, width in self.model.feature_widths.items()
+        frames, widths = self.spec.latent_frames, self.model.feature_widths
+        arrays: dict[str, tuple[tuple[int, ...], Any]] = {
+            **{name: ((frames, width), jnp.float16) for name, width in widths.items()},
+            "speaker": ((widths["speaker"],), jnp.float32),
+            "phonemes": ((frames,), jnp.int32),
+            "frames": ((), jnp.int32),
         }
-        shapes |= {"speaker": shapes["speaker"][1:], "phonemes": (frames,)}
         if latents == "online":
-            shapes["waveform"] = (self.spec.num_samples,)
+            arrays["waveform"] = ((self.spec.num_samples,), jnp.float32)
         else:
-            shapes["posterior"] = (frames, 2 * self.model.latent_channels)
+            arrays["posterior"] = ((frames, 2 * self.model.latent_channels), jnp.float32)
         return {
-            name: jax.ShapeDtypeStruct(
-                (batch_size, *shape),
-                jnp.int32 if name == "phonemes" else jnp.float32,
-                sharding=self.layout.batch,
-            )
-            for name, shape in shapes.items()
+            name: jax.ShapeDtypeStruct((batch_size, *shape), dtype, sharding=self.layout.batch)
+            for name, (shape, dtype) in arrays.items()
         }
 
 
@@ -320,8 +318,9 @@ def make_train_step(recipe: Recipe) -> Callable[[TrainState, Batch], tuple[Train
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         model = nnx.merge(definition, params, frozen)
         conditioning = model.encode(batch, frame_masks=draws.frame_masks, keep=draws.keep)
+        own_frames = batch["frames"] if recipe.train.loss_mask == "clip" else None
         losses = flow.loss(
-            lambda x, t: model(x, t, conditioning), draws.noise, latent, draws.t
+            lambda x, t: model(x, t, conditioning), draws.noise, latent, draws.t, own_frames
         )  # [b]
         return jnp.sum(losses), flow.loss_by_time(losses, draws.t)
 

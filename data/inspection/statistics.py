@@ -1,0 +1,164 @@
+"""Numbers of a dataset, in one pass over its records and with nothing of them kept."""
+
+import collections
+import dataclasses
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from data.inspection.stored import Damage, Found
+from vssflow_jax.clip import ClipSpec
+from vssflow_jax.dataset import all_finite, to_float
+from vssflow_jax.phonemes import SYMBOLS
+from vssflow_jax.records import DTYPES, DURATION, STREAMS, Values
+
+DURATION_BINS = 24  # of the window
+MEASURED = (*STREAMS, "posterior", "audio")
+
+
+@dataclasses.dataclass
+class Moments:
+    """Of all values of a field, clip after clip. What is not finite is counted and left out."""
+
+    clips: int = 0
+    frames: int = 0
+    width: int = 0
+    count: int = 0
+    zeros: int = 0
+    not_finite: int = 0
+    mean: float = 0.0
+    squares: float = 0.0  # sum of squared deviations from the mean
+    low: float = math.inf
+    high: float = -math.inf
+
+    def add(self, array: np.ndarray) -> None:
+        """Count the values of one clip, [frames, width] or [width]; nothing when it is empty."""
+        if not array.size:
+            return
+        frames = np.atleast_2d(array)
+        self.clips += 1
+        self.frames += len(frames)
+        self.width = frames.shape[1]
+        # Of float16, float32 holds all squares too, and is several times as fast to come by.
+        values = frames.astype(np.float32 if frames.dtype == np.float16 else np.float64).ravel()
+        finite = values if all_finite(frames) else values[np.isfinite(values)]
+        self.not_finite += values.size - finite.size
+        if not finite.size:
+            return
+        self.zeros += finite.size - int(np.count_nonzero(finite))
+        self.low, self.high = min(self.low, finite.min()), max(self.high, finite.max())
+        # Two sets are joined as by Chan, Golub and LeVeque (1979): no difference of large sums.
+        total, mean = self.count + finite.size, finite.mean(dtype=np.float64)
+        shift = mean - self.mean
+        spread = finite - mean.astype(finite.dtype)
+        self.squares += float(spread @ spread) + shift**2 * self.count * finite.size / total
+        self.mean += shift * finite.size / total
+        self.count = total
+
+    def summary(self) -> dict[str, float | None]:
+        """What JSON can hold of it; nothing (None) is the value of nothing."""
+        some = self.count > 0
+        return {
+            "clips": self.clips,
+            "width": self.width,
+            "frames": self.frames / self.clips if self.clips else None,  # of a clip, on average
+            "mean": float(self.mean) if some else None,
+            "deviation": math.sqrt(self.squares / self.count) if some else None,
+            "min": float(self.low) if some else None,
+            "max": float(self.high) if some else None,
+            "zeros": self.zeros / self.count if some else None,  # share
+            "not_finite": self.not_finite,
+        }
+
+
+@dataclasses.dataclass
+class TaskStatistics:
+    """Of the clips of one task: durations, and how many clips lack each of the fields."""
+
+    clips: int = 0
+    seconds: float = 0.0
+    shortest: float = math.inf
+    longest: float = 0.0
+    durations: np.ndarray = dataclasses.field(
+        default_factory=lambda: np.zeros(DURATION_BINS, np.int64)
+    )
+    absent: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+
+    def add(self, values: Values, window_sec: float) -> None:
+        seconds = values[DURATION] if math.isfinite(values[DURATION]) else 0.0
+        self.clips += 1
+        self.absent.update(name for name in DTYPES if not len(values[name]))
+        self.seconds += seconds
+        self.shortest, self.longest = min(self.shortest, seconds), max(self.longest, seconds)
+        place = int(seconds / window_sec * DURATION_BINS)
+        self.durations[np.clip(place, 0, DURATION_BINS - 1)] += 1
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "clips": self.clips,
+            "duration_sec": {
+                "mean": self.seconds / self.clips,
+                "min": self.shortest,
+                "max": self.longest,
+                "histogram": self.durations.tolist(),
+            },
+            "absent": {name: self.absent[name] for name in DTYPES},
+        }
+
+
+@dataclasses.dataclass
+class Statistics:
+    """Of all records looked at.
+
+    Attributes:
+      tasks: by task, those that are there.
+      fields: by name of `MEASURED`; sounds have full scale 1.
+      phonemes: how often each id occurs in the transcripts.
+      damaged: places that could not be read.
+      examples: the first records of each task.
+    """
+
+    tasks: dict[str, TaskStatistics]
+    fields: dict[str, Moments]
+    phonemes: collections.Counter[int]
+    damaged: int
+    examples: dict[str, list[Found]]
+
+    @property
+    def clips(self) -> int:
+        return sum(task.clips for task in self.tasks.values())
+
+    def summary(self) -> dict[str, Any]:
+        """All numbers, for JSON."""
+        return {
+            "looked_at": self.clips,
+            "damaged": self.damaged,
+            "tasks": {name: task.summary() for name, task in self.tasks.items()},
+            "fields": {name: moments.summary() for name, moments in self.fields.items()},
+            "phonemes": {symbol: self.phonemes[i] for i, symbol in enumerate(SYMBOLS, start=1)},
+        }
+
+
+def gather(items: Iterable[Found | Damage], spec: ClipSpec, examples: int) -> Statistics:
+    """Statistics of records as they come, and the first `examples` of each task."""
+    tasks: dict[str, TaskStatistics] = {}
+    fields = {name: Moments() for name in MEASURED}
+    phonemes: collections.Counter[int] = collections.Counter()
+    damaged = 0
+    shown: dict[str, list[Found]] = {}
+    for item in items:
+        if isinstance(item, Damage):
+            damaged += 1
+            continue
+        values, task = item.values, item.shard.task
+        tasks.setdefault(task, TaskStatistics()).add(values, spec.duration_sec)
+        for name in MEASURED:
+            array = values[name]
+            fields[name].add(to_float(array)[:, None] if name == "audio" else array)
+        phonemes.update(values["phonemes"].tolist())
+        of_task = shown.setdefault(task, [])
+        if len(of_task) < examples:
+            of_task.append(item)
+    return Statistics(tasks, fields, phonemes, damaged, shown)

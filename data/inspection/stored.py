@@ -1,0 +1,194 @@
+"""A dataset as it lies on disk, whole or not: its metadata, and its records shard by shard.
+
+`vssflow_jax.dataset.Dataset` refuses what is damaged; here damage is among the results.
+"""
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+import tqdm
+from array_record.python.array_record_module import ArrayRecordReader
+from google.protobuf.json_format import ParseError
+
+from data.shards import REJECTED
+from vssflow_jax import records
+from vssflow_jax.clip import ClipSpec
+from vssflow_jax.dataset import REBUILD, version_dir
+from vssflow_jax.errors import UserError
+from vssflow_jax.records import SCHEMA_VERSION, Values
+
+# The reader's messages go on with hashes and positions.
+_END_OF_REASON = re.compile(r" \(|;|, chunk")
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """A file of records, as the metadata has it.
+
+    Attributes:
+      path: where it should be.
+      split: that it is a part of, `train_v2s`.
+      num_records: that it should hold.
+    """
+
+    path: Path
+    split: str
+    num_records: int
+
+    @property
+    def part(self) -> str:
+        return self.split.partition("_")[0]
+
+    @property
+    def task(self) -> str:
+        return self.split.partition("_")[2]
+
+
+@dataclasses.dataclass(frozen=True)
+class Damage:
+    """What is wrong with the record of this index, or with the whole shard (None)."""
+
+    shard: str
+    index: int | None
+    reason: str
+
+    def __str__(self) -> str:
+        record = "" if self.index is None else f", record {self.index}"
+        return f"{self.shard}{record}: {self.reason}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """A record that can be read, of this index in its shard."""
+
+    shard: Shard
+    index: int
+    values: Values
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """The metadata of a dataset.
+
+    Attributes:
+      directory: of the shards.
+      spec: geometry that the clips were made for.
+      widths: channels of each of `vssflow_jax.records.STREAMS`.
+      origin: what the records were made from.
+      shards: in the order of splits and numbers.
+    """
+
+    directory: Path
+    spec: ClipSpec
+    widths: Mapping[str, int]
+    origin: Mapping[str, Any]
+    shards: Sequence[Shard]
+
+    @classmethod
+    def open(cls, path: Path) -> "Stored":
+        """The dataset of a folder.
+
+        Raises:
+          UserError: none is there, it has another schema version, or its metadata is damaged.
+        """
+        directory = version_dir(path)
+        try:
+            info = tfds.builder_from_directory(directory).info
+            metadata = dict(info.metadata or {})
+            shards = [
+                Shard(Path(shard), name, num_records)
+                for name, split in sorted(info.splits.items())
+                for shard, num_records in zip(split.filepaths, split.shard_lengths, strict=True)
+            ]
+            if metadata["schema_version"] != SCHEMA_VERSION:
+                raise ValueError(f"schema version {metadata['schema_version']}")
+            spec = ClipSpec(**metadata["clip"])
+            return cls(directory, spec, metadata["widths"], metadata["origin"], shards)
+        except (OSError, ValueError, TypeError, KeyError, ParseError) as error:
+            raise UserError(
+                f"dataset {path}: its metadata is damaged ({error}); restore it or {REBUILD}"
+            ) from error
+
+    @property
+    def num_records(self) -> int:
+        return sum(shard.num_records for shard in self.shards)
+
+    def read(self, sample: int = 0) -> Iterator[Found | Damage]:
+        """Read record by record, with a progress bar.
+
+        Args:
+          sample: how many records, evenly spread; 0 for all of them.
+        """
+        total = self.num_records
+        count = min(sample, total) or total
+        places = np.arange(count) * total // max(count, 1)
+        ends = np.cumsum([shard.num_records for shard in self.shards])
+        with tqdm.tqdm(total=count, desc="records", unit="clip") as bar:
+            for shard, end in zip(self.shards, ends, strict=True):
+                start = end - shard.num_records
+                inside = places[(places >= start) & (places < end)] - start
+                for item in _read_shard(shard, inside.tolist(), self.widths):
+                    yield item
+                    bar.update(item.index is not None)
+
+    def checksums(self) -> Iterator[tuple[Shard, str]]:
+        """The SHA-256 of each shard in hexadecimal digits, "" of a missing one."""
+        for shard in tqdm.tqdm(self.shards, desc="checksums", unit="shard"):
+            if not shard.path.is_file():
+                yield shard, ""
+                continue
+            with shard.path.open("rb") as file:
+                yield shard, hashlib.file_digest(file, "sha256").hexdigest()
+
+    def rejected(self) -> list[tuple[str, str]]:
+        """Clip ids and reasons of the rows that became no records."""
+        path = self.directory / REJECTED
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return [(name, reason) for name, _, reason in (line.partition("\t") for line in lines)]
+
+
+def _read_shard(
+    shard: Shard, indices: Sequence[int], widths: Mapping[str, int]
+) -> Iterator[Found | Damage]:
+    name = shard.path.name
+    if not shard.path.exists():
+        yield Damage(name, None, f"missing, with {shard.num_records} records")
+        return
+    reader = ArrayRecordReader(str(shard.path))
+    if not reader.ok():
+        yield Damage(name, None, f"{shard.num_records} records lost, {_why_closed(reader)}")
+        return
+    num_found = reader.num_records()
+    if num_found != shard.num_records:
+        yield Damage(name, None, f"{num_found} of {shard.num_records} records")
+    for index in indices:
+        if index >= num_found:
+            break
+        try:
+            # One by one: of several, the reader gives none where one is damaged.
+            values = records.decode(reader.read([index])[0], widths)
+        except RuntimeError as error:
+            yield Damage(name, index, _reason(error))
+        except (KeyError, ValueError) as error:
+            yield Damage(name, index, f"not of schema {SCHEMA_VERSION}, {error}")
+        else:
+            yield Found(shard, index, values)
+    reader.close()
+
+
+def _why_closed(reader: ArrayRecordReader) -> str:
+    try:
+        reader.close()
+    except RuntimeError as error:
+        return _reason(error)
+    return "the file cannot be opened"
+
+
+def _reason(error: RuntimeError) -> str:
+    return _END_OF_REASON.split(str(error))[0]

@@ -1,0 +1,68 @@
+"""What is wrong in a dataset: damaged files, and records that training would not survive."""
+
+import math
+from collections.abc import Iterator, Mapping
+
+from data.inspection.stored import Damage, Found, Stored
+from vssflow_jax.clip import ClipSpec
+from vssflow_jax.dataset import all_finite
+from vssflow_jax.phonemes import NUM_IDS
+from vssflow_jax.records import DTYPES, DURATION, SCHEMA_VERSION, Values
+
+# Frames that an extractor may be short of: Synchformer's window has 16 of them, 25 a second.
+_SLACK_SEC = 16 / 25
+
+
+def verify(stored: Stored) -> Iterator[Damage]:
+    """Read every record of every shard; what is wrong, in the order of the shards."""
+    for item in stored.read():
+        if isinstance(item, Damage):
+            yield item
+        elif wrong := problems(item, stored.spec, stored.widths):
+            reasons = f"{item.values['clip_id']}: {'; '.join(wrong)}"
+            yield Damage(item.shard.path.name, item.index, reasons)
+
+
+def problems(found: Found, spec: ClipSpec, widths: Mapping[str, int]) -> list[str]:
+    """Everything that is wrong with the values of one record."""
+    values, task = found.values, found.shard.task
+    wrong = []
+    if values["schema_version"] != SCHEMA_VERSION:
+        wrong.append(f"schema {values['schema_version']} among {SCHEMA_VERSION}")
+    if values["task"] != task:
+        wrong.append(f"task {values['task']} among {task}")
+    for name, dtype in DTYPES.items():
+        if dtype.kind == "f" and not all_finite(values[name]):
+            wrong.append(f"{name} holds NaN or infinity")
+    ids = values["phonemes"]
+    if len(ids) and (ids.min() < 1 or ids.max() >= NUM_IDS):
+        wrong.append(f"phoneme ids from {ids.min()} to {ids.max()}, not from 1 to {NUM_IDS - 1}")
+    if len(values["speaker"]) not in (0, widths["speaker"]):
+        wrong.append(f"speaker is {len(values['speaker'])} wide, not {widths['speaker']}")
+    return [*wrong, *_wrong_lengths(values, spec)]
+
+
+def _wrong_lengths(values: Values, spec: ClipSpec) -> Iterator[str]:
+    """Of the streams, held against the duration."""
+    duration_sec, window_sec = values[DURATION], spec.duration_sec
+    frame_sec = 1 / spec.latent_rate
+    if not (math.isfinite(duration_sec) and 0 < duration_sec <= window_sec + frame_sec):
+        yield f"lasts {duration_sec:g} s, the window {window_sec:g} s"
+        return
+    audio_sec = len(values["audio"]) / spec.sampling_rate
+    if abs(audio_sec - duration_sec) > frame_sec:
+        yield f"{audio_sec:.2f} s of audio, but it lasts {duration_sec:.2f} s"
+    rates = {"clip": spec.clip_rate, "synch": spec.synch_rate, "lips": spec.video_rate}
+    for name, rate in rates.items():
+        seconds = len(values[name]) / rate
+        if seconds and not duration_sec - _SLACK_SEC <= seconds <= window_sec + _SLACK_SEC:
+            yield f"{name} covers {seconds:.2f} s, but it lasts {duration_sec:.2f} s"
+    frames, ids = values["phoneme_frames"], values["phonemes"]
+    expected = spec.phoneme_frames(duration_sec)
+    if len(frames) and (len(frames) != len(ids) or frames.sum() != expected):
+        yield (
+            f"{len(frames)} phonemes last {frames.sum()} frames, but there are {len(ids)} and "
+            f"{expected} frames"
+        )
+    if len(values["posterior"]) not in (0, spec.latent_frames):
+        yield f"{len(values['posterior'])} latent frames, not {spec.latent_frames}"

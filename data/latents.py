@@ -1,0 +1,86 @@
+"""What a codec knows of the latents of a sound, to be kept in a dataset."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from array_record.python.array_record_module import ArrayRecordReader
+from flax import nnx
+
+from data.shards import Rejected, Row
+from vssflow_jax import dataset, records
+from vssflow_jax.audio import mel
+from vssflow_jax.clip import ClipSpec, fit_length
+from vssflow_jax.interop.pretrained import AUTOENCODER
+
+
+@dataclasses.dataclass(frozen=True)
+class Latents:
+    """The posterior of AudioLDM's autoencoder for int16 samples: means and log-variances [t, 2 c].
+
+    Attributes:
+      folder: of the autoencoder.
+      spec: geometry of the clips; a sound is padded to the window first.
+    """
+
+    folder: Path
+    spec: ClipSpec
+
+    def __call__(self, samples: np.ndarray) -> np.ndarray:
+        waveform = dataset.to_float(fit_length(samples, self.spec.num_samples))
+        return np.asarray(_encoder(self.folder, self.spec)(waveform[None])[0])
+
+
+@functools.cache
+def _encoder(folder: Path, spec: ClipSpec) -> Callable[[np.ndarray], jax.Array]:
+    """Of waveforms [b, samples], loaded once a process."""
+    cfg, weights = AUTOENCODER.read_config(folder), AUTOENCODER.load(folder)
+    definition = nnx.graphdef(nnx.eval_shape(lambda: AUTOENCODER.make(cfg)))
+
+    @jax.jit
+    def encode(waveform: jax.Array) -> jax.Array:
+        log_mel = mel.log_mel(waveform, spec.mel_frames)
+        known = nnx.merge(definition, weights).encode(log_mel)
+        return jnp.concatenate([known.mean, known.log_variance], axis=-1)
+
+    return encode
+
+
+@dataclasses.dataclass(frozen=True)
+class WithLatents:
+    """The source of the records of a dataset that is there, with their latents.
+
+    Rows have the name of a `shard` and the `index` of a record in it.
+
+    Attributes:
+      directory: of its shards.
+      widths: channels of each of `vssflow_jax.records.STREAMS`.
+      videos_root: its folder, as seen from that of the new dataset.
+      latents: to add.
+    """
+
+    directory: Path
+    widths: Mapping[str, int]
+    videos_root: str
+    latents: Latents
+
+    def record(self, row: Row) -> dict[str, Any]:
+        """See `data.shards.Source`."""
+        try:
+            record = _reader(self.directory / row["shard"]).read([row["index"]])[0]
+            values = records.decode(record, self.widths)
+        except (RuntimeError, IndexError, KeyError, ValueError) as error:
+            raise Rejected(f"damaged record: {error}") from error
+        video = values["video"] and os.path.normpath(Path(self.videos_root, values["video"]))
+        return {**values, "video": video, "posterior": self.latents(values["audio"])}
+
+
+@functools.cache
+def _reader(shard: Path) -> ArrayRecordReader:
+    return ArrayRecordReader(str(shard))

@@ -1,0 +1,247 @@
+"""Videos with transcripts to records: features by one set of encoders (`docs/features.md`)."""
+
+import contextlib
+import csv
+import dataclasses
+import functools
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.features import Box, Encoders, Footage
+from data.latents import Latents
+from data.shards import Rejected, Row
+from vssflow_jax import media
+from vssflow_jax.clip import ClipSpec, fit_length
+from vssflow_jax.errors import UserError
+from vssflow_jax.phonemes import BLANK, phoneme_ids, phonemes
+
+COLUMNS = (
+    "video",
+    "clip_id",
+    "split",
+    "task",
+    "transcript",
+    "voice",
+    "voice_sample",
+    "mouth_box",
+)
+SPLITS = ("train", "test")
+TASKS = ("v2s", "visualtts", "joint")  # those that have a picture
+
+_INT16_MAX = 32767
+_SPEECH_SLACK_SEC = 0.5  # of silence that may lie beyond the window
+_VOICE_SAMPLE_SEC = 10.0
+_VOICES_KEPT = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Videos:
+    """The source of rows that name a video file.
+
+    Attributes:
+      root: of the files that rows name.
+      encoders: of the features.
+      spec: geometry of the clips.
+      latents: of what is kept of the sound's latents, if anything is.
+    """
+
+    root: Path
+    encoders: Encoders
+    spec: ClipSpec
+    latents: Latents | None = None
+
+    def record(self, row: Row) -> dict[str, Any]:
+        """See `data.shards.Source`."""
+        spec, path = self.spec, self.root / row["video"]
+        with _rejecting("unreadable file"):
+            views = self.encoders.views(spec)
+            pictures, video_sec = media.read_frames(path, views, spec.duration_sec)
+            sample = row["voice_sample"]
+            voice_sample = _read_voice(self.root / sample, spec.sampling_rate) if sample else None
+        with _rejecting("no sound"):
+            audio = media.read_audio(path, spec.sampling_rate)
+        with _rejecting("bad transcript"):
+            ids = phoneme_ids(phonemes(row["transcript"]) if row["transcript"] else [])
+        audio_sec = len(audio) / spec.sampling_rate
+        duration_sec = row["duration_sec"] or min(video_sec, audio_sec, spec.duration_sec)
+        audio = fit_length(audio, round(duration_sec * spec.sampling_rate))
+        samples = np.round(np.clip(audio, -1, 1) * _INT16_MAX).astype(np.int16)
+        _check(samples, audio_sec, len(ids), spec.phoneme_frames(duration_sec), spec)
+        footage = Footage(
+            clip_id=row["clip_id"],
+            spec=spec,
+            duration_sec=duration_sec,
+            frames={
+                view: fit_length(frames, round(view.rate * spec.duration_sec))
+                for view, frames in pictures.items()
+            },
+            mouth=tuple(row["mouth_box"]) if row["mouth_box"] else None,
+            voice=row["voice"],
+            voice_sample=voice_sample,
+        )
+        return {
+            **{name: row[name] for name in ("clip_id", "task", "transcript", "voice", "video")},
+            "duration_sec": duration_sec,
+            "event_times_sec": row["event_times_sec"],
+            "audio": samples,
+            "posterior": self.latents(samples) if self.latents else (),
+            "phonemes": ids,
+            "phoneme_frames": phoneme_frames(row, spec),
+            **self.encoders(footage),
+        }
+
+
+def read_rows(
+    videos_dir: Path, transcripts_tsv: Path
+) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
+    """Rows for `Videos` from a table with a header, tabs between fields, one line a clip.
+
+    Of the columns only `video` must be there (`docs/features.md` has them all).
+
+    Args:
+      videos_dir: where the files that the table names are.
+      transcripts_tsv: the table, in UTF-8.
+
+    Returns:
+      Rows, in the order of the table; and names and reasons of lines that cannot be rows.
+
+    Raises:
+      UserError: the table cannot be read, or has another column.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    rejected = []
+    for number, fields in _read_table(transcripts_tsv):
+        try:
+            row = _row(videos_dir.absolute(), fields)
+            if row["clip_id"] in rows:
+                raise Rejected("duplicate: an earlier line has the same clip_id")
+            rows[row["clip_id"]] = row
+        except Rejected as reason:
+            name = fields["clip_id"] or fields["video"]
+            rejected.append((name, f"{reason} ({transcripts_tsv.name}, line {number})"))
+    return list(rows.values()), rejected
+
+
+def _read_table(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Number and fields of each line, empty where there is no such column or field."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, restval="")
+            columns = lines.fieldnames or []
+            unknown = [name for name in columns if name not in COLUMNS]
+            if unknown or "video" not in columns:
+                what = f"unknown column '{unknown[0]}'" if unknown else "no column 'video'"
+                raise UserError(f"{path}: {what}; its header has any of {', '.join(COLUMNS)}")
+            for fields in lines:
+                known = {name: (fields.get(name) or "").strip() for name in COLUMNS}
+                yield lines.line_num, known
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{path}: no table in UTF-8 that can be read; {error}") from error
+
+
+def _row(videos_dir: Path, fields: Mapping[str, str]) -> dict[str, Any]:
+    video, sample = (videos_dir / fields[name] for name in ("video", "voice_sample"))
+    transcript = _words(fields["transcript"])
+    split = fields["split"] or "train"
+    task = fields["task"] or ("visualtts" if transcript else "v2s")
+    for path in (video, *([sample] if fields["voice_sample"] else ())):
+        if not path.is_file():
+            raise Rejected(f"missing file: {path}")
+    clip_id = fields["clip_id"] or str(Path(fields["video"]).with_suffix("")).replace("/", "-")
+    for name, value in (("clip_id", clip_id), ("voice", fields["voice"])):
+        if "/" in value or value.startswith("."):
+            raise Rejected(f"bad {name}: '{value}' names files: no '/', and no '.' in front")
+    for name, value, known in (("split", split, SPLITS), ("task", task, TASKS)):
+        if value not in known:
+            raise Rejected(f"bad {name}: '{value}', not one of {', '.join(known)}")
+    if bool(transcript) == (task == "v2s"):
+        raise Rejected(f"bad task: {task} {'with a' if transcript else 'without'} transcript")
+    return {
+        "clip_id": clip_id,
+        "split": split,
+        "task": task,
+        "video": str(video),
+        "duration_sec": None,  # as long as the file
+        "transcript": transcript,
+        "voice": fields["voice"],
+        "voice_sample": str(sample) if fields["voice_sample"] else "",
+        "speech_end_sec": None,
+        "phoneme_starts_sec": [],
+        "event_times_sec": [],
+        "mouth_box": _box(fields["mouth_box"]),
+    }
+
+
+def _words(text: str) -> str:
+    """Lower case, one space between words, no punctuation but apostrophes."""
+    return " ".join(re.findall(r"[\w']+", text.lower().replace("\u2019", "'")))
+
+
+def _box(text: str) -> Box | None:
+    if not text:
+        return None
+    match = re.fullmatch(r"(\d+) (\d+) (\d+) (\d+)", text)
+    if not match:
+        raise Rejected(f"bad mouth_box: '{text}', not four numbers: left top right bottom")
+    left, top, right, bottom = map(int, match.groups())
+    return left, top, right, bottom
+
+
+def _check(
+    samples: np.ndarray, audio_sec: float, num_phonemes: int, num_frames: int, spec: ClipSpec
+) -> None:
+    """See that there is a sound, and that what is said fits into the clip."""
+    if not samples.any():
+        raise Rejected("no sound: it is silent")
+    if num_phonemes and audio_sec > spec.duration_sec + _SPEECH_SLACK_SEC:
+        raise Rejected(
+            f"too long: {audio_sec:.1f} s of speech; cut file and transcript to "
+            f"{spec.duration_sec} s"
+        )
+    if num_frames < max(num_phonemes, 1):
+        raise Rejected(f"too short: {num_frames} latent frames, {num_phonemes} phonemes")
+
+
+@contextlib.contextmanager
+def _rejecting(fault: str) -> Iterator[None]:
+    """What cannot be read of a row is the row's fault."""
+    try:
+        yield
+    except UserError as error:
+        raise Rejected(f"{fault}: {error}") from error
+
+
+@functools.lru_cache(_VOICES_KEPT)
+def _read_voice(path: Path, sampling_rate: int) -> np.ndarray:
+    """The start of a voice sample, which many rows may name."""
+    return media.read_audio(path, sampling_rate)[: round(_VOICE_SAMPLE_SEC * sampling_rate)]
+
+
+def phoneme_frames(row: Row, spec: ClipSpec) -> np.ndarray:
+    """Latent frames that each phoneme of a row's transcript lasts, by the speech engine's times.
+
+    A frame belongs to the phoneme that is heard in its middle; the blanks at both ends last as
+    long as the silence there. Where the engine has as many phonemes for a word as the dictionary,
+    theirs are the same times; elsewhere the word's time is shared out in proportion.
+
+    Returns:
+      int32 [p], their sum `spec.phoneme_frames`; empty where the row has no times.
+    """
+    words = row["phoneme_starts_sec"]
+    if not words:
+        return np.zeros(0, np.int32)
+    starts_sec = [0.0]
+    ends_sec = [*(word[0] for word in words[1:]), row["speech_end_sec"]]
+    for text, times_sec, end_sec in zip(row["transcript"].split(), words, ends_sec, strict=True):
+        count = sum(symbol != BLANK for symbol in phonemes(text))
+        positions = np.arange(count) / count
+        bounds = np.arange(len(times_sec) + 1) / len(times_sec)
+        starts_sec += list(np.interp(positions, bounds, [*times_sec, end_sec]))
+    starts_sec.append(row["speech_end_sec"])
+    total = spec.phoneme_frames(row["duration_sec"])
+    first_frames = np.minimum(np.rint(np.array(starts_sec) * spec.latent_rate), total)
+    return np.diff(first_frames, append=total).astype(np.int32)

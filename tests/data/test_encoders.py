@@ -1,0 +1,180 @@
+"""CLIP from a local folder against transformers itself, features from files, and who is chosen."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data import encoders
+from data.encoders import Absent, ClipVision, Files
+from data.features import WEIGHTS_FREE, WIDTHS, Footage
+from data.shards import Rejected
+from vssflow_jax.clip import ClipSpec
+from vssflow_jax.errors import UserError
+
+SPEC = ClipSpec(duration_sec=3.0)
+SIDE = 32
+HIDDEN = 24
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a small CLIP with random weights, text half and all."""
+    import torch
+    from transformers import CLIPConfig, CLIPModel
+
+    torch.manual_seed(0)
+    half = {"hidden_size": HIDDEN, "intermediate_size": 32, "num_hidden_layers": 2}
+    half |= {"num_attention_heads": 2}
+    vision = half | {"image_size": SIDE, "patch_size": 8}
+    folder = tmp_path_factory.mktemp("clip")
+    model = CLIPModel(CLIPConfig(text_config=half, vision_config=vision))
+    for parameter in model.parameters():  # Norms start as ones: make the last one tell.
+        torch.nn.init.normal_(parameter, std=0.2)
+    model.save_pretrained(folder)
+    return folder
+
+
+def noise(num_frames: int) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (num_frames, SIDE, SIDE, 3), dtype=np.uint8)
+
+
+def footage(encoder: ClipVision, frames: np.ndarray) -> Footage:
+    return Footage("a", SPEC, SPEC.duration_sec, {encoder.view(SPEC): frames})
+
+
+def test_clip_is_the_token_before_the_last_norm(clip_folder: Path) -> None:
+    import torch
+    from transformers import CLIPVisionModel
+
+    encoder = ClipVision(clip_folder)
+    frames = noise(200)  # more than a batch of them
+    features = encoder(footage(encoder, frames))
+    assert features.shape == (200, HIDDEN) == (200, encoder.width)
+    assert features.dtype == np.float32
+
+    pixels = frames / 255.0
+    pixels = (pixels - [0.48145466, 0.4578275, 0.40821073]) / [0.26862954, 0.26130258, 0.27577711]
+    model = CLIPVisionModel.from_pretrained(clip_folder).eval()
+    with torch.no_grad():
+        outputs = model(
+            torch.tensor(pixels.transpose(0, 3, 1, 2), dtype=torch.float32),
+            output_hidden_states=True,
+        )
+    expected = outputs.hidden_states[-1][:, 0].numpy()
+    np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-4)
+    assert np.abs(features - outputs.pooler_output.numpy()).max() > 0.1
+
+
+def test_clip_sees_squares_ten_times_a_second(clip_folder: Path) -> None:
+    view = ClipVision(clip_folder).view(SPEC)
+    assert (view.rate, view.size) == (10, (SIDE, SIDE))
+
+
+def test_a_folder_without_clip_is_named(clip_folder: Path, tmp_path: Path) -> None:
+    import transformers
+
+    with pytest.raises(UserError, match=r"gone: no Hugging Face folder"):
+        _ = ClipVision(tmp_path / "gone").width
+    half_there = tmp_path / "half"
+    half_there.mkdir()
+    (half_there / "config.json").write_bytes((clip_folder / "config.json").read_bytes())
+    encoder = ClipVision(half_there)
+    with pytest.raises(UserError, match="half: bad weights"):
+        encoder(footage(encoder, noise(1)))
+    weights = (clip_folder / "model.safetensors").read_bytes()
+    (half_there / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(UserError, match="half: bad weights"):
+        encoder(footage(encoder, noise(1)))
+
+    other = tmp_path / "other"
+    config = transformers.ViTConfig(
+        hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
+    )
+    transformers.ViTModel(config).save_pretrained(other)
+    encoder = ClipVision(other)
+    with pytest.raises(UserError, match="other: "):
+        encoder(footage(encoder, noise(1)))
+
+
+def of_files(root: Path, stream: str, array: np.ndarray, duration_sec: float = 3.0) -> np.ndarray:
+    """What `Files` makes of an array on disk."""
+    encoder = Files(root / stream, WIDTHS[stream])
+    encoder.folder.mkdir()
+    np.save(encoder.folder / "a.npy", array)
+    return encoder(Footage("a", SPEC, duration_sec, {}, voice="a"))
+
+
+@pytest.mark.parametrize(
+    ("stream", "shape", "kept"),
+    [
+        ("clip", (30, 768), (30, 768)),
+        ("synch", (9, 8, 768), (72, 768)),
+        ("synch", (72, 768), (72, 768)),
+        ("lips", (52, 1024), (52, 1024)),
+        ("lips", (90, 1024), (75, 1024)),
+        ("speaker", (256,), (256,)),
+    ],
+)
+def test_files_in_shape_are_taken(tmp_path: Path, stream: str, shape: tuple, kept: tuple) -> None:
+    array = np.random.default_rng(0).standard_normal(shape, np.float32)
+    duration_sec = min(shape[0] / SPEC.video_rate, 3.0) if stream == "lips" else 3.0
+    features = of_files(tmp_path, stream, array, duration_sec)
+    np.testing.assert_array_equal(features, array.reshape(-1, *kept[1:])[: kept[0]])
+
+
+@pytest.mark.parametrize(
+    ("stream", "array", "reason"),
+    [
+        ("clip", np.ones((29, 768), np.float32), "wrong shape"),
+        ("clip", np.ones((30, 512), np.float32), "wrong shape"),
+        ("synch", np.ones((9, 7, 768), np.float32), "wrong shape"),
+        ("speaker", np.ones((1, 256), np.float32), "wrong shape"),
+        ("clip", np.ones((30, 768), int), "wrong type"),
+        ("clip", np.full((30, 768), np.nan), "not finite"),
+        ("lips", np.ones((60, 1024), np.float32), "wrong length"),
+    ],
+)
+def test_files_out_of_shape_are_rejected(
+    tmp_path: Path, stream: str, array: np.ndarray, reason: str
+) -> None:
+    with pytest.raises(Rejected, match=f"^{reason}: .*a.npy"):
+        of_files(tmp_path, stream, array)
+
+
+def test_a_damaged_file_is_rejected(tmp_path: Path) -> None:
+    of_files(tmp_path, "clip", np.ones((30, 768), np.float32))
+    path = tmp_path / "clip" / "a.npy"
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(Rejected, match=r"^unreadable file: .*a.npy"):
+        Files(path.parent, 768)(Footage("a", SPEC, 3.0, {}))
+
+
+def test_no_file_is_no_features(tmp_path: Path) -> None:
+    assert not len(Files(tmp_path / "clip", 768)(Footage("a", SPEC, 3.0, {})))
+    assert not len(Files(tmp_path / "speaker", 256)(Footage("a", SPEC, 3.0, {})))
+
+
+def test_each_stream_has_the_encoder_that_was_chosen(clip_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "lips").mkdir()
+    (tmp_path / "synch").mkdir()
+    chosen = encoders.choose(str(clip_folder), str(tmp_path), ["synch"])
+    assert chosen == encoders.Encoders(
+        ClipVision(clip_folder), WEIGHTS_FREE.synch, Files(tmp_path / "lips", 1024), Absent(256)
+    )
+    assert chosen.widths == {"clip": HIDDEN, "synch": 96, "lips": 1024, "speaker": 256}
+    assert encoders.choose("", "", []).widths == WIDTHS
+
+
+@pytest.mark.parametrize(
+    ("clip", "root", "weights_free", "what"),
+    [
+        ("x", "", ["clip"], "choose one"),
+        ("", "gone", [], "gone: no such folder"),
+        ("", "", ["lip"], "no stream 'lip'"),
+    ],
+)
+def test_choices_that_cannot_be(clip: str, root: str, weights_free: list, what: str) -> None:
+    with pytest.raises(UserError, match=what):
+        encoders.choose(clip, root, weights_free)

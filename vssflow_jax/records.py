@@ -1,0 +1,142 @@
+"""What a record holds, and how it lies in bytes (`docs/data.md`).
+
+A record is a `tf.train.Example` whose arrays are byte strings: TFDS reads it like any other, and
+here it is decoded without a look at single values and without a copy. An array that a clip does not
+have is empty.
+
+Letters: t latent frames, c latent channels, p phonemes.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from tensorflow_datasets.proto import tf_example_pb2
+
+from vssflow_jax.clip import LATENT_CHANNELS
+
+SCHEMA_VERSION = "2.0.0"
+
+Values = Mapping[str, Any]
+
+TEXTS = ("schema_version", "clip_id", "task", "transcript", "voice", "video")
+DURATION = "duration_sec"
+STREAMS = ("clip", "synch", "lips", "speaker")  # whose widths are the dataset's
+DTYPES = {
+    name: np.dtype(dtype)
+    for name, dtype in {
+        "audio": "<i2",
+        "posterior": "<f4",
+        "phonemes": "<i4",
+        "phoneme_frames": "<i4",
+        "event_times_sec": "<f4",
+        "clip": "<f2",
+        "synch": "<f2",
+        "lips": "<f2",
+        "speaker": "<f4",
+    }.items()
+}
+_POSTERIOR_WIDTH = 2 * LATENT_CHANNELS
+_FLOAT32 = np.dtype("<f4")
+_DURATION_DIGITS = 5
+
+# How protocol buffers lie in bytes: a varint holds seven bits a byte, the last byte below 128; a
+# tag is a varint of the field's number and, in its three low bits, the kind of what follows.
+_VARINT_BITS = 7
+_VARINT_MORE = 1 << _VARINT_BITS
+_VARINT_SHIFTS = tuple(range(0, 5 * _VARINT_BITS, _VARINT_BITS))  # five bytes reach 4 GB
+_TAG_BITS = 3
+_SIZED = 2  # the kind of what is preceded by its size: texts, bytes, messages, packed numbers
+
+
+def features() -> tfds.features.FeaturesDict:
+    """The record as TFDS knows it."""
+    texts = {name: tfds.features.Text() for name in (*TEXTS, *DTYPES)}
+    return tfds.features.FeaturesDict({**texts, DURATION: np.float32})
+
+
+def encode(values: Values) -> bytes:
+    """The record of all `TEXTS`, `DURATION` and any of `DTYPES`; the same bytes each time."""
+    example = tf_example_pb2.Example()
+    feature = example.features.feature
+    for name in TEXTS:
+        feature[name].bytes_list.value.append(values[name].encode())
+    feature[DURATION].float_list.value.append(values[DURATION])
+    for name, dtype in DTYPES.items():
+        array = np.ascontiguousarray(values.get(name, ()), dtype)
+        feature[name].bytes_list.value.append(array.tobytes())
+    return example.SerializeToString(deterministic=True)
+
+
+def decode(record: bytes, widths: Mapping[str, int]) -> dict[str, Any]:
+    """The values of a record: texts, the duration, and read-only arrays of its own bytes.
+
+    Args:
+      record: as `encode` makes it.
+      widths: of each of `STREAMS`.
+
+    Raises:
+      ValueError, KeyError: it is no such record.
+    """
+    found = _places(record)
+    values: dict[str, Any] = {name: record[found[name]].decode() for name in TEXTS}
+    # 1.8 as float32 is a little less: the number of frames in it must not be.
+    duration_sec = np.frombuffer(record[found[DURATION]], _FLOAT32).item()
+    values[DURATION] = round(duration_sec, _DURATION_DIGITS)
+    shapes = {name: (-1, width) for name, width in widths.items()} | {
+        "speaker": (-1,),
+        "posterior": (-1, _POSTERIOR_WIDTH),
+    }
+    for name, dtype in DTYPES.items():
+        place = found[name]
+        count, rest = divmod(place.stop - place.start, dtype.itemsize)
+        if rest:
+            raise ValueError(f"{name} is cut short")
+        array = np.frombuffer(record, dtype, count, place.start)
+        values[name] = array.reshape(shapes.get(name, (-1,)))
+    return values
+
+
+def _places(record: bytes) -> dict[str, slice]:
+    """Where the bytes of each feature of a `tf.train.Example` lie.
+
+    The Example has one field, its features; these have one for each feature, of a name and a value;
+    the value has one, a list; and the list has one, here.
+
+    Raises:
+      ValueError: it is no such Example.
+    """
+    places = {}
+    (features,) = _fields(record, slice(0, len(record)))
+    for feature in _fields(record, features):
+        name, value = _fields(record, feature)
+        (values,) = _fields(record, value)
+        (places[record[name].decode()],) = _fields(record, values)
+    return places
+
+
+def _fields(message: bytes, place: slice) -> Iterator[slice]:
+    """Where the contents of the fields of a message lie, which itself lies at `place`."""
+    start = place.start
+    while start < place.stop:
+        tag, start = _varint(message, start)
+        size, start = _varint(message, start)
+        end = start + size
+        if tag & ((1 << _TAG_BITS) - 1) != _SIZED or end > place.stop:
+            raise ValueError(f"no field at byte {start}")
+        yield slice(start, end)
+        start = end
+
+
+def _varint(message: bytes, start: int) -> tuple[int, int]:
+    """The number that lies at `start`, and where it ends."""
+    value = 0
+    for end, shift in enumerate(_VARINT_SHIFTS, start + 1):
+        if end > len(message):
+            break
+        byte = message[end - 1]
+        value |= (byte % _VARINT_MORE) << shift
+        if byte < _VARINT_MORE:
+            return value, end
+    raise ValueError(f"no number at byte {start}")
