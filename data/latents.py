@@ -14,9 +14,9 @@ from array_record.python.array_record_module import ArrayRecordReader
 from flax import nnx
 
 from data.shards import Rejected, Row
-from vssflow_jax import dataset, records
+from vssflow_jax import records
 from vssflow_jax.audio import mel
-from vssflow_jax.clip import ClipSpec, fit_length
+from vssflow_jax.clip import ClipSpec, fit_length, to_float
 from vssflow_jax.interop.pretrained import AUTOENCODER
 
 
@@ -33,7 +33,7 @@ class Latents:
     spec: ClipSpec
 
     def __call__(self, samples: np.ndarray) -> np.ndarray:
-        waveform = dataset.to_float(fit_length(samples, self.spec.num_samples))
+        waveform = to_float(fit_length(samples, self.spec.num_samples))
         return np.asarray(_encoder(self.folder, self.spec)(waveform[None])[0])
 
 

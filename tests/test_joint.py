@@ -29,7 +29,7 @@ def features(
         lips=stream(25, 4) if spoken else np.zeros((0, 4), np.float32),
         phonemes=np.full(round(25 * duration_sec) if spoken else 0, int(value), np.int32),
         speaker=np.full(5, value if spoken else 0, np.float32),
-        waveform=stream(50, 1)[:, 0],
+        sound=stream(50, 1)[:, 0],
         duration_sec=duration_sec,
     )
 
@@ -134,7 +134,7 @@ def test_float16_features_are_added_up_in_float32_and_rounded_once(mode):
         frames = {name: rng.normal(size=(rate * seconds, 3)) for name, rate in RATES.items()}
         half = {name: value.astype(np.float16).astype(dtype) for name, value in frames.items()}
         waveform = rng.normal(size=50 * seconds).astype(np.float32)
-        return dataclasses.replace(SOUND, **half, waveform=waveform, duration_sec=float(seconds))
+        return dataclasses.replace(SOUND, **half, sound=waveform, duration_sec=float(seconds))
 
     half, full = [], []
     for seconds in (10, 3):

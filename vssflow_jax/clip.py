@@ -12,6 +12,7 @@ from vssflow_jax.errors import UserError
 
 LATENT_CHANNELS = 128
 _ROUNDING = 1e-6
+_INT16_SCALE = 32768.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +129,17 @@ def stretch_phonemes(ids: np.ndarray, num_frames: int) -> np.ndarray:
     repeats = max(1, math.ceil(num_frames / len(ids)))
     repeated = np.repeat(ids, repeats)
     return repeated[nearest(len(repeated), num_frames)]
+
+
+def to_float(samples: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """int16 samples to float32 within [-1, 1]; those that are floats stay what they are.
+
+    Args:
+      samples: int16 or float32.
+      out: gets them, if given.
+    """
+    scale = 1 / _INT16_SCALE if samples.dtype == np.int16 else 1.0
+    return np.multiply(samples, scale, out=out, dtype=np.float32)
 
 
 def fit_length(frames: np.ndarray, num_frames: int) -> np.ndarray:

@@ -30,7 +30,6 @@ DURATIONS = ("uniform", "aligned", "predicted")
 NO_LATENTS = "none"
 REBUILD = "rebuild it with python -m data.build"
 PREDICT = "write one with python run_duration.py --predict=FILE"
-_INT16_SCALE = 32768.0
 _INFINITY16 = np.float16(np.inf)
 
 
@@ -312,7 +311,6 @@ def to_clip(record: records.Values, dataset: Dataset, where: str) -> Clip:
     duration_sec = record["duration_sec"]
     ids, aligned = record["phonemes"], record["phoneme_frames"]
     phonemes = durations.spread(ids, aligned, spec.phoneme_frames(duration_sec), clip_id, where)
-    waveform = to_float(record["audio"])
     return Clip(
         clip_id=clip_id,
         task=record["task"],
@@ -324,7 +322,7 @@ def to_clip(record: records.Values, dataset: Dataset, where: str) -> Clip:
         phoneme_frames=aligned,
         posterior=record["posterior"],
         features=ClipFeatures(
-            **streams, phonemes=phonemes, waveform=waveform, duration_sec=duration_sec
+            **streams, phonemes=phonemes, sound=record["audio"], duration_sec=duration_sec
         ),
     )
 
@@ -344,11 +342,6 @@ def all_finite(values: np.ndarray) -> bool:
         values.view(np.int16).max() < _INFINITY16.view(np.int16)
         and values.view(np.uint16).max() < (-_INFINITY16).view(np.uint16)
     )
-
-
-def to_float(samples: np.ndarray) -> np.ndarray:
-    """int16 samples to float32 within [-1, 1]."""
-    return np.multiply(samples, 1 / _INT16_SCALE, dtype=np.float32)
 
 
 def check_shard(path: Path, expected: int) -> None:

@@ -20,7 +20,7 @@ import tqdm
 from absl import flags
 
 from vssflow_jax import joint
-from vssflow_jax.clip import ClipSpec, nearest, nearest_exact
+from vssflow_jax.clip import ClipSpec, nearest, nearest_exact, to_float
 from vssflow_jax.dataset import BadRecord, Clip, ClipSource, Dataset
 from vssflow_jax.errors import UserError
 from vssflow_jax.joint import ClipFeatures
@@ -105,7 +105,12 @@ def conditions(clips: Sequence[ClipFeatures], spec: ClipSpec) -> Example:
 
 def waveforms(clips: Sequence[ClipFeatures], spec: ClipSpec) -> Example:
     """See `to_latent_rate`: the waveforms of several clips, stacked."""
-    return {"waveform": _stacked([clip.waveform for clip in clips], spec.num_samples)}
+    stacked = np.empty((len(clips), spec.num_samples), np.float32)
+    for row, clip in zip(stacked, clips, strict=True):
+        kept = clip.sound[: len(row)]
+        to_float(kept, out=row[: len(kept)])
+        row[len(kept) :] = 0
+    return {"waveform": stacked}
 
 
 def _stacked(

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from vssflow_jax.clip import ClipSpec, fit_length
+from vssflow_jax.clip import ClipSpec, fit_length, to_float
 
 Mode = Literal["add", "insert"]
 MODES: tuple[Mode, ...] = ("add", "insert")
@@ -25,7 +25,7 @@ class ClipFeatures:
       lips: lip features [frames, width], 25/s.
       phonemes: a phoneme id for each latent frame [frames], 25/s, 0 where there is none.
       speaker: speaker embedding [width], zeros when there is none.
-      waveform: float32 [samples].
+      sound: [samples], int16 as recorded, or float32 of a mix.
       duration_sec: of the clip itself, before any padding to the window.
     """
 
@@ -34,8 +34,13 @@ class ClipFeatures:
     lips: np.ndarray
     phonemes: np.ndarray
     speaker: np.ndarray
-    waveform: np.ndarray
+    sound: np.ndarray
     duration_sec: float
+
+    @property
+    def waveform(self) -> np.ndarray:
+        """The sound as float32 [samples]."""
+        return to_float(self.sound)
 
 
 def draw_start(sound: ClipFeatures, speech: ClipFeatures, rng: np.random.Generator) -> float:
@@ -92,6 +97,6 @@ def combine(
         lips=delay(speech.lips, spec.video_rate),
         phonemes=delay(speech.phonemes, spec.latent_rate),
         speaker=speech.speaker,
-        waveform=place(sound.waveform, spoken, spec.sampling_rate, spec.num_samples, gain),
+        sound=place(sound.waveform, spoken, spec.sampling_rate, spec.num_samples, gain),
         duration_sec=max(sound.duration_sec, speech.duration_sec),
     )

@@ -45,8 +45,8 @@ _DURATION_DIGITS = 5
 # tag is a varint of the field's number and, in its three low bits, the kind of what follows.
 _VARINT_BITS = 7
 _VARINT_MORE = 1 << _VARINT_BITS
-_VARINT_SHIFTS = tuple(range(0, 5 * _VARINT_BITS, _VARINT_BITS))  # five bytes reach 4 GB
-_TAG_BITS = 3
+_VARINT_BYTES = 5  # reach 4 GB
+_KIND_BITS = 0b111
 _SIZED = 2  # the kind of what is preceded by its size: texts, bytes, messages, packed numbers
 
 
@@ -120,10 +120,10 @@ def _fields(message: bytes, place: slice) -> Iterator[slice]:
     """Where the contents of the fields of a message lie, which itself lies at `place`."""
     start = place.start
     while start < place.stop:
-        tag, start = _varint(message, start)
-        size, start = _varint(message, start)
+        kind = message[start] & _KIND_BITS  # numbers of fields are small: a tag is one byte here
+        size, start = _varint(message, start + 1)
         end = start + size
-        if tag & ((1 << _TAG_BITS) - 1) != _SIZED or end > place.stop:
+        if kind != _SIZED or end > place.stop:
             raise ValueError(f"no field at byte {start}")
         yield slice(start, end)
         start = end
@@ -131,12 +131,11 @@ def _fields(message: bytes, place: slice) -> Iterator[slice]:
 
 def _varint(message: bytes, start: int) -> tuple[int, int]:
     """The number that lies at `start`, and where it ends."""
-    value = 0
-    for end, shift in enumerate(_VARINT_SHIFTS, start + 1):
-        if end > len(message):
-            break
+    value = shift = 0
+    for end in range(start + 1, min(start + _VARINT_BYTES, len(message)) + 1):
         byte = message[end - 1]
-        value |= (byte % _VARINT_MORE) << shift
         if byte < _VARINT_MORE:
-            return value, end
+            return value | byte << shift, end
+        value |= (byte - _VARINT_MORE) << shift
+        shift += _VARINT_BITS
     raise ValueError(f"no number at byte {start}")

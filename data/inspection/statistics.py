@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from data.inspection.stored import Damage, Found
-from vssflow_jax.clip import ClipSpec
-from vssflow_jax.dataset import all_finite, to_float
+from vssflow_jax.clip import ClipSpec, to_float
+from vssflow_jax.dataset import all_finite
 from vssflow_jax.phonemes import SYMBOLS
 from vssflow_jax.records import DTYPES, DURATION, STREAMS, Values
 

@@ -14,8 +14,7 @@ import soundfile
 from data.inspection.stored import Found
 from vssflow_jax import page
 from vssflow_jax.audio import mel
-from vssflow_jax.clip import ClipSpec, fit_length
-from vssflow_jax.dataset import to_float
+from vssflow_jax.clip import ClipSpec, fit_length, to_float
 from vssflow_jax.phonemes import SYMBOLS
 from vssflow_jax.records import DTYPES, DURATION
 

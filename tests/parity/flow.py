@@ -128,7 +128,7 @@ def resampled(golden: Golden) -> dict[str, np.ndarray]:
             ClipFeatures(
                 **{name: value[index] for name, value in given.items()},
                 speaker=golden["in/ref_audio_ebd"][index],
-                waveform=np.zeros(0, np.float32),
+                sound=np.zeros(0, np.float32),
                 duration_sec=spec.duration_sec,
             ),
             spec,

@@ -53,7 +53,7 @@ def check_case(golden: Golden, case: int, spec: ClipSpec) -> Iterator[Row]:
         lips=nothing,
         phonemes=nothing,
         speaker=nothing,
-        waveform=given("wave_audio")[0],
+        sound=given("wave_audio")[0],
         duration_sec=duration_sec["audio"],
     )
     speech = ClipFeatures(
@@ -62,7 +62,7 @@ def check_case(golden: Golden, case: int, spec: ClipSpec) -> Iterator[Row]:
         lips=given("lip_speech"),
         phonemes=ids,
         speaker=given("ref_speech"),
-        waveform=given("wave_speech")[0],
+        sound=given("wave_speech")[0],
         duration_sec=duration_sec["speech"],
     )
     start_sec = joint.draw_start(sound, speech, Drawn(float(given("rand_start_draw"))))
