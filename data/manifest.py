@@ -256,7 +256,7 @@ def read_features(path: Path) -> np.ndarray:
         kept = array.astype(np.float16)
     if not np.isfinite(kept).all():
         raise Rejected(f"not finite: {path}: NaN, infinity, or too large for {kept.dtype}")
-    return array if array.any() else _NONE
+    return np.atleast_1d(array) if array.any() else _NONE
 
 
 def in_shape(array: np.ndarray, stream: str, spec: ClipSpec, path: Path) -> np.ndarray:
@@ -271,8 +271,8 @@ def in_shape(array: np.ndarray, stream: str, spec: ClipSpec, path: Path) -> np.n
     Raises:
       Rejected: they have another shape.
     """
-    if not len(array):
-        return array
+    if not array.size:
+        return _NONE
     found = array.shape
     if stream == "synch" and array.ndim == 3:
         array = array.reshape(-1, array.shape[-1])

@@ -5,16 +5,21 @@ from pathlib import Path
 
 from data.encoders.clip_vision import ClipVision
 from data.encoders.files import Absent, Files
+from data.encoders.voice import Resemblyzer
 from data.features import WEIGHTS_FREE, WIDTHS, Encoder, Encoders
 from vssflow_jax.errors import UserError
 from vssflow_jax.records import STREAMS
 
 
-def choose(clip: str, features_root: str, weights_free: Collection[str]) -> Encoders:
+RESEMBLYZER = "resemblyzer"
+
+
+def choose(clip: str, speaker: str, features_root: str, weights_free: Collection[str]) -> Encoders:
     """The encoder of each stream, by what the user has.
 
     Args:
       clip: folder of a CLIP network, for the stream of that name.
+      speaker: "resemblyzer" for the stream of that name.
       features_root: folder with a folder of .npy files for each stream whose features are there.
       weights_free: streams that get the encoders of `data.features`.
 
@@ -27,13 +32,17 @@ def choose(clip: str, features_root: str, weights_free: Collection[str]) -> Enco
     unknown = sorted(set(weights_free) - set(STREAMS))
     if unknown:
         raise UserError(f"--weights_free: no stream '{unknown[0]}'; they are {', '.join(STREAMS)}")
-    if clip and "clip" in weights_free:
-        raise UserError("--clip and --weights_free=clip: choose one encoder for the stream")
+    networks: dict[str, Encoder] = {}
+    if clip:
+        networks["clip"] = ClipVision(Path(clip))
+    if speaker == RESEMBLYZER:
+        networks["speaker"] = Resemblyzer()
+    for name in sorted(set(networks) & set(weights_free)):
+        raise UserError(f"--{name} and --weights_free={name}: choose one encoder for the stream")
     if features_root and not Path(features_root).is_dir():
         raise UserError(f"--features_root={features_root}: no such folder")
     chosen: dict[str, Encoder] = {name: getattr(WEIGHTS_FREE, name) for name in weights_free}
-    if clip:
-        chosen["clip"] = ClipVision(Path(clip))
+    chosen |= networks
     for name in set(STREAMS) - set(chosen):
         folder = Path(features_root, name)
         there = features_root and folder.is_dir()

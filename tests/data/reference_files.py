@@ -147,6 +147,7 @@ def make(root: Path) -> Reference:
         "narrow": ("wrong shape", {"lips": writer.noise("lip/narrow.npy", 50, 768)}),
         "fewclip": ("wrong shape", {"clip": writer.noise("clip/few.npy", 80, WIDTHS["clip"])}),
         "twovoices": ("wrong shape", {"speaker": writer.noise("speaker/two.npy", 2, 256)}),
+        "scalar": ("wrong shape", {"lips": writer.noise("lip/scalar.npy")}),
         "integers": (
             "wrong type",
             {"synch": writer.array("synch/int.npy", np.ones((30, 8, 768)).astype(int))},

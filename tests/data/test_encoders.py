@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from data import encoders
-from data.encoders import Absent, ClipVision, Files
+from data.encoders import Absent, ClipVision, Files, Resemblyzer
 from data.features import WEIGHTS_FREE, WIDTHS, Footage
 from data.shards import Rejected
+from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.errors import UserError
 
@@ -159,22 +160,50 @@ def test_no_file_is_no_features(tmp_path: Path) -> None:
 def test_each_stream_has_the_encoder_that_was_chosen(clip_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "lips").mkdir()
     (tmp_path / "synch").mkdir()
-    chosen = encoders.choose(str(clip_folder), str(tmp_path), ["synch"])
+    chosen = encoders.choose(str(clip_folder), "", str(tmp_path), ["synch"])
     assert chosen == encoders.Encoders(
         ClipVision(clip_folder), WEIGHTS_FREE.synch, Files(tmp_path / "lips", 1024), Absent(256)
     )
     assert chosen.widths == {"clip": HIDDEN, "synch": 96, "lips": 1024, "speaker": 256}
-    assert encoders.choose("", "", []).widths == WIDTHS
+    assert encoders.choose("", "", "", []).widths == WIDTHS
 
 
 @pytest.mark.parametrize(
-    ("clip", "root", "weights_free", "what"),
+    ("clip", "speaker", "root", "weights_free", "what"),
     [
-        ("x", "", ["clip"], "choose one"),
-        ("", "gone", [], "gone: no such folder"),
-        ("", "", ["lip"], "no stream 'lip'"),
+        ("x", "", "", ["clip"], "--clip and .* choose one"),
+        ("", "resemblyzer", "", ["speaker"], "--speaker and .* choose one"),
+        ("", "", "gone", [], "gone: no such folder"),
+        ("", "", "", ["lip"], "no stream 'lip'"),
     ],
 )
-def test_choices_that_cannot_be(clip: str, root: str, weights_free: list, what: str) -> None:
+def test_choices_that_cannot_be(
+    clip: str, speaker: str, root: str, weights_free: list, what: str
+) -> None:
     with pytest.raises(UserError, match=what):
-        encoders.choose(clip, root, weights_free)
+        encoders.choose(clip, speaker, root, weights_free)
+
+
+def of_voice(sample: np.ndarray | None) -> np.ndarray:
+    return Resemblyzer()(Footage("a", SPEC, 3.0, {}, voice="a", voice_sample=sample))
+
+
+def test_voices_are_known_by_their_vectors(demo_data: Path) -> None:
+    first, second = (
+        media.read_audio(path, SPEC.sampling_rate)
+        for path in sorted((demo_data / "voices").iterdir())[:2]
+    )
+    half = len(first) // 2
+    own, same, other = map(of_voice, (first[:half], first[half:], second))
+    assert own.shape == (Resemblyzer().width,)
+    assert own.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(own), 1, atol=1e-5)
+    assert own @ same > own @ other
+    assert encoders.choose("", "resemblyzer", "", []).speaker == Resemblyzer()
+
+
+def test_a_voice_sample_without_a_voice_is_rejected() -> None:
+    assert not len(of_voice(None))
+    for silence in (np.zeros(16_000, np.float32), np.zeros(0, np.float32)):
+        with pytest.raises(Rejected, match=r"^bad voice_sample: no voice"):
+            of_voice(silence)
