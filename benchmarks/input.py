@@ -1,6 +1,6 @@
 """Clips a second and core of the input pipeline, beside plain TFDS and the bare reading of shards.
 
-python benchmarks/input.py
+python -m benchmarks.input
 
 All sides read the same records of full size, about 1.4 MB, from the page cache. What is counted is
 the time of all threads on a core, so that a busy machine changes little.

@@ -40,6 +40,7 @@ def get_config(argument: str = "ablation=lip_synch_text") -> ml_collections.Conf
                 "num_test": 60,
                 "durations": "uniform",  # of phonemes; "aligned", or "predicted" by the file
                 "durations_path": "",
+                "bucket_sec": (),  # shorter windows, ascending, for batches of shorter clips
                 "workers": 0,  # processes that read; 0: threads of this one
                 "threads": 2,  # of each process that reads
                 "batches_ahead": 4,  # made by each process before they are asked for

@@ -81,6 +81,7 @@ def get_config(argument: str = "base") -> ml_collections.ConfigDict:
                 "num_test": 1,
                 "durations": "uniform",  # of phonemes; "aligned", or "predicted" by the file
                 "durations_path": "",
+                "bucket_sec": (),  # shorter windows, ascending, for batches of shorter clips
                 "workers": 0,  # processes that read; 0: threads of this one
                 "threads": 4,  # of each process that reads
                 "batches_ahead": 4,  # made by each process before they are asked for

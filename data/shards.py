@@ -122,6 +122,7 @@ class Report:
       num_bytes: of them.
       rejected: clip ids and reasons of the other rows.
       absent: how many of the records are without a stream, by its name.
+      durations_sec: of the records, in order.
     """
 
     shard: str
@@ -129,6 +130,7 @@ class Report:
     num_bytes: int
     rejected: Sequence[tuple[str, str]]
     absent: Mapping[str, int]
+    durations_sec: Sequence[float]
 
 
 Run = Callable[[Sequence[Job]], Iterable[Report]]  # as they are done, in any order
@@ -138,7 +140,7 @@ def write_shard(job: Job) -> Report:
     """Write a shard and its report, unless both are there."""
     if job.path.exists() and job.report_path.exists():
         return read_report(job)
-    clips, num_bytes, rejected = 0, 0, []
+    num_bytes, rejected, durations_sec = 0, [], []
     absent = dict.fromkeys(records.STREAMS, 0)
     # A name of its own: a runner may start a job anew while its first try still writes.
     partial = job.path.parent / UNFINISHED / f"{job.path.name}.{uuid.uuid4().hex}"
@@ -151,12 +153,13 @@ def write_shard(job: Job) -> Report:
             continue
         record = records.encode({**values, "schema_version": records.SCHEMA_VERSION})
         writer.write(record)
-        clips += 1
         num_bytes += len(record)
+        durations_sec.append(float(values[records.DURATION]))
         for name in records.STREAMS:
             absent[name] += not len(values.get(name, ()))
     writer.close()
-    report = Report(job.path.name, clips, num_bytes, rejected, absent)
+    clips = len(durations_sec)
+    report = Report(job.path.name, clips, num_bytes, rejected, absent, durations_sec)
     partial.replace(job.path)
     _write_whole(job.report_path, json.dumps(dataclasses.asdict(report)))
     return report
@@ -332,13 +335,14 @@ def _write_metadata(
     reports: Mapping[str, Report],
     contents: Contents,
 ) -> None:
-    splits = []
+    splits, durations_sec = [], {}
     for name, split in jobs.items():
         of_split = [reports[job.path.name] for job in split]
         if not any(report.clips for report in of_split):
             for job in split:
                 job.path.unlink()
             continue
+        durations_sec[name] = [sec for report in of_split for sec in report.durations_sec]
         splits.append(
             tfds.core.SplitInfo(
                 name=name,
@@ -363,6 +367,7 @@ def _write_metadata(
     staging = directory / UNFINISHED / "metadata"
     staging.mkdir(exist_ok=True)
     info.write_to_directory(staging)
+    (staging / dataset.DURATIONS_SEC).write_text(json.dumps(durations_sec))
     for path in sorted(staging.iterdir(), key=lambda path: path.name == COMPLETE):
         path.replace(directory / path.name)
 

@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 
 from data import shards, videos
 from data.features import WEIGHTS_FREE
-from tests import tiny
+from tests import noise, tiny
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.dataset import BadRecord, Clip, ClipSource, Dataset
 from vssflow_jax.errors import UserError
@@ -198,6 +200,70 @@ def test_examples_know_how_many_frames_are_their_own(demo_data: Path) -> None:
     for duration_sec, frames in ((2.2, 55), (3.0, 75), (9.0, 75), (0.0, 1)):
         clip = dataclasses.replace(features, duration_sec=duration_sec)
         assert to_latent_rate(clip, SPEC)["frames"] == frames
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Sounds of 3 s, and speech of which a third lasts 1 s, a third 2 s and a third 2.5 s."""
+    folder = tmp_path_factory.mktemp("lasting")
+    noise.make(folder, v2s=[3.0] * 12, visualtts=[1.0, 2.0, 2.5] * 8)
+    return Dataset(folder, SPEC)
+
+
+def bucketed(dataset: Dataset, bucket_sec: Sequence[float], **weights: float) -> Batches:
+    mixture = tiny.config(dataset.path).data.mixture
+    mixture.weights.update({"v2s": 0.0, "visualtts": 0.0, "tts": 0.0, "joint": 0.0, **weights})
+    mixture.synthetic_ratio = 1.0
+    return train_batches(dataset, mixture, 4, 0, bucket_sec=bucket_sec)
+
+
+def test_batches_are_as_long_as_their_clips_need(lasting: Dataset) -> None:
+    iterator = iter(bucketed(lasting, (1.0, 2.0), v2s=0.25, visualtts=0.5, joint=0.25))
+    drawn = Counter()
+    for _ in range(48):
+        batch = next(iterator)
+        t = batch["phonemes"].shape[1]
+        drawn[t] += 1
+        assert {batch[name].shape[1] for name in ("clip", "synch", "lips")} == {t}
+        assert batch["waveform"].shape == (4, t * SPEC.sampling_rate // SPEC.latent_rate)
+        shorter = {25: 0, 50: 25, 75: 50}[t]
+        assert all(shorter < frames <= t for frames in batch["frames"])
+    # Shares: a third of the speech, a third of it, and all else.
+    assert drawn == {25: 8, 50: 8, 75: 32}
+
+
+def test_a_shorter_window_cuts_what_the_whole_one_has(lasting: Dataset) -> None:
+    def by_sound(bucket_sec: Sequence[float]) -> dict[bytes, tuple[Example, int]]:
+        found, iterator = {}, iter(bucketed(lasting, bucket_sec, visualtts=1.0))
+        for batch in itertools.islice(iterator, 12):
+            for row, sound in enumerate(batch["waveform"]):
+                found[sound[: SPEC.sampling_rate].tobytes()] = batch, row
+        return found
+
+    whole, cut = by_sound(()), by_sound((1.0, 2.0))
+    assert whole.keys() == cut.keys()
+    for sound, (batch, row) in cut.items():
+        expected, place = whole[sound]
+        for name, value in batch.items():
+            if value.ndim == 1 or name == "speaker":
+                np.testing.assert_array_equal(value[row], expected[name][place])
+            else:
+                length = value.shape[1]
+                np.testing.assert_array_equal(value[row], expected[name][place][:length])
+
+
+@pytest.mark.parametrize("bucket_sec", [(2.0, 1.0), (3.0,), (0.01,), (-1.0,)])
+def test_buckets_that_cannot_be(lasting: Dataset, bucket_sec: tuple[float, ...]) -> None:
+    with pytest.raises(UserError, match=r"data\.bucket_sec"):
+        bucketed(lasting, bucket_sec, visualtts=1.0)
+
+
+def test_buckets_need_to_know_how_long_clips_last(lasting: Dataset, tmp_path: Path) -> None:
+    shutil.copytree(lasting.path, tmp_path, dirs_exist_ok=True)
+    (path,) = tmp_path.rglob("durations_sec.json")
+    path.unlink()
+    with pytest.raises(UserError, match=r"durations_sec\.json is missing or damaged; restore it"):
+        bucketed(Dataset(tmp_path, SPEC), (1.0,), visualtts=1.0)
 
 
 class Spoiled:

@@ -37,7 +37,6 @@ def throughput(
     return Throughput(
         account or Account(time.now),
         clips=8,
-        flops=2 * 10**12,
         peak_flops=peak_flops,
         clock=time,
         unix_time=time,
@@ -49,7 +48,7 @@ def step(meter: Throughput, time: FakeTime, *, wait: float = 0.0, work: float = 
     asked = time.now
     called = time.now = asked + wait
     time.now += work
-    meter.add(StepTimes(asked, called, time.now))
+    meter.add(StepTimes(asked, called, time.now, flops=2 * 10**12))
 
 
 def test_the_first_step_is_not_counted():
@@ -138,8 +137,8 @@ def test_watching_a_step_notes_when_it_is_done():
     with throughput(time) as meter:
         result = jax.jit(jnp.sin)(jnp.ones(3))
         time.now += 5.0
-        times = meter.watch(1001.0, 1002.0, result).result(timeout=60)
-    assert times == StepTimes(1001.0, 1002.0, 1005.0)
+        times = meter.watch(1001.0, 1002.0, 7, result).result(timeout=60)
+    assert times == StepTimes(1001.0, 1002.0, 1005.0, 7)
 
 
 def rows(workdir: Path, name: str) -> list[dict[str, float]]:

@@ -12,7 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from tests import tiny
+from tests import noise, tiny
 from vssflow_jax import run_files
 from vssflow_jax.conditions import PLACEMENTS
 from vssflow_jax.dataset import Dataset
@@ -114,6 +114,28 @@ def test_the_loss_falls_by_a_fifth(demo_data: Path, tmp_path: Path) -> None:
     assert train(config, tmp_path / "run")
     losses = [row["loss"] for row in run_files.read_metrics(tmp_path / "run")]
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
+
+
+def test_batches_of_several_windows_resume_too(tmp_path: Path) -> None:
+    noise.make(tmp_path / "data", v2s=[3.0] * 8, visualtts=[1.0, 2.0] * 8)
+    lengths = {"data__bucket_sec": (1.0, 2.0), "train__loss_mask": "clip"}
+    weights = {"v2s": 0.4, "visualtts": 0.6, "tts": 0.0, "joint": 0.0}
+    config = tiny.config(tmp_path / "data", train__steps=6, **lengths)
+    config.data.mixture.weights.update(weights)
+    config.data.source = "none"
+    assert train(config, tmp_path / "whole")
+    config.train.steps = 3
+    assert train(config, tmp_path / "parts")
+    config.train.steps = 6
+    assert train(config, tmp_path / "parts")
+    whole, parts = (run_files.read_metrics(tmp_path / name) for name in ("whole", "parts"))
+    assert whole == parts
+    work = [row["tflops_per_sec"] / row["steps_per_sec"] for row in speeds(tmp_path / "whole")]
+    assert len({round(flops, 6) for flops in work}) == 3  # of three windows
+
+
+def speeds(workdir: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (workdir / "throughput.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)

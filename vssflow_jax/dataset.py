@@ -28,6 +28,7 @@ TASKS = ("v2s", "visualtts", "tts", "joint")
 DURATIONS = ("uniform", "aligned", "predicted")
 
 NO_LATENTS = "none"
+DURATIONS_SEC = "durations_sec.json"  # of the clips of each split, beside the shards
 REBUILD = "rebuild it with python -m data.build"
 PREDICT = "write one with python run_duration.py --predict=FILE"
 _INFINITY16 = np.float16(np.inf)
@@ -229,6 +230,21 @@ class Dataset:
         """Clips of `task` in `part` ("train" or "test"); 0 where there is no such split."""
         split = self._builder.info.splits.get(f"{part}_{task}")
         return split.num_examples if split else 0
+
+    def durations_sec(self, part: str, task: str) -> np.ndarray:
+        """How long each clip of a split lasts [clips], without reading any.
+
+        Raises:
+          UserError: the dataset does not say so.
+        """
+        path = version_dir(self.path) / DURATIONS_SEC
+        try:
+            durations = np.array(json.loads(path.read_bytes())[f"{part}_{task}"])
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"{path} is missing or damaged; restore it or {REBUILD}") from error
+        if len(durations) != self.count(part, task):
+            raise UserError(f"{path} is of other clips; restore it or {REBUILD}")
+        return durations
 
     def clips(self, part: str, task: str) -> "ClipSource":
         """The clips of one task of one part, by index.

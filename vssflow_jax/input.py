@@ -7,6 +7,7 @@ or hosts, and the position in the data is one number.
 import contextlib
 import ctypes
 import dataclasses
+import itertools
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -94,8 +95,8 @@ def conditions(clips: Sequence[ClipFeatures], spec: ClipSpec) -> Example:
     t = spec.latent_frames
     own = [round(clip.duration_sec * spec.latent_rate) for clip in clips]
     return {
-        "clip": _stacked([clip.clip for clip in clips], t, nearest),
-        "synch": _stacked([clip.synch for clip in clips], t, nearest_exact),
+        "clip": _stacked([clip.clip[: spec.clip_frames] for clip in clips], t, nearest),
+        "synch": _stacked([clip.synch[: spec.synch_frames] for clip in clips], t, nearest_exact),
         "lips": _stacked([clip.lips for clip in clips], t),
         "phonemes": _stacked([clip.phonemes for clip in clips], t).astype(np.int32, copy=False),
         "speaker": np.stack([clip.speaker for clip in clips]),
@@ -155,6 +156,7 @@ def train_batches(
     latents: str = "online",
     rows: np.ndarray | None = None,
     reading: Reading = Reading(),
+    bucket_sec: Sequence[float] = (),
 ) -> "Batches":
     """Endless batches of the training part.
 
@@ -171,6 +173,8 @@ def train_batches(
       latents: "online" for batches with sounds, "offline" with what a codec knows of them.
       rows: places in a batch to read (`sharding.Layout.local_rows`); all, if None.
       reading: processes and threads.
+      bucket_sec: windows besides the dataset's own; all clips of a batch fit into its window, and
+        none of them into a shorter one. Joint clips always have the dataset's.
 
     Raises:
       UserError: unknown task, mode or weight, a task that the dataset has no clips for, or joint
@@ -183,28 +187,94 @@ def train_batches(
             "codec.latents is 'offline', but joint clips are made by mixing sounds: set "
             "--config.codec.latents=online, or --config.data.mixture.synthetic_ratio=0"
         )
-    limit = reading.max_bad_records
-    sources = {
-        task: _examples(dataset, mixture, task, seed + index, limit)
-        for index, task in enumerate(MIXABLE)
-        if mixture.weights[task] > 0
-    }
-    weights = [mixture.weights[task] for task in sources]
-    mixed = grain.MapDataset.mix(list(sources.values()), weights=weights)
     rows = np.arange(batch_size) if rows is None else rows
 
-    def own(index: int) -> Drawn:
-        batch, place = divmod(index, len(rows))
-        return mixed[batch * batch_size + int(rows[place])]
+    def batches(examples: grain.MapDataset, spec: ClipSpec) -> grain.MapDataset:
+        def own(index: int) -> Drawn:
+            batch, place = divmod(index, len(rows))
+            return examples[batch * batch_size + int(rows[place])]
 
-    def collate(drawn: Sequence[Drawn]) -> tuple[Example, list[str]]:
-        clips = [row.features for row in drawn]
-        sounds = _posteriors(drawn) if offline else waveforms(clips, dataset.spec)
-        passed_over = [reason for row in drawn for reason in row.passed_over]
-        return conditions(clips, dataset.spec) | sounds, passed_over
+        def collate(drawn: Sequence[Drawn]) -> tuple[Example, list[str]]:
+            clips = [row.features for row in drawn]
+            sounds = _posteriors(drawn, spec) if offline else waveforms(clips, spec)
+            passed_over = [reason for row in drawn for reason in row.passed_over]
+            return conditions(clips, spec) | sounds, passed_over
 
-    read = grain.MapDataset.range(len(mixed) // batch_size * len(rows)).map(own)
-    return Batches(read.batch(len(rows), drop_remainder=True, batch_fn=collate), reading)
+        read = grain.MapDataset.range(len(examples) // batch_size * len(rows)).map(own)
+        return read.batch(len(rows), drop_remainder=True, batch_fn=collate)
+
+    made, weights = [], []
+    for spec, sources in _by_window(dataset, mixture, seed, reading.max_bad_records, bucket_sec):
+        shares = [share for share, _ in sources]
+        examples = grain.MapDataset.mix([source for _, source in sources], weights=shares)
+        made.append(batches(examples, spec))
+        weights.append(sum(shares))
+    return Batches(grain.MapDataset.mix(made, weights=weights), reading)
+
+
+def windows(spec: ClipSpec, bucket_sec: Sequence[float]) -> list[ClipSpec]:
+    """The windows of batches, the shortest first; the last is `spec`.
+
+    Raises:
+      UserError: one is no multiple of a latent frame, or they do not grow.
+    """
+    try:
+        found = [dataclasses.replace(spec, duration_sec=seconds) for seconds in bucket_sec]
+    except UserError as error:
+        raise UserError(f"data.bucket_sec: {error}") from error
+    for shorter, longer in itertools.pairwise([*found, spec]):
+        if shorter.duration_sec >= longer.duration_sec:
+            raise UserError(
+                f"data.bucket_sec is {tuple(bucket_sec)}; give seconds that grow and stay below "
+                f"clip.duration_sec, {spec.duration_sec}"
+            )
+    return [*found, spec]
+
+
+Share = tuple[float, grain.MapDataset]  # of all examples drawn, and endless examples
+
+
+def _by_window(
+    dataset: Dataset,
+    mixture: ml_collections.ConfigDict,
+    seed: int,
+    limit: int,
+    bucket_sec: Sequence[float],
+) -> Iterator[tuple[ClipSpec, list[Share]]]:
+    """For each window that clips are drawn for, what they are drawn from."""
+    specs = windows(dataset.spec, bucket_sec)
+    tasks = [task for task in MIXABLE if mixture.weights[task] > 0]
+    places = {task: _places(dataset, task, specs) for task in tasks}
+    for number, spec in enumerate(specs):
+        sources = []
+        for task in tasks:
+            own = np.flatnonzero(places[task] == number)
+            if len(own):
+                share = mixture.weights[task] * len(own) / len(places[task])
+                task_seed = seed + MIXABLE.index(task)
+                sources.append((share, _examples(dataset, mixture, task, task_seed, limit, own)))
+        if sources:
+            yield spec, sources
+
+
+def _places(dataset: Dataset, task: str, specs: Sequence[ClipSpec]) -> np.ndarray:
+    """Which of the windows each clip of a task has."""
+    if task == "joint":
+        return np.array([len(specs) - 1])  # They are made as they are drawn, and all long.
+    split = _split_of(dataset, task)
+    count = len(dataset.clips("train", split))
+    ends_sec = [spec.duration_sec for spec in specs[:-1]]
+    if not ends_sec:
+        return np.zeros(count, np.int64)
+    return np.searchsorted(ends_sec, dataset.durations_sec("train", split))
+
+
+def _split_of(dataset: Dataset, task: str) -> str:
+    """Whose split the clips of a task are in.
+
+    A dataset without speech that is not seen has it all the same: its picture is not looked at.
+    """
+    return "visualtts" if task == "tts" and not dataset.count("train", "tts") else task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -339,13 +409,13 @@ def keep_freed_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
-def _posteriors(drawn: Sequence[Drawn]) -> Example:
+def _posteriors(drawn: Sequence[Drawn], spec: ClipSpec) -> Example:
     if not all(len(row.posterior) for row in drawn):
         raise UserError(
             "the dataset holds clips without latents; build it with --vae=DIR or set "
             "--config.codec.latents=online"
         )
-    return {"posterior": np.stack([row.posterior for row in drawn])}
+    return {"posterior": _stacked([row.posterior for row in drawn], spec.latent_frames)}
 
 
 def check_mixture(mixture: ml_collections.ConfigDict) -> None:
@@ -371,24 +441,42 @@ def check_mixture(mixture: ml_collections.ConfigDict) -> None:
 
 
 def _examples(
-    dataset: Dataset, mixture: ml_collections.ConfigDict, task: str, seed: int, limit: int
+    dataset: Dataset,
+    mixture: ml_collections.ConfigDict,
+    task: str,
+    seed: int,
+    limit: int,
+    own: np.ndarray,
 ) -> grain.MapDataset:
-    """An endless, shuffled map dataset of one task."""
+    """An endless, shuffled map dataset of one task, of the clips with the indices `own`."""
     if task == "joint":
         return _joint_examples(dataset, mixture, seed, limit)
-    # A dataset without such clips has them all the same: speech whose picture is not looked at.
-    blind = task == "tts" and not dataset.count("train", "tts")
-    clips = dataset.clips("train", "visualtts" if blind else task)
+    split = _split_of(dataset, task)
+    clips = Chosen(dataset.clips("train", split), own)
 
     def example(index: int) -> Drawn:
         clip, passed_over = first_good(clips, index, limit)
-        features = without_video(clip.features) if blind else clip.features
+        features = clip.features if split == task else without_video(clip.features)
         return Drawn(features, clip.posterior, passed_over)
 
     return _endless(len(clips), seed).map(example)
 
 
-def first_good(clips: ClipSource, index: int, limit: int) -> tuple[Clip, tuple[str, ...]]:
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """Some clips of a split."""
+
+    clips: ClipSource
+    indices: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Clip:
+        return self.clips[int(self.indices[index])]
+
+
+def first_good(clips: ClipSource | Chosen, index: int, limit: int) -> tuple[Clip, tuple[str, ...]]:
     """The clip, or the next one whose record can be used; and what is wrong with those before.
 
     Raises:

@@ -25,11 +25,13 @@ class StepTimes(NamedTuple):
       asked: the loop asked for the batch.
       called: it had the batch on its way to the devices, and called the step.
       done: the devices had finished the step.
+      flops: model FLOPs of the step (`vssflow_jax.flops`), no time.
     """
 
     asked: float
     called: float
     done: float
+    flops: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +63,6 @@ class Throughput(contextlib.AbstractContextManager["Throughput"]):
     Args:
       account: of the run until now: a new one, or as the checkpoint has it.
       clips: of a batch, over all devices.
-      flops: model FLOPs of a step (`vssflow_jax.flops`).
       peak_flops: FLOPs a second that all devices together could do at best, in bfloat16; None
         where that is not known.
       clock: seconds that only go forward.
@@ -73,14 +74,13 @@ class Throughput(contextlib.AbstractContextManager["Throughput"]):
         account: Account,
         *,
         clips: int,
-        flops: int,
         peak_flops: float | None,
         clock: Clock = time.monotonic,
         unix_time: Clock = time.time,
     ):
         self._started_sec = account.started_sec
         self._productive_sec = account.productive_sec
-        self._clips, self._flops, self._peak_flops = clips, flops, peak_flops
+        self._clips, self._peak_flops = clips, peak_flops
         self._clock, self._unix_time = clock, unix_time
         self._watcher = ThreadPoolExecutor(1, thread_name_prefix="throughput")
         self._last_done: float | None = None
@@ -88,17 +88,17 @@ class Throughput(contextlib.AbstractContextManager["Throughput"]):
         self._reset()
 
     def _reset(self) -> None:
-        self._steps, self._span_sec, self._starved_sec = 0, 0.0, 0.0
+        self._steps, self._flops, self._span_sec, self._starved_sec = 0, 0, 0.0, 0.0
 
     def __exit__(self, *error: object) -> None:
         self._watcher.shutdown(wait=False, cancel_futures=True)
 
-    def watch(self, asked: float, called: float, result: Any) -> Future[StepTimes]:
+    def watch(self, asked: float, called: float, flops: int, result: Any) -> Future[StepTimes]:
         """Note when the devices have a step's result; returns at once. See `StepTimes`."""
 
         def wait() -> StepTimes:
             jax.block_until_ready(result)
-            return StepTimes(asked, called, self._clock())
+            return StepTimes(asked, called, self._clock(), flops)
 
         return self._watcher.submit(wait)
 
@@ -106,6 +106,7 @@ class Throughput(contextlib.AbstractContextManager["Throughput"]):
         """Count a step that is done; steps come in order."""
         if self._last_done is not None:
             self._steps += 1
+            self._flops += times.flops
             self._span_sec += times.done - self._last_done - self._aside_sec
             self._starved_sec += max(0.0, times.called - max(times.asked, self._last_done))
             self._productive_sec += times.done - max(times.called, self._last_done)
@@ -144,7 +145,7 @@ class Throughput(contextlib.AbstractContextManager["Throughput"]):
         if not self._steps:
             return {}
         steps_per_sec = self._steps / self._span_sec
-        flops_per_sec = self._flops * steps_per_sec
+        flops_per_sec = self._flops / self._span_sec
         row = {
             "steps_per_sec": steps_per_sec,
             "examples_per_sec": self._clips * steps_per_sec,

@@ -3,10 +3,11 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import jax
 import ml_collections
@@ -73,11 +74,11 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
     )
     reading = input_pipeline.Reading.from_config(config.data)
     rows = recipe.layout.local_rows(config.train.batch_size)
-    iterator = iter(batches(rows, reading))
+    buckets = config.data.bucket_sec
+    iterator = iter(batches(rows, reading, buckets))
 
     # ------------------------------------------------------------------- model and shardings
     abstract = recipe.abstract_state()
-    train_step = jit_train_step(recipe)
     vocoder = make_vocoder(config.vocoder)
     check_run(workdir, config)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -124,7 +125,6 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
             Throughput(
                 account,
                 clips=clips,
-                flops=step_flops(recipe.model, recipe.spec.latent_frames, clips),
                 peak_flops=peak and peak * devices.size,
             )
         )
@@ -179,8 +179,10 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
         if done < steps:
             # Ahead of time, so that no process waits in a step for one that compiles it: not all
             # connections are that patient.
-            batch_shapes = recipe.abstract_batch(clips, config.codec.latents)
-            train_step = train_step.lower(abstract, batch_shapes).compile()
+            of_frames = {
+                spec.latent_frames: compiled_step(recipe.of_window(spec), config.codec.latents)
+                for spec in input_pipeline.windows(recipe.spec, buckets)
+            }
             hosts.wait_for_all("compiled")
         while done < steps and not stop_after(done):
             if trace.starts_with(done + 1):
@@ -196,8 +198,9 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
             called = time.monotonic()
             marked = jax.profiler.StepTraceAnnotation("train", step_num=done + 1)
             with marked, jax.transfer_guard("disallow"):
+                train_step, flops = of_frames[batch["phonemes"].shape[1]]
                 state, metrics = train_step(state, batch)
-            times = throughput.watch(asked, called, metrics)
+            times = throughput.watch(asked, called, flops, metrics)
             done += 1
             bar.update()
             # Read one step late, so that the next step is under way before we look.
@@ -223,6 +226,14 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
             f"goodput {goodput:.0%}"
         )
     return done >= steps
+
+
+def compiled_step(recipe: Recipe, latents: str) -> tuple[Callable[..., Any], int]:
+    """The step for batches of the recipe's window, and its model FLOPs."""
+    clips = recipe.train.batch_size
+    shapes = recipe.abstract_state(), recipe.abstract_batch(clips, latents)
+    flops = step_flops(recipe.model, recipe.spec.latent_frames, clips)
+    return jit_train_step(recipe).lower(*shapes).compile(), flops
 
 
 class Sampler:

@@ -134,6 +134,16 @@ class Recipe:
         )
         return recipe
 
+    def of_window(self, spec: ClipSpec) -> "Recipe":
+        """The same for clips cut to another window.
+
+        Raises:
+          UserError: its tokens do not divide over the mesh.
+        """
+        recipe = dataclasses.replace(self, spec=spec)
+        recipe._check_mesh()
+        return recipe
+
     def _check_mesh(self) -> None:
         parts, transformer = self.layout.parts, self.model.transformer
         for axis, size in (("heads", transformer.heads), ("kv_heads", transformer.kv_heads)):

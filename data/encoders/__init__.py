@@ -10,7 +10,6 @@ from data.features import WEIGHTS_FREE, WIDTHS, Encoder, Encoders
 from vssflow_jax.errors import UserError
 from vssflow_jax.records import STREAMS
 
-
 RESEMBLYZER = "resemblyzer"
 
 
