@@ -24,7 +24,11 @@ def run(jobs: Sequence[Job], options: str) -> Iterator[Report]:
     """
     beam = require("apache_beam", "beam")
     pipeline_options = require("apache_beam.options.pipeline_options", "beam")
-    with beam.Pipeline(options=pipeline_options.PipelineOptions(shlex.split(options))) as pipeline:
+    try:
+        given = shlex.split(options)
+    except ValueError as error:
+        raise UserError(f"--beam_options={options}: {error}") from error
+    with beam.Pipeline(options=pipeline_options.PipelineOptions(given)) as pipeline:
         shards = pipeline | "jobs" >> beam.Create(jobs) | beam.Reshuffle()
         _ = shards | "write" >> beam.Map(write_shard)
     for job in jobs:

@@ -281,7 +281,9 @@ def define_flags() -> None:
     flags.DEFINE_float(
         "max_rejected", MAX_REJECTED, "share of bad rows to go on with", lower_bound=0.0
     )
-    flags.DEFINE_integer("clips_per_shard", shards.CLIPS_PER_SHARD, "at most", lower_bound=1)
+    flags.DEFINE_integer(
+        "clips_per_shard", 0, "at most; 0: as many as suit their number", lower_bound=0
+    )
     flags.DEFINE_enum("compression", "none", list(shards.COMPRESSIONS), "of the shards")
     flags.DEFINE_integer(
         "workers", 0, "processes; 0: as many as cores, or 1 on an accelerator", lower_bound=0

@@ -123,6 +123,8 @@ def main(argv: list[str]) -> None:
         check(path)
         return
     out = Path(values.out or path / "inspect.html")
+    if out.suffix != ".html":
+        raise UserError(f"--out={out}: the page's name ends in .html")
     print(summary(inspect(path, out, values.sample, values.checksums)))
     print(f"\nopen {out}")
 

@@ -81,6 +81,6 @@ class WithLatents:
         return {**values, "video": video, "posterior": self.latents(values["audio"])}
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1)  # Rows come shard by shard.
 def _reader(shard: Path) -> ArrayRecordReader:
     return ArrayRecordReader(str(shard))

@@ -9,7 +9,10 @@ is in it; a shard that has both is not made again. When all are there, TFDS's me
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
+import fcntl
+import hashlib
 import json
 import multiprocessing
 import os
@@ -21,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import jax
 import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
@@ -37,7 +41,9 @@ COMPRESSIONS = {"none": "uncompressed", "zstd": "zstd:3"}
 UNFINISHED = "unfinished"  # a folder beside the shards while a build goes on
 REJECTED = "rejected.tsv"
 COMPLETE = "dataset_info.json"
-CLIPS_PER_SHARD = 128
+SHA256SUMS = "SHA256SUMS"  # of the shards, as `sha256sum --check` reads them
+CLIPS_PER_SHARD = 128  # at least,
+MOST_SHARDS = 256  # unless there would be more of them: each is an open file in training
 DESCRIPTION = "Precomputed video, voice and phoneme features beside the sound."
 
 
@@ -123,6 +129,7 @@ class Report:
       rejected: clip ids and reasons of the other rows.
       absent: how many of the records are without a stream, by its name.
       durations_sec: of the records, in order.
+      sha256: of the file, in hexadecimal digits.
     """
 
     shard: str
@@ -131,6 +138,7 @@ class Report:
     rejected: Sequence[tuple[str, str]]
     absent: Mapping[str, int]
     durations_sec: Sequence[float]
+    sha256: str
 
 
 Run = Callable[[Sequence[Job]], Iterable[Report]]  # as they are done, in any order
@@ -148,6 +156,7 @@ def write_shard(job: Job) -> Report:
     for row in job.rows:
         try:
             values = job.source.record(row)
+            _check_finite(values)
         except Rejected as reason:
             rejected.append((row["clip_id"], str(reason)))
             continue
@@ -159,10 +168,19 @@ def write_shard(job: Job) -> Report:
             absent[name] += not len(values.get(name, ()))
     writer.close()
     clips = len(durations_sec)
-    report = Report(job.path.name, clips, num_bytes, rejected, absent, durations_sec)
+    with partial.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    report = Report(job.path.name, clips, num_bytes, rejected, absent, durations_sec, sha256)
     partial.replace(job.path)
-    _write_whole(job.report_path, json.dumps(dataclasses.asdict(report)))
+    text = json.dumps(dataclasses.asdict(report))
+    _write_whole(job.report_path, text, job.report_path.parent)
     return report
+
+
+def _check_finite(values: Values) -> None:
+    for name, dtype in records.DTYPES.items():
+        if dtype.kind == "f" and not np.isfinite(np.asarray(values.get(name, ()), dtype)).all():
+            raise Rejected(f"not finite: {name} holds NaN or infinity")
 
 
 def read_report(job: Job) -> Report:
@@ -177,17 +195,26 @@ def run_here(jobs: Sequence[Job], workers: int) -> Iterator[Report]:
         return
     # Spawned, since a process that has started JAX must not be forked.
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, context, _die_with_parent) as pool:
+    with concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker) as pool:
         futures = [pool.submit(write_shard, job) for job in jobs]
         try:
             for done in concurrent.futures.as_completed(futures):
                 yield done.result()
+        except concurrent.futures.process.BrokenProcessPool as error:
+            raise UserError(
+                "a worker was killed, perhaps for want of memory; the same command goes on, with "
+                "fewer --workers"
+            ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _die_with_parent() -> None:
-    """Let this worker end when the process that started it does, even if that is killed."""
+def _start_worker() -> None:
+    """Let this worker end when the process that started it does, even if that is killed.
+
+    It leaves accelerators alone, which processes do not share.
+    """
+    jax.config.update("jax_platforms", "cpu")
     parent = multiprocessing.parent_process()
     assert parent, "not a worker"
 
@@ -207,6 +234,7 @@ def plan(
     directory: Path, contents: Contents, clips_per_shard: int, compression: str
 ) -> dict[str, list[Job]]:
     """The shards of each split."""
+    clips_per_shard = clips_per_shard or max(CLIPS_PER_SHARD, len(contents.rows) // MOST_SHARDS)
     splits: dict[str, list[Row]] = {}
     for row in contents.rows:
         splits.setdefault(f"{row['split']}_{row['task']}", []).append(row)
@@ -233,7 +261,7 @@ def build(
     run: Run,
     *,
     max_rejected: float = 0.0,
-    clips_per_shard: int = CLIPS_PER_SHARD,
+    clips_per_shard: int = 0,
     compression: str = "none",
 ) -> str:
     """Write a dataset into `root`, or go on with it.
@@ -243,7 +271,7 @@ def build(
       contents: what to write.
       run: calls `write_shard` with each job.
       max_rejected: share of bad rows; with more of them the build stops.
-      clips_per_shard: rows of a shard, at most.
+      clips_per_shard: rows of a shard, at most; 0 for as many as suit their number.
       compression: a key of `COMPRESSIONS`.
 
     Returns:
@@ -257,9 +285,22 @@ def build(
         _check_same(directory, contents)
         shutil.rmtree(directory / UNFINISHED, ignore_errors=True)
         return f"{directory} is there already, whole; delete it to make it again"
+    if not contents.rows and not contents.rejected:
+        raise UserError("there are no rows to make a dataset of")
     jobs = plan(directory, contents, clips_per_shard, compression)
     (directory / UNFINISHED).mkdir(parents=True, exist_ok=True)
-    _claim(directory, jobs, contents)
+    with _alone(directory):
+        _claim(directory, jobs, contents)
+        return _build(directory, jobs, contents, run, max_rejected)
+
+
+def _build(
+    directory: Path,
+    jobs: Mapping[str, list[Job]],
+    contents: Contents,
+    run: Run,
+    max_rejected: float,
+) -> str:
     bad = list(contents.rejected)
     total = len(contents.rows) + len(bad)
     reports = {}
@@ -283,9 +324,27 @@ def build(
     return f"{written}\nabsent: {without}" if without else written
 
 
+@contextlib.contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """While no other process builds there.
+
+    Raises:
+      UserError: one does.
+    """
+    with (directory / UNFINISHED / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{directory}: another process builds it; wait, or stop it") from error
+        yield
+
+
 def _check_same(directory: Path, contents: Contents) -> None:
     """See that the whole dataset in the folder is made of `contents`."""
-    found = json.loads((directory / "metadata.json").read_text())
+    try:
+        found = json.loads((directory / "metadata.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{directory}: its metadata is damaged; delete it, build anew") from error
     if found != json.loads(json.dumps(contents.metadata)):
         raise UserError(
             f"{directory} holds a dataset of other rows or settings; choose another --out or "
@@ -296,14 +355,15 @@ def _check_same(directory: Path, contents: Contents) -> None:
 def _claim(directory: Path, jobs: Mapping[str, list[Job]], contents: Contents) -> None:
     """See that an unfinished build in the folder is of the same rows."""
     shards = {job.path.name: _digest(job) for split in jobs.values() for job in split}
-    text = json.dumps({"metadata": contents.metadata, "shards": shards}, sort_keys=True)
+    wanted = {"metadata": contents.metadata, "shards": shards, "source": repr(contents.source)}
+    text = json.dumps(wanted, sort_keys=True)
     claim = directory / UNFINISHED / "build.json"
     if claim.exists() and claim.read_text() != text:
         raise UserError(
             f"{directory} holds an unfinished build of other rows or settings; choose another "
             "--out or delete it"
         )
-    _write_whole(claim, text)
+    _write_whole(claim, text, claim.parent)
 
 
 def _digest(job: Job) -> int:
@@ -326,7 +386,7 @@ def _check_rejected(
 
 def _write_rejected(directory: Path, bad: Sequence[tuple[str, str]]) -> None:
     lines = sorted(f"{name}\t{' '.join(reason.split())}\n" for name, reason in bad)
-    _write_whole(directory / REJECTED, "".join(lines))
+    _write_whole(directory / REJECTED, "".join(lines), directory / UNFINISHED)
 
 
 def _write_metadata(
@@ -368,6 +428,8 @@ def _write_metadata(
     staging.mkdir(exist_ok=True)
     info.write_to_directory(staging)
     (staging / dataset.DURATIONS_SEC).write_text(json.dumps(durations_sec))
+    kept = [reports[Path(path).name] for split in splits for path in split.filepaths]
+    (staging / SHA256SUMS).write_text("".join(f"{r.sha256}  {r.shard}\n" for r in kept))
     for path in sorted(staging.iterdir(), key=lambda path: path.name == COMPLETE):
         path.replace(directory / path.name)
 
@@ -381,7 +443,7 @@ def _template(directory: Path, split: str | None) -> Any:
     )
 
 
-def _write_whole(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
+def _write_whole(path: Path, text: str, staging: Path) -> None:
+    partial = staging / f"{path.name}.{uuid.uuid4().hex}"
     partial.write_text(text)
     partial.replace(path)

@@ -33,6 +33,7 @@ SPLITS = ("train", "test")
 TASKS = ("v2s", "visualtts", "joint")  # those that have a picture
 
 _INT16_MAX = 32767
+_BEYOND = ""  # what a line has after the fields of its header
 _SPEECH_SLACK_SEC = 0.5  # of silence that may lie beyond the window
 _VOICE_SAMPLE_SEC = 10.0
 _VOICES_KEPT = 64
@@ -64,6 +65,8 @@ class Videos:
             voice_sample = _read_voice(self.root / sample, spec.sampling_rate) if sample else None
         with _rejecting("no sound"):
             audio = media.read_audio(path, spec.sampling_rate)
+        if not np.isfinite(audio).all():
+            raise Rejected(f"not finite: the sound of {path} holds NaN or infinity")
         with _rejecting("bad transcript"):
             ids = phoneme_ids(phonemes(row["transcript"]) if row["transcript"] else [])
         audio_sec = len(audio) / spec.sampling_rate
@@ -136,14 +139,18 @@ def _read_table(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             if unknown or "video" not in columns:
                 what = f"unknown column '{unknown[0]}'" if unknown else "no column 'video'"
                 raise UserError(f"{path}: {what}; its header has any of {', '.join(COLUMNS)}")
+            if len(set(columns)) < len(columns):
+                raise UserError(f"{path}: its header names a column twice")
             for fields in lines:
                 known = {name: (fields.get(name) or "").strip() for name in COLUMNS}
-                yield lines.line_num, known
+                yield lines.line_num, known | {_BEYOND: "\t".join(fields.get(None) or ())}
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path}: no table in UTF-8 that can be read; {error}") from error
 
 
 def _row(videos_dir: Path, fields: Mapping[str, str]) -> dict[str, Any]:
+    if fields[_BEYOND]:
+        raise Rejected("wrong number of fields: more than the header has; a tab in a text?")
     video, sample = (videos_dir / fields[name] for name in ("video", "voice_sample"))
     transcript = _words(fields["transcript"])
     split = fields["split"] or "train"
@@ -158,6 +165,8 @@ def _row(videos_dir: Path, fields: Mapping[str, str]) -> dict[str, Any]:
     for name, value, known in (("split", split, SPLITS), ("task", task, TASKS)):
         if value not in known:
             raise Rejected(f"bad {name}: '{value}', not one of {', '.join(known)}")
+    if fields["transcript"] and not any(map(str.isalnum, transcript)):
+        raise Rejected(f"bad transcript: '{fields['transcript']}' has no words")
     if bool(transcript) == (task == "v2s"):
         raise Rejected(f"bad task: {task} {'with a' if transcript else 'without'} transcript")
     return {

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -9,9 +10,9 @@ import pytest
 from data import build, shards, videos
 from data.features import WEIGHTS_FREE
 from tests import tiny
-from vssflow_jax import dataset, media
+from vssflow_jax import dataset, media, records
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.dataset import Dataset
+from vssflow_jax.dataset import BadRecord, Dataset, to_clip
 from vssflow_jax.errors import UserError
 from vssflow_jax.phonemes import IDS, SYMBOLS
 
@@ -165,6 +166,39 @@ def test_a_dataset_that_is_there_is_not_made_again(demo_data: Path) -> None:
     before = info.stat().st_mtime_ns
     build.ensure(tiny.config(demo_data).data, SPEC)
     assert info.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("name", ["metadata.json", "dataset_info.json", "features.json"])
+def test_damaged_metadata_is_one_line(own_data: Path, name: str) -> None:
+    (path,) = own_data.glob(f"vssflow/*/{name}")
+    path.write_bytes(path.read_bytes()[:100])
+    expected = r"its metadata is damaged .* restore it or rebuild"
+    with pytest.raises(UserError, match=expected) as told:
+        Dataset(own_data, SPEC)
+    assert "\n" not in str(told.value)
+
+
+def test_a_duration_that_is_none_is_a_bad_record(demo_data: Path) -> None:
+    dataset = Dataset(demo_data, SPEC)
+    source = dataset.clips("train", "v2s")
+    values = records.decode(source._records[0], dataset.widths)
+    to_clip(values, dataset, "here")
+    with pytest.raises(BadRecord, match=r"here .* it lasts nan s"):
+        to_clip({**values, "duration_sec": float("nan")}, dataset, "here")
+
+
+def test_too_many_open_files_are_no_damage(
+    demo_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Dataset(demo_data, SPEC).clips("train", "v2s")
+
+    def fail(index: int) -> bytes:
+        raise RuntimeError(f"open() failed: Too many open files [{index}]")
+
+    monkeypatch.setattr(source, "_records", mock.MagicMock(__getitem__=lambda _, i: fail(i)))
+    with pytest.raises(UserError, match="record 0: too many open files; raise `ulimit -n`") as told:
+        source[0]
+    assert not isinstance(told.value, BadRecord)
 
 
 def test_an_empty_folder_says_how_to_build(tmp_path: Path) -> None:

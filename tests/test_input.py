@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import multiprocessing
 import re
 import shutil
 from collections import Counter
@@ -372,6 +373,15 @@ def test_a_flipped_byte_costs_one_record(
         read_through(iterator)
         assert iterator.num_bad == 1
     assert capsys.readouterr().err == f"record passed over: {error}\n"
+
+
+def test_a_killed_worker_process_is_one_line(own_data: Path) -> None:
+    with contextlib.closing(read(own_data, workers=1, batches_ahead=1)) as iterator:
+        next(iterator)
+        for child in multiprocessing.active_children():
+            child.kill()
+        with pytest.raises(UserError, match="a process that reads was killed"):
+            read_through(iterator)
 
 
 def test_an_error_of_a_worker_process_is_told_here(own_data: Path) -> None:

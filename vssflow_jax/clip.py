@@ -35,7 +35,7 @@ class ClipSpec:
 
     def __post_init__(self) -> None:
         frames = self.duration_sec * self.latent_rate
-        if frames < 1 or abs(frames - round(frames)) > _ROUNDING:
+        if not math.isfinite(frames) or frames < 1 or abs(frames - round(frames)) > _ROUNDING:
             raise UserError(
                 f"clip.duration_sec is {self.duration_sec}; it must be a multiple of "
                 f"{1 / self.latent_rate} s, the length of a latent frame"

@@ -7,15 +7,21 @@ anything. `docs/data.md` documents the fields.
 
 import bisect
 import dataclasses
+import errno
 import itertools
 import json
+import math
+import os
+import resource
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordReader
+from google.protobuf.json_format import ParseError
 
 from vssflow_jax import records
 from vssflow_jax.clip import ClipSpec, stretch_phonemes
@@ -145,14 +151,8 @@ class Dataset:
         self.path = Path(path)
         self.spec = spec
         self.durations = Durations.read(durations, durations_path)
-        self._builder = tfds.builder_from_directory(version_dir(self.path))
-        self._metadata = self._builder.info.metadata or {}
-        found = self._metadata.get("schema_version")
-        if found != SCHEMA_VERSION:
-            raise UserError(
-                f"dataset {path}: schema version {found}, this code reads {SCHEMA_VERSION}; "
-                + REBUILD
-            )
+        self._sources: dict[str, ClipSource] = {}  # once each, for they hold files open
+        self._directory, self._info, self._metadata = open_metadata(self.path)
         made_for = self._metadata.get("clip", {})
         for name, value in dataclasses.asdict(spec).items():
             if made_for.get(name) != value:
@@ -160,7 +160,8 @@ class Dataset:
                     f"dataset {path}: made for clip.{name} = {made_for.get(name)}, the config says "
                     f"{value}; change the config or name another --config.data.path"
                 )
-        for split in self._builder.info.splits.values():
+        allow_open_files()
+        for split in self._info.splits.values():
             for shard, expected in zip(split.filepaths, split.shard_lengths, strict=True):
                 check_shard(Path(shard), expected)
 
@@ -211,7 +212,7 @@ class Dataset:
     @property
     def counts(self) -> dict[str, int]:
         """Clips of each split."""
-        splits = self._builder.info.splits
+        splits = self._info.splits
         return {name: splits[name].num_examples for name in sorted(splits)}
 
     def check_counts(self, earlier: Mapping[str, int]) -> None:
@@ -228,7 +229,7 @@ class Dataset:
 
     def count(self, part: str, task: str) -> int:
         """Clips of `task` in `part` ("train" or "test"); 0 where there is no such split."""
-        split = self._builder.info.splits.get(f"{part}_{task}")
+        split = self._info.splits.get(f"{part}_{task}")
         return split.num_examples if split else 0
 
     def durations_sec(self, part: str, task: str) -> np.ndarray:
@@ -237,7 +238,7 @@ class Dataset:
         Raises:
           UserError: the dataset does not say so.
         """
-        path = version_dir(self.path) / DURATIONS_SEC
+        path = self._directory / DURATIONS_SEC
         try:
             durations = np.array(json.loads(path.read_bytes())[f"{part}_{task}"])
         except (OSError, ValueError, KeyError) as error:
@@ -253,12 +254,15 @@ class Dataset:
           UserError: the dataset has none.
         """
         if not self.count(part, task):
-            splits = ", ".join(sorted(self._builder.info.splits))
+            splits = ", ".join(sorted(self._info.splits))
             raise UserError(
                 f"dataset {self.path}: no {part} split for {task} (it has {splits}); "
                 "add such clips or leave the task out of the config"
             )
-        return ClipSource(self._builder.info.splits[f"{part}_{task}"], self)
+        name = f"{part}_{task}"
+        if name not in self._sources:
+            self._sources[name] = ClipSource(self._info.splits[name], self)
+        return self._sources[name]
 
 
 class BadRecord(UserError):
@@ -288,6 +292,10 @@ class ClipSource:
         try:
             record = self._records[index]
         except (RuntimeError, IndexError) as error:
+            if os.strerror(errno.EMFILE) in str(error):
+                raise UserError(
+                    f"{self._where(index)}: {os.strerror(errno.EMFILE).lower()}; raise `ulimit -n`"
+                ) from error
             raise BadRecord(
                 f"{self._where(index)}: damaged; restore the shard or {REBUILD}"
             ) from error
@@ -325,6 +333,8 @@ def to_clip(record: records.Values, dataset: Dataset, where: str) -> Clip:
         streams["speaker"] = np.zeros(dataset.widths["speaker"], np.float32)
     spec, durations = dataset.spec, dataset.durations
     duration_sec = record["duration_sec"]
+    if not math.isfinite(duration_sec):
+        raise BadRecord(f"{where} ({clip_id}): it lasts {duration_sec} s; {REBUILD}")
     ids, aligned = record["phonemes"], record["phoneme_frames"]
     phonemes = durations.spread(ids, aligned, spec.phoneme_frames(duration_sec), clip_id, where)
     return Clip(
@@ -384,6 +394,38 @@ def check_shard(path: Path, expected: int) -> None:
 def exists(path: str | Path) -> bool:
     """Whether a dataset of any schema version lies in the folder."""
     return any(Path(path, NAME).glob("*/dataset_info.json"))
+
+
+def open_metadata(path: Path) -> tuple[Path, tfds.core.DatasetInfo, dict[str, Any]]:
+    """Where the shards of a dataset lie, what TFDS knows of it, and our own metadata.
+
+    Raises:
+      UserError: none is there, it has another schema version, or its metadata is damaged.
+    """
+    directory = version_dir(path)
+    try:
+        info = tfds.builder_from_directory(directory).info
+        metadata = dict(info.metadata or {})
+        found = metadata["schema_version"]
+    except (OSError, ValueError, TypeError, KeyError, ParseError) as error:
+        raise damaged_metadata(path, error) from error
+    if found != SCHEMA_VERSION:
+        raise UserError(
+            f"dataset {path}: schema version {found}, this code reads {SCHEMA_VERSION}; {REBUILD}"
+        )
+    return directory, info, metadata
+
+
+def damaged_metadata(path: Path, error: Exception) -> UserError:
+    """For a dataset whose metadata cannot be read."""
+    reason = " ".join(str(error).split())
+    return UserError(f"dataset {path}: its metadata is damaged ({reason}); restore it or {REBUILD}")
+
+
+def allow_open_files() -> None:
+    """Let this process have as many open files as it may: readers keep each shard open."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def version_dir(path: Path) -> Path:

@@ -315,7 +315,15 @@ class BatchIterator(Iterator[Example]):
 
     def __next__(self) -> Example:
         self._reader = self._reader or self._read()
-        example, passed_over = next(self._reader)
+        try:
+            example, passed_over = next(self._reader)
+        except RuntimeError as error:
+            if "Worker process" not in str(error):
+                raise
+            raise UserError(
+                "a process that reads was killed, perhaps for want of memory; the same command "
+                "goes on, with fewer --config.data.workers"
+            ) from error
         self._position += 1
         for reason in passed_over:
             self._note(reason)

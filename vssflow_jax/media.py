@@ -129,9 +129,10 @@ def read_audio(path: str | Path, sampling_rate: int) -> np.ndarray:
             if start_sec is None:
                 start_sec = (frame.time or 0.0) - (container.start_time or 0) / _MICROSECONDS
             pieces += [piece.to_ndarray()[0] for piece in resampler.resample(frame)]
-        if start_sec is None:
+        if start_sec is not None:
+            pieces += [piece.to_ndarray()[0] for piece in resampler.resample(None)]
+        if start_sec is None or not pieces:
             raise UserError(f"{path}: its audio stream has no samples; replace the file")
-        pieces += [piece.to_ndarray()[0] for piece in resampler.resample(None)]
         waveform = np.concatenate(pieces)
         waveform = np.pad(waveform, (max(round(start_sec * sampling_rate), 0), 0))
         # The last AAC frame is padded to full length; the stream's duration is the true one.

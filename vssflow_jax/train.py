@@ -148,7 +148,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
                     board.add_scalar(f"train/{name}", value, step)
                 # Times differ from run to run and so have a file of their own.
                 if speed := throughput.row():
-                    speed_log.write({"step": step, **speed})
+                    bad = {"bad_records": iterator.num_bad}
+                    speed_log.write({"step": step, **speed, **bad})
                 for name, value in speed.items():
                     board.add_scalar(f"speed/{name}", value, step)
 

@@ -11,16 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 import tqdm
 from array_record.python.array_record_module import ArrayRecordReader
-from google.protobuf.json_format import ParseError
 
-from data.shards import REJECTED
+from data.shards import REJECTED, SHA256SUMS
 from vssflow_jax import records
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.dataset import REBUILD, version_dir
-from vssflow_jax.errors import UserError
+from vssflow_jax.dataset import damaged_metadata, open_metadata
 from vssflow_jax.records import SCHEMA_VERSION, Values
 
 # The reader's messages go on with hashes and positions.
@@ -97,23 +94,17 @@ class Stored:
         Raises:
           UserError: none is there, it has another schema version, or its metadata is damaged.
         """
-        directory = version_dir(path)
+        directory, info, metadata = open_metadata(path)
         try:
-            info = tfds.builder_from_directory(directory).info
-            metadata = dict(info.metadata or {})
             shards = [
                 Shard(Path(shard), name, num_records)
                 for name, split in sorted(info.splits.items())
                 for shard, num_records in zip(split.filepaths, split.shard_lengths, strict=True)
             ]
-            if metadata["schema_version"] != SCHEMA_VERSION:
-                raise ValueError(f"schema version {metadata['schema_version']}")
             spec = ClipSpec(**metadata["clip"])
             return cls(directory, spec, metadata["widths"], metadata["origin"], shards)
-        except (OSError, ValueError, TypeError, KeyError, ParseError) as error:
-            raise UserError(
-                f"dataset {path}: its metadata is damaged ({error}); restore it or {REBUILD}"
-            ) from error
+        except (ValueError, TypeError, KeyError) as error:
+            raise damaged_metadata(path, error) from error
 
     @property
     def num_records(self) -> int:
@@ -145,6 +136,12 @@ class Stored:
                 continue
             with shard.path.open("rb") as file:
                 yield shard, hashlib.file_digest(file, "sha256").hexdigest()
+
+    def sha256(self) -> dict[str, str]:
+        """The SHA-256 that each shard was made with, by its name, as far as it is known."""
+        path = self.directory / SHA256SUMS
+        lines = path.read_text().splitlines() if path.exists() else []
+        return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 
     def rejected(self) -> list[tuple[str, str]]:
         """Clip ids and reasons of the rows that became no records."""

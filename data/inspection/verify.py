@@ -14,7 +14,19 @@ _SLACK_SEC = 16 / 25
 
 
 def verify(stored: Stored) -> Iterator[Damage]:
-    """Read every record of every shard; what is wrong, in the order of the shards."""
+    """Read every record of every shard, then all bytes; what is wrong, in this order."""
+    named = set()
+    for damage in _records(stored):
+        named.add(damage.shard)
+        yield damage
+    made = stored.sha256()
+    for shard, found in stored.checksums():
+        name = shard.path.name
+        if name not in named and found != made.get(name, found):
+            yield Damage(name, None, "not the bytes that were made, though all records can be read")
+
+
+def _records(stored: Stored) -> Iterator[Damage]:
     for item in stored.read():
         if isinstance(item, Damage):
             yield item

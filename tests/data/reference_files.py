@@ -69,6 +69,23 @@ class Writer:
         np.savez(self.root / path, **arrays)
         return path
 
+    def damaged(self, path: str) -> str:
+        """An archive with a byte flipped in the compressed data."""
+        self._place(path)
+        np.savez_compressed(self.root / path, feat=self.rng.standard_normal((64, 512)))
+        content = bytearray((self.root / path).read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        (self.root / path).write_bytes(content)
+        return path
+
+    def huge(self, path: str) -> str:
+        """A file whose header tells of more numbers than there are anywhere."""
+        self._place(path)
+        header = {"descr": "<f4", "fortran_order": False, "shape": (10**9, 10**6)}
+        with (self.root / path).open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+        return path
+
     def sound(self, path: str, seconds: float, rate: int = 16_000, channels: int = 1) -> str:
         self._place(path)
         samples = self.rng.uniform(-0.5, 0.5, (round(seconds * rate), channels))
@@ -152,6 +169,17 @@ def make(root: Path) -> Reference:
             "wrong type",
             {"synch": writer.array("synch/int.npy", np.ones((30, 8, 768)).astype(int))},
         ),
+        "flipped": ("unreadable file", {"clip": writer.damaged("clip/flipped.npz")}),
+        "huge": ("unreadable file", {"clip": writer.huge("clip/huge.npy")}),
+        "wide": (
+            "wrong shape",
+            {"clip": writer.arrays("clip/wide.npz", feat=np.ones((4, 5000), np.float32))},
+        ),
+        "voicenpz": (
+            "wrong shape",
+            {"speaker": writer.arrays("speaker/v.npz", feat=np.ones((4, 256), np.float32))},
+        ),
+        "longname": ("missing file", {"audio": f"GRID/{'x' * 300}/longname.wav"}),
         "missing": ("missing file", {"clip": "clip/nowhere.npy"}),
         "unheard2": ("missing file", {"audio": "GRID/un/unheard2.wav"}),
         "nonpy": ("unreadable file", {"synch": writer.text("synch/text.npy", "no array")}),
@@ -174,7 +202,10 @@ def make(root: Path) -> Reference:
     lines["test"].append(lines["train"][0])
     for part, text in lines.items():
         writer.text(f"{part}.csv", "\n".join(text) + "\n")
-    reasons = {clip_id(f"GRID/{name[:2]}/{name}.wav"): kind for name, (kind, _) in bad.items()}
+    reasons = {
+        clip_id(row.get("audio", f"GRID/{name[:2]}/{name}.wav")): kind
+        for name, (kind, row) in bad.items()
+    }
     reasons |= {
         f"train.csv line {len(lines['train'])}": "wrong number of fields: 6, expected 7",
         clip_id(good["train"][0]["audio"]): "duplicate: test.csv line 3, first at train.csv line 1",
@@ -192,7 +223,7 @@ def make(root: Path) -> Reference:
 
 
 def clip_id(audio: str) -> str:
-    return "-".join(Path(audio).with_suffix("").parts[-2:])
+    return "-".join(Path(audio).with_suffix("").parts)
 
 
 def task(row: dict[str, str]) -> str:

@@ -162,6 +162,16 @@ def test_a_flipped_byte_is_named_by_its_record(data: Path) -> None:
     }
 
 
+def test_bytes_between_records_are_looked_at_too(data: Path) -> None:
+    path = shard(data, "train_v2s", 0)
+    content = bytearray(path.read_bytes())
+    content[-30] ^= 1  # where nobody reads
+    path.write_bytes(content)
+    ((place, reason),) = damage(data).items()
+    assert place == (path.name, None)
+    assert reason.startswith("not the bytes that were made")
+
+
 def test_all_damage_is_named_at_once(data: Path) -> None:
     gone, cut = shard(data, "train_v2s", 0), shard(data, "train_visualtts", 0)
     flipped = shard(data, "train_visualtts", 2)
@@ -245,7 +255,7 @@ def test_damaged_metadata_is_one_clear_line(data: Path) -> None:
         (folder / name).write_bytes(whole)
     aged = (folder / "metadata.json").read_text().replace("2.0.0", "2.0.1")
     (folder / "metadata.json").write_text(aged)
-    with pytest.raises(UserError, match=r"its metadata is damaged \(schema version 2.0.1\)"):
+    with pytest.raises(UserError, match=r"schema version 2.0.1, this code reads 2.0.0; rebuild"):
         inspect.check(data)
 
 

@@ -68,14 +68,14 @@ def test_every_row_is_written_or_rejected(
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("na-narrow", r"lip/narrow\.npy: lips is \(50, 768\), expected \(50, 1024\)"),
-        ("fe-fewclip", r"clip/few\.npy: clip is \(80, 768\), expected \(100, 768\)"),
-        ("sh-shortlips", r"lip/fewer\.npy: lips of 1\.00 s, the sound lasts 2\.00 s"),
-        ("sh-short", r"short\.wav: 0\.04 s"),
-        ("mi-missing", r"clip/nowhere\.npy$"),
-        ("id-id71", r"id 71, expected 1 to 70"),
-        ("ot-otherid", r"id 34 for the symbol <blank>"),
-        ("fe-fewids", r"11 ids of 12 symbols"),
+        ("GRID-na-narrow", r"lip/narrow\.npy: lips is \(50, 768\), expected \(50, 1024\)"),
+        ("GRID-fe-fewclip", r"clip/few\.npy: clip is \(80, 768\), expected \(100, 768\)"),
+        ("GRID-sh-shortlips", r"lip/fewer\.npy: lips of 1\.00 s, the sound lasts 2\.00 s"),
+        ("GRID-sh-short", r"short\.wav: 0\.04 s"),
+        ("GRID-mi-missing", r"clip/nowhere\.npy$"),
+        ("GRID-id-id71", r"id 71, expected 1 to 70"),
+        ("GRID-ot-otherid", r"id 34 for the symbol <blank>"),
+        ("GRID-fe-fewids", r"11 ids of 12 symbols"),
     ],
 )
 def test_reasons_name_the_file_and_what_was_expected(built: tuple[Path, str], name: str, says: str):
@@ -85,7 +85,7 @@ def test_reasons_name_the_file_and_what_was_expected(built: tuple[Path, str], na
 
 
 def test_values_are_those_of_the_files(reference: Reference, clips: dict[str, tuple[str, Clip]]):
-    clip = clips["lr-lrs2"][1]
+    clip = clips["GRID-lr-lrs2"][1]
     root, features = reference.root, clip.features
     for stream, path in {"clip": "clip/lrs2", "synch": "synch/lrs2", "lips": "lip/lrs2"}.items():
         expected = np.load(root / f"{path}.npy").reshape(-1, WIDTHS[stream]).astype(np.float16)
@@ -101,9 +101,9 @@ def test_values_are_those_of_the_files(reference: Reference, clips: dict[str, tu
 def test_what_stands_for_nothing_costs_nothing(
     reference: Reference, built: tuple[Path, str], clips: dict[str, tuple[str, Clip]]
 ):
-    spoken = clips["li-libri0"][1].features
+    spoken = clips["GRID-li-libri0"][1].features
     assert len(spoken.clip) == len(spoken.lips) == len(spoken.synch) == 0
-    heard = clips["fo-foley0"][1].features
+    heard = clips["GRID-fo-foley0"][1].features
     assert len(heard.lips) == len(heard.phonemes) == 0
     assert not heard.speaker.any()
     shards_of_split = sorted(version_dir(built[0]).glob("*-train_tts.*"))
@@ -115,7 +115,7 @@ def test_what_stands_for_nothing_costs_nothing(
 
 
 def test_a_long_sound_is_cut_with_what_is_said(clips: dict[str, tuple[str, Clip]]):
-    clip = clips["lo-long"][1]
+    clip = clips["GRID-lo-long"][1]
     assert len(clip.features.waveform) == SPEC.num_samples
     assert len(clip.features.lips) == SPEC.video_frames
     assert clip.features.duration_sec == SPEC.duration_sec
@@ -127,12 +127,12 @@ def test_a_long_sound_is_cut_with_what_is_said(clips: dict[str, tuple[str, Clip]
 
 
 def test_a_duration_keeps_its_frames(clips: dict[str, tuple[str, Clip]]):
-    assert len(clips["od-odd"][1].features.phonemes) == SPEC.phoneme_frames(ODD_SEC)
+    assert len(clips["GRID-od-odd"][1].features.phonemes) == SPEC.phoneme_frames(ODD_SEC)
     assert SPEC.phoneme_frames(float(np.float32(ODD_SEC))) < SPEC.phoneme_frames(ODD_SEC)
 
 
 def test_other_sounds_are_brought_to_mono_and_rate(clips: dict[str, tuple[str, Clip]]):
-    assert clips["st-stereo"][1].features.waveform.shape == (2 * SPEC.sampling_rate,)
+    assert clips["GRID-st-stereo"][1].features.waveform.shape == (2 * SPEC.sampling_rate,)
 
 
 @pytest.mark.parametrize("count", [64, 100, 137, 1])
@@ -158,7 +158,8 @@ def test_names_of_metadata_files():
 def test_paths_of_another_machine(tmp_path: Path):
     file = tmp_path / "rows.csv"
     paths = [f"/home/someone/data/{name}" for name in ("s1/a.b.wav", "c.npy", "v.npy")]
-    file.write_text("|".join([*paths, "x/nothing.npy", "rel/s.npy", "3", "AY0"]) + "\n")
+    row = "|".join([*paths, "x/nothing.npy", "rel/s.npy", "3", "AY0"])
+    file.write_text(f"\ufeff{row}\r\n", encoding="utf-8")
     (row,), rejected = read_rows([Part(file)], "/home/someone/data", ["nothing.npy"])
     assert not rejected
     assert (row["clip_id"], row["task"]) == ("s1-a.b", "tts")
@@ -168,6 +169,23 @@ def test_paths_of_another_machine(tmp_path: Path):
         "rel/s.npy",
         "",
     )
+
+
+def test_clips_of_the_same_name_in_other_folders_are_others(tmp_path: Path):
+    file = tmp_path / "rows.csv"
+    names = ("main/1/a.wav", "pretrain/1/a.wav", "/main/1/a.wav", "../main/2/a.wav")
+    file.write_text("".join(f"{name}|c.npy|v.npy|l.npy|s.npy|3|AY0\n" for name in names))
+    rows, rejected = read_rows([Part(file)], "/home/a")
+    assert [row["clip_id"] for row in rows] == ["main-1-a", "pretrain-1-a", "main-2-a"]
+    assert [name for name, _ in rejected] == ["main-1-a"]
+
+
+def test_a_prefix_ends_with_a_folder(tmp_path: Path):
+    file = tmp_path / "rows.csv"
+    file.write_text("/home/a/b.wav|/home/ab/c.npy|v.npy|l.npy|s.npy|3|AY0\n")
+    for prefix in ("/home/a", "/home/a/"):
+        (row,), _ = read_rows([Part(file)], prefix)
+        assert (row["audio"], row["clip"]) == ("b.wav", "/home/ab/c.npy")
 
 
 def test_metadata_that_is_not_there(tmp_path: Path):

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -112,6 +114,69 @@ def test_a_build_that_is_stopped_anywhere_goes_on(tmp_path: Path, monkeypatch: p
         assert all_bytes(root) == expected, renames
         renames += 1
     assert renames > 12  # of six shards, their reports, and the metadata
+
+
+def test_two_builds_at_once_are_refused(tmp_path: Path):
+    def meanwhile(jobs: list[Job]) -> Iterator[Report]:
+        with pytest.raises(UserError, match="another process builds it; wait"):
+            make(tmp_path, contents())
+        return one_by_one(jobs)
+
+    shards.build(tmp_path, contents(), meanwhile)
+    assert numbers(tmp_path, "v2s")
+
+
+def test_another_source_does_not_go_on_with_a_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def stopped(jobs: list[Job]) -> Iterator[Report]:
+        yield shards.write_shard(jobs[0])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        shards.build(tmp_path, contents(), stopped)
+    with pytest.raises(UserError, match="unfinished build of other rows or settings"):
+        make(tmp_path, contents(bad=(99,)))
+
+
+def test_no_rows_leave_nothing_behind(tmp_path: Path):
+    with pytest.raises(UserError, match="no rows"):
+        make(tmp_path / "out", contents(count=0))
+    assert not (tmp_path / "out").exists()
+
+
+class Infinite(Numbers):
+    """The same, but some speakers are no numbers."""
+
+    def record(self, row: Row) -> dict[str, Any]:
+        values = super().record(row)
+        return values | {"speaker": np.full(4, np.nan)} if row["number"] == 5 else values
+
+
+def test_what_is_not_finite_is_no_record(tmp_path: Path):
+    of = dataclasses.replace(contents(), source=Infinite())
+    made = make(tmp_path, of, max_rejected=0.1)
+    assert made == "10 clips = 9 written + 1 rejected (1 not finite)"
+
+
+class Deadly(Numbers):
+    """A source whose worker is killed."""
+
+    def record(self, row: Row) -> dict[str, Any]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("still here")
+
+
+def test_a_killed_worker_is_one_line(tmp_path: Path):
+    of = dataclasses.replace(contents(), source=Deadly())
+    with pytest.raises(UserError, match=r"a worker was killed, .* the same command goes on"):
+        shards.build(tmp_path, of, lambda jobs: shards.run_here(jobs, workers=2))
+
+
+@pytest.mark.parametrize(("clips", "expected"), [(10, 1), (1000, 4), (300_000, 129)])
+def test_shards_are_neither_too_many_nor_too_few(tmp_path: Path, clips: int, expected: int):
+    jobs = shards.plan(tmp_path, contents(count=clips), 0, "none")
+    assert [len(split) for split in jobs.values()] == [expected, expected]
 
 
 def test_a_stopped_tidying_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -193,6 +193,8 @@ def test_what_a_file_cannot_give_is_a_reason(folder: Path, line: str, reason: st
         ("sound.mp4\tx\t\ttts", "bad task: 'tts'"),
         ("sound.mp4\tx\t\tjoint", "bad task: joint without transcript"),
         ("sound.mp4\tx\t\tv2s\t\t\tyes", "bad task: v2s with a transcript"),
+        ("sound.mp4\tx\t\t\t\t\tyes\t\tno", "wrong number of fields: "),
+        ("sound.mp4\tx\t\t\t\t\t'!", "bad transcript: ''!' has no words"),
         ("sound.mp4\tx\t\t\t\t\t\t1 2 3", "bad mouth_box: '1 2 3'"),
     ],
 )
@@ -213,6 +215,7 @@ def test_a_bad_line_is_named(folder: Path, tmp_path: Path, line: str, reason: st
     [
         (b"video\ttrancript\n", "unknown column 'trancript'"),
         (b"clip_id\n", "no column 'video'"),
+        (b"video\tsplit\tvideo\n", "names a column twice"),
         (b"", "no column 'video'"),
         (b"video\n\xff\xfe\n", "UTF-8"),
     ],
