@@ -17,7 +17,15 @@ from vssflow_jax.run_files import claim
 from vssflow_jax.throughput import Account, StepTimes, Throughput
 from vssflow_jax.train import train
 
-KEYS = {"step", "steps_per_sec", "examples_per_sec", "tflops_per_sec", "data_wait", "goodput"}
+KEYS = {
+    "step",
+    "steps_per_sec",
+    "examples_per_sec",
+    "tflops_per_sec",
+    "data_wait",
+    "bad_records",
+    "goodput",
+}
 
 
 @dataclasses.dataclass

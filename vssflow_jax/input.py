@@ -95,8 +95,8 @@ def conditions(clips: Sequence[ClipFeatures], spec: ClipSpec) -> Example:
     t = spec.latent_frames
     own = [round(clip.duration_sec * spec.latent_rate) for clip in clips]
     return {
-        "clip": _stacked([clip.clip[: spec.clip_frames] for clip in clips], t, nearest),
-        "synch": _stacked([clip.synch[: spec.synch_frames] for clip in clips], t, nearest_exact),
+        "clip": _stacked([clip.clip for clip in clips], t, nearest),
+        "synch": _stacked([clip.synch for clip in clips], t, nearest_exact),
         "lips": _stacked([clip.lips for clip in clips], t),
         "phonemes": _stacked([clip.phonemes for clip in clips], t).astype(np.int32, copy=False),
         "speaker": np.stack([clip.speaker for clip in clips]),
@@ -139,6 +139,15 @@ def _stacked(
             row[: len(kept)] = kept
             row[len(kept) :] = 0
     return stacked
+
+
+def cut(features: ClipFeatures, spec: ClipSpec) -> ClipFeatures:
+    """The clip without those of its frames that cover more than a shorter window."""
+    return dataclasses.replace(
+        features,
+        clip=features.clip[: spec.clip_frames],
+        synch=features.synch[: spec.synch_frames],
+    )
 
 
 def without_video(features: ClipFeatures) -> ClipFeatures:
@@ -196,6 +205,8 @@ def train_batches(
 
         def collate(drawn: Sequence[Drawn]) -> tuple[Example, list[str]]:
             clips = [row.features for row in drawn]
+            if spec != dataset.spec:
+                clips = [cut(clip, spec) for clip in clips]
             sounds = _posteriors(drawn, spec) if offline else waveforms(clips, spec)
             passed_over = [reason for row in drawn for reason in row.passed_over]
             return conditions(clips, spec) | sounds, passed_over

@@ -63,7 +63,7 @@ def random_batch(abstract: dict[str, Any]) -> dict[str, jax.Array]:
         name: jax.device_put(
             rng.integers(0, NUM_IDS, leaf.shape, leaf.dtype)
             if jnp.issubdtype(leaf.dtype, jnp.integer)
-            else rng.standard_normal(leaf.shape, leaf.dtype),
+            else rng.standard_normal(leaf.shape, np.float32).astype(leaf.dtype),
             leaf.sharding,
         )
         for name, leaf in abstract.items()
