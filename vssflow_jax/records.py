@@ -7,7 +7,7 @@ have is empty.
 Letters: t latent frames, c latent channels, p phonemes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -108,25 +108,29 @@ def _places(record: bytes) -> dict[str, slice]:
       ValueError: it is no such Example.
     """
     places = {}
-    (features,) = _fields(record, slice(0, len(record)))
-    for feature in _fields(record, features):
-        name, value = _fields(record, feature)
-        (values,) = _fields(record, value)
-        (places[record[name].decode()],) = _fields(record, values)
+    try:
+        start, stop = _contents(record, 0, len(record))
+        while start < stop:
+            feature, end = _contents(record, start, stop)
+            name, name_end = _contents(record, feature, end)
+            inner = name_end
+            for _ in range(3):  # the value, its list, and what the list has
+                inner, inner_end = _contents(record, inner, end)
+            places[record[name:name_end].decode()] = slice(inner, inner_end)
+            start = end
+    except IndexError as error:
+        raise ValueError("it ends too early") from error
     return places
 
 
-def _fields(message: bytes, place: slice) -> Iterator[slice]:
-    """Where the contents of the fields of a message lie, which itself lies at `place`."""
-    start = place.start
-    while start < place.stop:
-        kind = message[start] & _KIND_BITS  # numbers of fields are small: a tag is one byte here
-        size, start = _varint(message, start + 1)
-        end = start + size
-        if kind != _SIZED or end > place.stop:
-            raise ValueError(f"no field at byte {start}")
-        yield slice(start, end)
-        start = end
+def _contents(message: bytes, start: int, stop: int) -> tuple[int, int]:
+    """Where the contents of the field that begins at `start` lie; it ends at `stop` or before."""
+    size, first = message[start + 1], start + 2  # numbers of fields are small: a tag is one byte
+    if size >= _VARINT_MORE:
+        size, first = _varint(message, start + 1)
+    if message[start] & _KIND_BITS != _SIZED or first + size > stop:
+        raise ValueError(f"no field at byte {start}")
+    return first, first + size
 
 
 def _varint(message: bytes, start: int) -> tuple[int, int]:
