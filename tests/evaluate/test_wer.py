@@ -38,19 +38,19 @@ def test_grammar_names_each_slot_with_its_words():
 
 
 def test_recogniser_reads_speech(waveforms):
-    assert wer.corpus_wer(SENTENCES, wer.transcribe(waveforms, workers=1)) <= 1 / 18
+    assert wer.corpus_wer(SENTENCES, [*map(wer.transcribe, waveforms)]) <= 1 / 18
 
 
 def test_transcripts_depend_on_nothing_but_the_waveform(waveforms):
-    alone = [wer.transcribe([waveform], workers=1)[0] for waveform in waveforms]
-    assert wer.transcribe(waveforms[::-1], workers=2) == alone[::-1]
+    read = [*map(wer.transcribe, waveforms)]
+    assert [*map(wer.transcribe, waveforms[::-1])] == read[::-1]
 
 
 def test_the_recogniser_forgets_the_utterance_before(waveforms):
     """The score of a decoding moves with whatever is carried over, long before a word does."""
     scores = []
     for earlier in ([], [np.random.default_rng(0).normal(0, 0.3, 16_000)]):
-        decoder = wer._decoder()
+        decoder = wer._decoder.__wrapped__()
         for waveform in [*earlier, waveforms[0]]:
             wer._decode(decoder, waveform)
         scores.append(decoder.hyp().score)
@@ -64,10 +64,7 @@ def test_silence_noise_and_nothing_are_no_errors():
         rng.standard_normal(48_000).astype(np.float32),
         *(np.zeros(num_samples, np.float32) for num_samples in (0, 1, 399, 400, 600, 2_000)),
     ]
-    transcripts = wer.transcribe(inputs, workers=1)
-    assert len(transcripts) == len(inputs)
-    assert all(isinstance(transcript, str) for transcript in transcripts)
-    assert wer.transcribe([], workers=2) == []
+    assert all(isinstance(wer.transcribe(sound), str) for sound in inputs)
 
 
 def test_word_error_rate_by_hand():
@@ -75,20 +72,50 @@ def test_word_error_rate_by_hand():
     hypotheses = ["bin blue at s two", "set red in s nine please"]
     assert wer.utterance_wer(references, hypotheses) == pytest.approx([2 / 6, 0.0])
     assert wer.corpus_wer(references, hypotheses) == pytest.approx(2 / 12)
+    assert wer.mean_utterance_wer(references, hypotheses) == pytest.approx(1 / 6)
     assert wer.corpus_wer(references, ["", ""]) == 1.0
+
+
+def test_long_utterances_weigh_more_in_the_corpus_only():
+    references, hypotheses = ["yes", "a b c d e f g h i"], ["no yes no", "a b c d e f g h i"]
+    assert wer.corpus_wer(references, hypotheses) == pytest.approx(2 / 10)
+    assert wer.mean_utterance_wer(references, hypotheses) == pytest.approx(2 / 2)
+
+
+def test_words_that_are_not_in_an_empty_reference_are_errors():
+    assert wer.utterance_wer(["", ""], ["", "two words"]) == [0, 2]
+    assert wer.corpus_wer(["", "one two"], ["two words", "one two"]) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("normalisation", "expected"),
+    [
+        ("raw", ["It's", "a", "well-known", "fact!"]),
+        ("lower_nopunct", "its a wellknown fact".split()),
+    ],
+)
+def test_normalisation(normalisation: wer.Normalisation, expected: list[str]):
+    assert wer.words("  It's a   well-known fact! ", normalisation) == expected
+    rate = wer.corpus_wer(["It's a well-known fact!"], ["its a wellknown fact"], normalisation)
+    assert rate == (0.75 if normalisation == "raw" else 0)
 
 
 def test_lists_of_different_lengths_are_refused():
     with pytest.raises(ValueError, match="1 references for 2 hypotheses"):
         wer.corpus_wer(["bin"], ["bin", "lay"])
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="2 references for 1 hypotheses"):
         wer.utterance_wer(["bin", "lay"], ["bin"])
+
+
+def test_no_utterances_are_refused():
+    with pytest.raises(UserError, match="no utterances"):
+        wer.corpus_wer([], [])
 
 
 @pytest.mark.parametrize(
     ("package", "call"),
     [
-        ("pocketsphinx", lambda: wer.transcribe([np.zeros(48_000, np.float32)], workers=1)),
+        ("pocketsphinx", lambda: wer._decoder.__wrapped__()),
         ("jiwer", lambda: wer.corpus_wer(["bin"], ["bin"])),
     ],
 )

@@ -9,7 +9,7 @@ from tests.parity import flow, trunk
 from tests.parity.golden import ADAPTIVE, ADAPTIVE_TIMES, FORWARD, SAMPLE, Golden, Row
 from vssflow_jax import sampling
 from vssflow_jax.flow import Velocity
-from vssflow_jax.generate import guided
+from vssflow_jax.generation import guided
 
 GUIDANCE = 3.0
 STEPS = 10

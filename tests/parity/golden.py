@@ -1,10 +1,12 @@
 """One file of golden data: what is given, what was computed, and which of it has been looked at."""
 
 import dataclasses
+import json
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,8 +20,11 @@ SAMPLE = 1e-4
 ADAPTIVE = 1e-3
 ADAPTIVE_TIMES = 5e-3
 OPTIMIZER = 1e-6
+METRIC = 1e-6
 
-# What NumPy raises where a file is empty, cut off, damaged, or of another format.
+SUFFIXES = (".npz", ".json")
+
+# What NumPy and json raise where a file is empty, cut off, damaged, or of another format.
 _UNREADABLE = (EOFError, OSError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
@@ -38,7 +43,10 @@ class Row:
 
 
 class Golden:
-    """The arrays of one `.npz` file.
+    """The arrays of one `.npz` file, or of a `.json` file.
+
+    The keys of a `.json` file are paths, such as `raw/errors_per_utt`; a list of lists of words
+    is read as a list of texts.
 
     `golden[key]` reads what the computation is given; `golden.row(key, ours, tolerance)` compares
     what it gave. Raises UserError for a file that cannot be read, and for a key that it lacks.
@@ -58,6 +66,10 @@ class Golden:
             raise UserError(f"{self._path.name} lacks '{key}'")
         self._seen.add(key)
         return self._arrays[key]
+
+    def cases(self, suffix: str) -> list[str]:
+        """What stands before `suffix` in all keys that end in it."""
+        return [key.removesuffix(suffix) for key in self._arrays if key.endswith(suffix)]
 
     def sibling(self, name: str) -> "Golden":
         """Another file of the same directory.
@@ -88,10 +100,22 @@ class Golden:
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
+        if path.suffix == ".json":
+            return dict(_leaves("", json.loads(path.read_text(encoding="utf-8"))))
         with np.load(path) as arrays:
             return dict(arrays)
     except _UNREADABLE as error:
-        raise UserError(f"{path} is not a whole .npz file") from error
+        raise UserError(f"{path} is not a whole {path.suffix} file") from error
+
+
+def _leaves(key: str, value: Any) -> Iterator[tuple[str, np.ndarray]]:
+    if isinstance(value, dict):
+        for name, below in value.items():
+            yield from _leaves(f"{key}/{name}" if key else name, below)
+    elif isinstance(value, list) and any(isinstance(item, list) for item in value):
+        yield key, np.array([" ".join(words) for words in value])
+    else:
+        yield key, np.array(value)
 
 
 def missing(name: str, shape: tuple[int, ...] = ()) -> Row:
@@ -100,10 +124,15 @@ def missing(name: str, shape: tuple[int, ...] = ()) -> Row:
 
 
 def compare(name: str, ours: ArrayLike, golden: np.ndarray, tolerance: float) -> Row:
-    """A row of the error of `ours`; infinite where the shapes differ."""
+    """A row of the error of `ours`; infinite where the shapes differ.
+
+    Of texts, the error is the share of those that differ.
+    """
     ours, golden = np.asarray(ours), np.asarray(golden)
     if ours.shape != golden.shape:
         return Row(f"{name} (ours has shape {ours.shape})", golden.shape, np.inf, tolerance)
+    if golden.dtype.kind == "U":
+        return Row(name, golden.shape, float(np.mean(ours != golden)), tolerance)
     difference = np.abs(ours.astype(np.float64) - golden.astype(np.float64))
     magnitude = np.max(np.abs(golden), initial=0.0) or 1.0
     return Row(name, golden.shape, float(np.max(difference, initial=0.0) / magnitude), tolerance)

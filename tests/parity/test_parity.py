@@ -1,6 +1,7 @@
 """Golden data of the reference: every quantity holds, and the runner notices when one does not."""
 
 import dataclasses
+import json
 import re
 import shutil
 from pathlib import Path
@@ -15,9 +16,9 @@ from safetensors.numpy import save_file
 
 from tests.parity import flow
 from tests.parity.__main__ import CHECKS, main
-from tests.parity.golden import EXACT, SAMPLE, Golden, compare
+from tests.parity.golden import EXACT, SAMPLE, SUFFIXES, Golden, compare
 from vssflow_jax import sampling
-from vssflow_jax.generate import guided
+from vssflow_jax.generation import guided
 from vssflow_jax.interop import vssflow
 from vssflow_jax.interop.import_weights import import_weights
 from vssflow_jax.model import VSSFlow
@@ -27,15 +28,18 @@ SHARED = Path(__file__).parents[3] / "shared" / "golden"
 GOLDEN = SHARED if SHARED.is_dir() else OWN
 
 
+def files(directory: Path) -> dict[str, Path]:
+    """The golden files of a directory, by name."""
+    return {path.stem: path for path in sorted(directory.iterdir()) if path.suffix in SUFFIXES}
+
+
 def test_there_is_a_check_for_each_file():
-    assert {path.stem for path in OWN.glob("*.npz")} == set(CHECKS)
+    assert set(files(OWN)) == set(CHECKS)
 
 
-@pytest.mark.parametrize(
-    "name", sorted(path.stem for path in GOLDEN.glob("*.npz") if path.stem in CHECKS)
-)
+@pytest.mark.parametrize("name", [name for name in files(GOLDEN) if name in CHECKS])
 def test_every_quantity_holds(name: str):
-    golden = Golden(GOLDEN / f"{name}.npz")
+    golden = Golden(files(GOLDEN)[name])
     with jax.default_matmul_precision("highest"):
         rows = [*CHECKS[name](golden), *golden.unseen()]
     assert rows
@@ -43,13 +47,29 @@ def test_every_quantity_holds(name: str):
 
 
 def test_the_command_says_that_all_is_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    shutil.copy(OWN / "phones.npz", tmp_path)
-    (tmp_path / "metrics_wer.json").write_text("{}")
+    for name in ("phones.npz", "metrics_wer.json"):
+        shutil.copy(OWN / name, tmp_path)
     assert main([str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "phones/0/out/ids" in printed
-    assert "metrics_wer.json: of the evaluation" in printed
+    assert "metrics_wer/raw/corpus_wer" in printed
     assert ", 0 failed" in printed
+
+
+@pytest.mark.parametrize("damage", ["a word", "a count", "a key more"])
+def test_the_command_notices_in_texts_too(
+    damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    golden = json.loads((OWN / "metrics_wer.json").read_text())
+    if damage == "a word":
+        golden["raw"]["ref_words"][2][0] += "s"
+    if damage == "a count":
+        golden["edge"]["lower_nopunct"]["errors_per_utt"][1] += 1
+    if damage == "a key more":
+        golden["raw"]["cer"] = 0.5
+    (tmp_path / "metrics_wer.json").write_text(json.dumps(golden))
+    assert main([str(tmp_path)]) == 1
+    assert ", 1 failed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("damage", ["a value", "a shape", "a key more", "a file more"])
@@ -116,6 +136,7 @@ def test_errors_are_relative_to_the_largest_magnitude():
     assert not compare("x", golden * np.nan, golden, 1e9).ok
     assert not compare("x", golden[0], golden, 1e9).ok
     assert compare("ids", np.array([3, 59]), np.array([3, 59]), EXACT).ok
+    assert compare("words", np.array(["a", "b"]), np.array(["a", "c"]), EXACT).error == 0.5
 
 
 @pytest.mark.parametrize("arguments", [[], ["a", "b"], ["no/such/folder"]])

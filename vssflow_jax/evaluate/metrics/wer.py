@@ -1,18 +1,27 @@
-"""Word error rate of GRID sentences, read by a real recogniser (the `demo` extra).
+"""Word error rate, and a real recogniser of GRID sentences (both of the `demo` extra).
 
 The recogniser is pocketsphinx with the English acoustic model that its package carries, told by a
-grammar that it will hear GRID sentences only (`vssflow_jax.grid`).
+grammar that it will hear GRID sentences only (`vssflow_jax.grid`). The error rates are of any text.
 """
 
-import multiprocessing
+import functools
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vssflow_jax import grid
+from vssflow_jax.errors import UserError
 from vssflow_jax.optional import require
+
+Normalisation = Literal["raw", "lower_nopunct"]
+"""What is done to a text before it is split at spaces.
+
+Both make one space of several white-space characters and strip the ends. `lower_nopunct` lowers
+the case and deletes punctuation before ("well-known" becomes "wellknown"); neither spells out
+digits.
+"""
 
 SAMPLING_RATE: Final = 16_000
 """That the acoustic model was trained on, in Hz."""
@@ -30,69 +39,101 @@ brings word error rates of 4-14 % down to 2-7 %.
 """
 
 
-def transcribe(waveforms: Sequence[np.ndarray], workers: int) -> list[str]:
-    """Reads each waveform as a GRID sentence.
-
-    A transcript does not depend on the other waveforms nor on the number of workers.
+def transcribe(waveform: np.ndarray) -> str:
+    """Reads a sound as a GRID sentence, whatever was read before.
 
     Args:
-      waveforms: each float [n] at `SAMPLING_RATE`, full scale 1.
-      workers: processes to use; with 1 the work is done in this process.
+      waveform: float [n] at `SAMPLING_RATE`, full scale 1.
 
     Returns:
-      Transcripts in the order of the waveforms. A waveform in which no sentence is found gives the
-      words that are, or "".
+      Its words; where no sentence is found, those that are, or "".
 
     Raises:
       UserError: pocketsphinx is not installed.
     """
-    require("pocketsphinx", _EXTRA)
-    workers = min(workers, len(waveforms))
-    if workers <= 1:
-        decoder = _decoder()
-        return [_decode(decoder, waveform) for waveform in waveforms]
-    # Spawned, not forked: JAX has threads in the parent.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_start_worker) as pool:
-        return list(pool.map(_work, waveforms))
+    return _decode(_decoder(), waveform)
 
 
-def utterance_wer(references: Sequence[str], hypotheses: Sequence[str]) -> list[float]:
-    """Word error rate of each utterance: (substitutions + deletions + insertions) / words.
+def words(text: str, normalisation: Normalisation = "raw") -> list[str]:
+    """The words of a text.
+
+    Raises:
+      UserError: jiwer is not installed.
+    """
+    return _transform(normalisation)([text])[0]
+
+
+def word_errors(
+    references: Sequence[str], hypotheses: Sequence[str], normalisation: Normalisation = "raw"
+) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
+    """Errors (substitutions + deletions + insertions) and reference words of each utterance.
+
+    Args:
+      references: n texts.
+      hypotheses: n texts, as recognised.
+      normalisation: of both.
+
+    Returns:
+      Two arrays [n].
 
     Raises:
       ValueError: the two lists differ in length.
-      UserError: jiwer is not installed.
-    """
-    pairs = zip(references, hypotheses, strict=True)
-    return [corpus_wer([reference], [hypothesis]) for reference, hypothesis in pairs]
-
-
-def corpus_wer(references: Sequence[str], hypotheses: Sequence[str]) -> float:
-    """Word error rate over all utterances: errors of all divided by words of all references.
-
-    Raises:
-      ValueError: the two lists are empty or differ in length.
-      UserError: jiwer is not installed.
+      UserError: they are empty; jiwer is not installed.
     """
     jiwer = require("jiwer", _EXTRA)
-    if len(references) != len(hypotheses) or not references:
+    if len(references) != len(hypotheses):
         raise ValueError(f"{len(references)} references for {len(hypotheses)} hypotheses")
-    return float(jiwer.wer(list(references), list(hypotheses)))
+    if not references:
+        raise UserError("word error rate: there are no utterances")
+    transform = _transform(normalisation)
+    found = [
+        jiwer.process_words(reference, hypothesis, transform, transform)
+        for reference, hypothesis in zip(references, hypotheses, strict=True)
+    ]
+    errors = [output.substitutions + output.deletions + output.insertions for output in found]
+    return np.array(errors), np.array([len(output.references[0]) for output in found])
 
 
-_worker_decoder: Any = None
+def utterance_wer(
+    references: Sequence[str], hypotheses: Sequence[str], normalisation: Normalisation = "raw"
+) -> list[float]:
+    """Word error rate of each utterance: errors / reference words, or errors if there are none.
+
+    May exceed 1. Arguments and errors as in `word_errors`.
+    """
+    errors, counts = word_errors(references, hypotheses, normalisation)
+    return (errors / np.maximum(counts, 1)).tolist()
 
 
-def _start_worker() -> None:
-    global _worker_decoder
-    _worker_decoder = _decoder()
+def mean_utterance_wer(
+    references: Sequence[str], hypotheses: Sequence[str], normalisation: Normalisation = "raw"
+) -> float:
+    """Mean of the utterances' word error rates, as dubbing papers print it.
+
+    Arguments and errors as in `word_errors`.
+    """
+    return float(np.mean(utterance_wer(references, hypotheses, normalisation)))
 
 
-def _work(waveform: np.ndarray) -> str:
-    return _decode(_worker_decoder, waveform)
+def corpus_wer(
+    references: Sequence[str], hypotheses: Sequence[str], normalisation: Normalisation = "raw"
+) -> float:
+    """Word error rate over all utterances: errors of all divided by words of all references.
+
+    Arguments and errors as in `word_errors`.
+    """
+    errors, counts = word_errors(references, hypotheses, normalisation)
+    return float(errors.sum() / max(counts.sum(), 1))
 
 
+def _transform(normalisation: Normalisation) -> Any:
+    jiwer = require("jiwer", _EXTRA)
+    if normalisation == "raw":
+        return jiwer.wer_default
+    return jiwer.Compose([jiwer.ToLowerCase(), jiwer.RemovePunctuation(), jiwer.wer_default])
+
+
+@functools.cache
 def _decoder() -> Any:
     pocketsphinx = require("pocketsphinx", _EXTRA)
     decoder = pocketsphinx.Decoder(

@@ -1,0 +1,33 @@
+import numpy as np
+import pytest
+
+from vssflow_jax.errors import UserError
+from vssflow_jax.evaluate.metrics.mel_statistics import mel_statistics, mel_statistics_fd
+
+
+def log_mels(count: int, seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal((rng.integers(20, 40), 5)) for _ in range(count)]
+
+
+def test_statistics_are_the_mean_and_deviation_of_each_band():
+    log_mel = np.array([[0.0, 1.0], [2.0, 1.0]], np.float32)
+    np.testing.assert_array_equal(mel_statistics(log_mel), [1, 1, 1, 0])
+
+
+def test_a_change_of_level_counts_in_every_band():
+    clips = log_mels(30)
+    louder = [log_mel + 0.5 for log_mel in clips]
+    assert mel_statistics_fd(louder, clips) == pytest.approx(5 * 0.5**2)
+    assert mel_statistics_fd(clips[::-1], clips) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(("count", "message"), [(0, "no clips"), (1, "at least 2")])
+def test_too_few_clips_are_refused(count: int, message: str):
+    with pytest.raises(UserError, match=message):
+        mel_statistics_fd(log_mels(count), log_mels(4))
+
+
+def test_an_empty_clip_is_refused():
+    with pytest.raises(UserError, match="mel statistics: rows 0"):
+        mel_statistics(np.zeros((0, 64)))

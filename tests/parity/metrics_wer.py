@@ -1,0 +1,43 @@
+"""Word error rates against `metrics_wer.json`."""
+
+from collections.abc import Iterator
+from typing import get_args
+
+from tests.parity.golden import EXACT, METRIC, Golden, Row, compare
+from vssflow_jax.evaluate.metrics import wer
+
+
+def check(golden: Golden) -> Iterator[Row]:
+    """A row for each figure under each normalisation."""
+    for key in ("about", "jiwer", "rapidfuzz"):
+        golden[key]  # what the data was made with
+    for texts in ("", "edge/"):
+        for normalisation in get_args(wer.Normalisation):
+            yield from check_block(golden, texts, normalisation)
+
+
+def check_block(golden: Golden, texts: str, normalisation: wer.Normalisation) -> Iterator[Row]:
+    references, hypotheses = (golden[f"{texts}{side}"] for side in ("references", "hypotheses"))
+    block = f"{texts}{normalisation}/"
+    for key, side in (("ref_words", references), ("hyp_words", hypotheses)):
+        ours = [" ".join(wer.words(text, normalisation)) for text in side.tolist()]
+        yield golden.row(f"{block}{key}", ours, EXACT)
+
+    errors, words = wer.word_errors(references.tolist(), hypotheses.tolist(), normalisation)
+    rates = [
+        function(references.tolist(), hypotheses.tolist(), normalisation)
+        for function in (wer.utterance_wer, wer.corpus_wer, wer.mean_utterance_wer)
+    ]
+    yield golden.row(f"{block}errors_per_utt", errors, EXACT)
+    yield golden.row(f"{block}ref_len_per_utt", words, EXACT)
+    for key, ours in zip(("wer_per_utt", "corpus_wer", "mean_utt_wer"), rates, strict=True):
+        yield golden.row(f"{block}{key}", ours, METRIC)
+
+    # Of several best alignments any may be counted; two sums are the same in all.
+    hits, substitutions, deletions, insertions = (
+        golden[f"{block}total_{kind}"]
+        for kind in ("hits", "substitutions", "deletions", "insertions")
+    )
+    name = f"{golden.name}/{block}total"
+    yield compare(f"{name}_errors", errors.sum(), substitutions + deletions + insertions, EXACT)
+    yield compare(f"{name}_words", words.sum(), hits + substitutions + deletions, EXACT)
