@@ -35,7 +35,7 @@ TASKS = ("v2s", "visualtts", "joint")  # those that have a picture
 _INT16_MAX = 32767
 _BEYOND = ""  # what a line has after the fields of its header
 _SPEECH_SLACK_SEC = 0.5  # of silence that may lie beyond the window
-_VOICE_SAMPLE_SEC = 10.0
+VOICE_SAMPLE_SEC = 10.0
 _VOICES_KEPT = 64
 
 
@@ -227,7 +227,7 @@ def _rejecting(fault: str) -> Iterator[None]:
 @functools.lru_cache(_VOICES_KEPT)
 def _read_voice(path: Path, sampling_rate: int) -> np.ndarray:
     """The start of a voice sample, which many rows may name."""
-    return media.read_audio(path, sampling_rate)[: round(_VOICE_SAMPLE_SEC * sampling_rate)]
+    return media.read_audio(path, sampling_rate)[: round(VOICE_SAMPLE_SEC * sampling_rate)]
 
 
 def phoneme_frames(row: Row, spec: ClipSpec) -> np.ndarray:

@@ -14,7 +14,7 @@ import ml_collections
 import numpy as np
 
 from tests import tiny
-from vssflow_jax.generate import draw_start, make_generate
+from vssflow_jax.generation import draw_start, make_generate
 from vssflow_jax.interop.mapping import flatten
 from vssflow_jax.sharding import STRATEGIES
 from vssflow_jax.train_step import Recipe, jit_train_step

@@ -1,194 +1,384 @@
-"""Noise by name, guidance with a model of one line, and generation from a state.
+"""The command: sound of a video of any length, without seams, and one line where it cannot be.
 
-`tests/test_model.py` has guidance with the network.
+`tests/test_generation.py` has the sampler, `tests/test_windows.py` how windows are blended.
 """
 
 import dataclasses
+import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import av
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import pytest
+import soundfile
 
+from data.features import WEIGHTS_FREE
+from data.videos import Videos
 from tests import tiny
-from vssflow_jax.audio.patch_dct import LatentStats
-from vssflow_jax.clip import LATENT_CHANNELS, ClipSpec
-from vssflow_jax.conditions import Conditioning
-from vssflow_jax.generate import Start, draw_start, guided, make_generate
+from vssflow_jax import generate, media, records, run_files
+from vssflow_jax.audio import mel
+from vssflow_jax.audio.patch_dct import CEPSTRA, LatentStats
+from vssflow_jax.checkpoint import Checkpoints
+from vssflow_jax.clip import LATENT_CHANNELS, ClipSpec, stretch_phonemes
+from vssflow_jax.errors import UserError
+from vssflow_jax.generation import draw_start, make_generate
+from vssflow_jax.input import to_latent_rate
+from vssflow_jax.joint import ClipFeatures
 from vssflow_jax.train_step import Recipe, TrainState
+from vssflow_jax.windows import Windows
 
-CONFIG = tiny.config(Path("unused"), clip__duration_sec=0.8, model__transformer__head_dim=8)
+CONFIG = tiny.config(
+    Path("unused"), model__transformer__layers=1, model__transformer__head_dim=8, train__steps=7
+)
 RECIPE = Recipe.from_config(CONFIG)
-FRAMES = RECIPE.spec.latent_frames
-LONG = dataclasses.replace(RECIPE, spec=ClipSpec())
-CLIP_IDS = ["test-speech-000", "test-foley-001", "test-joint-002"]
+STEP = 7
+LONG_SEC = 30.0
+PHRASE = "bin blue at u six soon"
+LOUDNESS = 10.0  # of the velocity, beside that of the noise
+RNG = np.random.default_rng
 
 
-def sampler(**changes: object) -> ml_collections.ConfigDict:
-    wanted = {"method": "euler", "steps": 2, "guidance": 2.0, **changes}
-    return ml_collections.ConfigDict({**CONFIG.eval.sampler.to_dict(), **wanted})
+# ------------------------------------------------------------------------------ a run, and videos
+DEAF = (
+    "input.",
+    "conditions.inputs.",
+    "transformer.blocks.self_attention.q.",
+    "transformer.blocks.cross_attention.q.",
+)
+
+
+def random_state(*silent: str) -> TrainState:
+    """A state whose weights are random, and those with names that begin with `silent` zero."""
+
+    def weight(path: Any, shape: jax.ShapeDtypeStruct) -> jax.Array:
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        loud = 0.0 if name.startswith(silent) else LOUDNESS if name.startswith("output.") else 1.0
+        size = loud / np.sqrt(shape.shape[-2] if len(shape.shape) > 1 else 1)
+        return jnp.asarray(size * RNG(len(name)).normal(size=shape.shape), shape.dtype)
+
+    # Quiet, and without changes within a patch, whose frames have a mean in the first channels.
+    stats = LatentStats(
+        jnp.zeros(LATENT_CHANNELS).at[0].set(-70.0),
+        jnp.full(LATENT_CHANNELS, 1e-3).at[:CEPSTRA].set(0.05),
+    )
+    shapes = jax.eval_shape(RECIPE.init, stats)
+    params = jax.tree_util.tree_map_with_path(weight, shapes.params)
+    frozen = jax.tree_util.tree_map_with_path(weight, shapes.frozen)
+    others = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return dataclasses.replace(others, params=params, ema=params, frozen=frozen, codec=stats)
+
+
+def save(workdir: Path, state: TrainState) -> Path:
+    config = run_files.claim(workdir, CONFIG)
+    with Checkpoints(workdir, keep=1) as checkpoints:
+        checkpoints.save(STEP, state, {}, config)
+    return workdir
 
 
 @pytest.fixture(scope="module")
 def state() -> TrainState:
-    """A state whose weights are all random, since fresh ones generate nothing but their noise."""
-    stats = LatentStats(jnp.full(LATENT_CHANNELS, -1.0), jnp.full(LATENT_CHANNELS, 0.5))
-    shapes = jax.eval_shape(RECIPE.init, stats)
-    rng = np.random.default_rng(0)
-    random = jax.tree.map(lambda leaf: 0.2 * rng.normal(size=leaf.shape), shapes)
-    random = jax.tree.map(lambda leaf, shape: jnp.asarray(leaf, shape.dtype), random, shapes)
-    return dataclasses.replace(random, codec=stats)
+    return random_state()
 
 
 @pytest.fixture(scope="module")
-def features() -> dict[str, jax.Array]:
-    rng = np.random.default_rng(1)
-    given = {
-        name: rng.normal(size=(len(CLIP_IDS), FRAMES, width.features)).astype(np.float32)
-        for name, width in RECIPE.model.widths.items()
-        if name not in ("phonemes", "speaker")
+def run(tmp_path_factory: pytest.TempPathFactory, state: TrainState) -> Path:
+    return save(tmp_path_factory.mktemp("run"), state)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`clip.mp4`, as long as a window, and `long.mp4`, whose colours change slowly."""
+    folder = tmp_path_factory.mktemp("videos")
+    fps, height, width = 5, 64, 96
+    for name, seconds in (("clip", RECIPE.spec.duration_sec), ("long", LONG_SEC)):
+        times = np.arange(seconds * fps)[:, None] / fps
+        colours = 128 + 100 * np.sin(2 * np.pi * times * [0.05, 0.08, 0.03] + [0, 1, 2])
+        frames = np.broadcast_to(colours[:, None, None], (len(times), height, width, 3))
+        noise = 0.1 * RNG(0).normal(size=round(seconds * mel.SAMPLING_RATE))
+        media.write_video(
+            folder / f"{name}.mp4", frames.astype(np.uint8), fps, noise, mel.SAMPLING_RATE
+        )
+    return folder
+
+
+def flag_values(**given: Any) -> Any:
+    """The flags of a command line."""
+    values = generate.flags.FlagValues()
+    generate.define_flags(values)
+    values(["generate", *(f"--{name}={value}" for name, value in given.items())])
+    return values
+
+
+def sounds(run: Path, video: Path, out: Path, **given: Any) -> list[np.ndarray]:
+    """What the command writes."""
+    values = flag_values(checkpoint=run, video=video, out=out, **given)
+    return [soundfile.read(path, dtype="float32")[0] for path in generate.generate(values)]
+
+
+@pytest.fixture
+def log_mels(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
+    """Gets the log-mels that are vocoded."""
+    seen: list[np.ndarray] = []
+    make = generate.make_vocoder
+
+    def listening(config: Any) -> Callable[[np.ndarray], np.ndarray]:
+        vocoder = make(config)
+        return lambda log_mel: (seen.append(log_mel), vocoder(log_mel))[1]
+
+    monkeypatch.setattr(generate, "make_vocoder", listening)
+    return seen
+
+
+# ----------------------------------------------------------------------------------------- seams
+AROUND = 2  # mel frames that an edge may be off by
+SPAN = 10  # mel frames whose energy is compared
+
+
+def seams(log_mel: np.ndarray, windows: Windows) -> dict[str, float]:
+    """Largest flux and step of energy at the edges of windows, over the largest elsewhere."""
+    finer = windows.finer(RECIPE.spec.mel_rate // RECIPE.spec.latent_rate)
+    at_edge = np.zeros(len(log_mel), bool)
+    for edge in (*finer.starts[1:], *(start + finer.size for start in finer.starts[:-1])):
+        at_edge[edge - AROUND : edge + AROUND + 1] = True
+    sums = np.cumsum(np.pad(log_mel.mean(axis=1), (1, 0)))
+    means = (sums[SPAN:] - sums[:-SPAN]) / SPAN  # of the frames from each on
+    measures = {
+        "flux": (1, np.sqrt(np.mean(np.diff(log_mel, axis=0) ** 2, axis=1))),
+        "energy": (SPAN, np.abs(means[SPAN:] - means[:-SPAN])),
     }
-    given["phonemes"] = rng.integers(0, 71, (len(CLIP_IDS), FRAMES))
-    given["speaker"] = rng.normal(size=(len(CLIP_IDS), RECIPE.model.widths["speaker"].features))
-    return jax.tree.map(jnp.asarray, given)
+    found = {}
+    for name, (first, values) in measures.items():
+        here = at_edge[first : first + len(values)]
+        # The first and last frames have only half of what is heard of others around them.
+        found[name] = values[here].max() / values[~here][SPAN:-SPAN].max()
+    return found
 
 
-def start_of(clip_ids: list[str]) -> Start:
-    return draw_start(RECIPE, 0, clip_ids)
+@pytest.mark.parametrize("blended", [True, False])
+def test_half_a_minute_has_no_seam_but_hard_cuts_have(
+    blended: bool,
+    videos: Path,
+    tmp_path: Path,
+    log_mels: list[np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def side_by_side(num_frames: int, size: int) -> Windows:
+        return Windows(tuple(range(0, num_frames, size)), size)
+
+    if not blended:
+        monkeypatch.setattr(Windows, "over", side_by_side)
+    # It sees the pictures of its window alone, evenly: each window has a sound of its own, the
+    # same all along.
+    run = save(tmp_path / "run", random_state(*DEAF))
+    [waveform] = sounds(run, videos / "long.mp4", tmp_path / "out.wav")
+    assert len(waveform) == LONG_SEC * mel.SAMPLING_RATE
+    windows = Windows.over(round(LONG_SEC * RECIPE.spec.latent_rate), RECIPE.spec.latent_frames)
+    heard = np.asarray(mel.log_mel(jnp.asarray(waveform)[None], len(log_mels[0])))[0]
+    for log_mel in (log_mels[0], heard):
+        found = seams(log_mel, windows)
+        if blended:
+            assert max(found.values()) <= 1, found
+        else:
+            assert found["flux"] > 2, found
 
 
-def noise_of(clip_ids: list[str], seed: int = 0) -> np.ndarray:
-    """Noise of clips of 10 s."""
-    return np.asarray(draw_start(LONG, seed, clip_ids).noise)
-
-
-def test_noise_is_standard_normal():
-    noise = noise_of(CLIP_IDS)
-    assert noise.shape == (3, 250, LATENT_CHANNELS)
-    assert noise.dtype == np.float32
-    for one in noise:
-        assert abs(one.mean()) < 0.03
-        assert abs(one.std() - 1) < 0.03
-
-
-def test_noise_depends_on_the_name_and_not_on_the_batch():
-    together, backwards = noise_of(CLIP_IDS), noise_of(CLIP_IDS[::-1])
-    np.testing.assert_array_equal(together, backwards[::-1])
-    for index, clip_id in enumerate(CLIP_IDS):
-        np.testing.assert_array_equal(noise_of([clip_id])[0], together[index])
-
-
-def test_noise_of_other_names_and_seeds_is_unrelated():
-    noise = [*noise_of(CLIP_IDS), *noise_of(CLIP_IDS, seed=1)]
-    correlation = np.corrcoef([np.ravel(one) for one in noise])
-    np.testing.assert_allclose(correlation, np.eye(6), atol=0.03)
-
-
-@pytest.mark.parametrize("method", ["euler", "heun"])
-def test_generated_sound_has_the_length_of_the_clip(state, features, method: str):
-    start = start_of(CLIP_IDS)
-    log_mels = make_generate(RECIPE, sampler(method=method))(state, features, start)
-    assert log_mels.shape == (3, RECIPE.spec.mel_frames, 64)
-    assert np.isfinite(log_mels).all()
-
-
-@pytest.mark.parametrize("method", ["euler", "dopri5"])
-def test_a_clip_sounds_the_same_in_any_batch(method: str, state, features):
-    generate = make_generate(RECIPE, sampler(method=method, tolerance=1e-3))
-    together = generate(state, features, start_of(CLIP_IDS))
-    last = {name: value[2:] for name, value in features.items()}
-    alone = generate(state, last, start_of(CLIP_IDS[2:]))
-    np.testing.assert_allclose(alone[0], together[2], atol=1e-4)
-    assert np.abs(together[0] - together[2]).max() > 0.1
-
-
-def test_the_averaged_weights_are_those_that_generate(state, features):
-    generate = make_generate(RECIPE, sampler())
-    start = start_of(CLIP_IDS)
-    before = generate(state, features, start)
-    zeros = jax.tree.map(jnp.zeros_like, state.params)
-    np.testing.assert_array_equal(
-        generate(dataclasses.replace(state, params=zeros), features, start), before
+# ------------------------------------------------------------------------------------ what it gives
+def test_a_clip_as_long_as_a_window_is_what_evaluation_generates(
+    run: Path, state: TrainState, videos: Path, tmp_path: Path, log_mels: list[np.ndarray]
+):
+    sounds(
+        run,
+        videos / "clip.mp4",
+        tmp_path / "out.wav",
+        transcript=PHRASE,
+        seed=3,
+        steps=3,
+        guidance=1.5,
+        mouth_box="16 16 64 48",
+        voice=videos / "clip.mp4",
     )
-    changed = generate(dataclasses.replace(state, ema=zeros), features, start)
-    assert np.abs(changed - before).max() > 0.1
+    row = {
+        **{"clip_id": "clip", "task": "visualtts", "video": "clip.mp4", "transcript": PHRASE},
+        **{"voice": "clip", "voice_sample": "clip.mp4", "mouth_box": (16, 16, 64, 48)},
+        **{"duration_sec": None, "event_times_sec": [], "phoneme_starts_sec": []},
+    }
+    record = Videos(videos, WEIGHTS_FREE, RECIPE.spec).record(row)
+    streams = {name: record[name].astype(records.DTYPES[name]) for name in records.STREAMS}
+    spread = stretch_phonemes(record["phonemes"], RECIPE.spec.latent_frames)
+    clip = ClipFeatures(
+        **streams,
+        phonemes=spread,
+        sound=record["audio"],
+        duration_sec=record["duration_sec"],
+    )
+    features = {name: x[None] for name, x in to_latent_rate(clip, RECIPE.spec).items()}
+    sampler = CONFIG.eval.sampler.copy_and_resolve_references()
+    sampler.update({"steps": 3, "guidance": 1.5})
+    expected = make_generate(RECIPE, sampler)(state, features, draw_start(RECIPE, 3, ["clip"]))
+    np.testing.assert_allclose(log_mels[0], expected[0], atol=1e-4)
 
 
-def test_a_velocity_of_zero_leaves_the_noise_to_the_decoder(state, features):
-    # Orthonormal patches: the log-mel is as long, as a vector, as the scaled noise is.
-    start = start_of(CLIP_IDS)
-    zeros = dataclasses.replace(state, ema=jax.tree.map(jnp.zeros_like, state.ema))
-    log_mels = make_generate(RECIPE, sampler())(zeros, features, start)
-    length = np.linalg.norm(0.5 * start.noise - 1)
-    np.testing.assert_allclose(np.linalg.norm(log_mels), length, rtol=1e-4)
+def test_candidates_are_those_of_the_next_seeds(run: Path, videos: Path, tmp_path: Path):
+    clip = videos / "clip.mp4"
+    both = sounds(run, clip, tmp_path / "out.wav", candidates=2, seed=4)
+    [second] = sounds(f"{run}/checkpoints/{STEP}", clip, tmp_path / "again.wav", seed=5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "again.wav",
+        "out-0.wav",
+        "out-1.wav",
+    ]
+    np.testing.assert_array_equal(both[1], second)
+    assert np.abs(both[0] - second).max() > 0.01
 
 
-def test_hidden_frames_are_those_of_the_clip_and_as_many_as_asked_for(state, features):
-    start = draw_start(LONG, 0, CLIP_IDS, mask_ratio=0.3)
-    for mask in start.frame_masks.values():
-        assert abs(np.mean(mask) - 0.7) < 0.05
-    alone = draw_start(LONG, 0, CLIP_IDS[1:2], mask_ratio=0.3).frame_masks
-    for name, mask in alone.items():
-        np.testing.assert_array_equal(mask[0], start.frame_masks[name][1])
-    np.testing.assert_array_equal(start.noise, draw_start(LONG, 0, CLIP_IDS).noise)
-    # All hidden is as good as not there.
-    generate = make_generate(RECIPE, sampler())
-    hidden = generate(state, features, draw_start(RECIPE, 0, CLIP_IDS, mask_ratio=1.0))
-    absent = features | {name: jnp.zeros_like(features[name]) for name in ("lips", "synch")}
-    np.testing.assert_allclose(hidden, generate(state, absent, start_of(CLIP_IDS)), atol=1e-4)
-    assert np.abs(hidden - generate(state, features, start_of(CLIP_IDS))).max() > 0.1
+def test_a_video_gets_its_own_pictures_and_the_new_sound(run: Path, videos: Path, tmp_path: Path):
+    video, out = videos / "clip.mp4", tmp_path / "out.mp4"
+    generate.generate(flag_values(workdir=run, video=video, out=out))
+    np.testing.assert_array_equal(media.read_video(out)[0], media.read_video(video)[0])
+    old, new = (media.read_audio(path, mel.SAMPLING_RATE) for path in (video, out))
+    assert len(new) == len(old)
+    assert np.corrcoef(old, new)[0, 1] < 0.2
 
 
-def test_the_adaptive_method_ends_where_many_small_steps_end(state, features):
-    start = start_of(CLIP_IDS)
-    adaptive = make_generate(RECIPE, sampler(method="dopri5"))(state, features, start)
-    fine = make_generate(RECIPE, sampler(method="rk4", steps=100))(state, features, start)
-    np.testing.assert_allclose(adaptive, fine, atol=1e-3)
+# -------------------------------------------------------------------------------------- speech
+WINDOW = RECIPE.spec
+WHOLE = ClipSpec(duration_sec=LONG_SEC)
 
 
-@pytest.mark.parametrize("weight", [0.0, 0.5, 3.0])
-def test_guidance_goes_past_the_condition_by_its_weight(weight: float):
-    rng = np.random.default_rng(0)
-    start = jnp.asarray(rng.normal(size=(2, 3, 4)), jnp.float32)
-    frames = jnp.asarray(rng.normal(size=(2, 3, 4)), jnp.float32)
-    context = jnp.asarray([[[10.0]], [[20.0]]])
-    times = jnp.array([0.25, 0.75])
-
-    def model(x: jax.Array, t: jax.Array, conditioning: Conditioning) -> jax.Array:
-        # Of each clip's two rows the first sees the context, as in the transformer.
-        by_clip = x.reshape(2, 2, *x.shape[1:])
-        seen = by_clip.at[:, 0].add(conditioning.context).reshape(x.shape)
-        return seen * t[:, None, None] + conditioning.frames
-
-    found = guided(model, Conditioning(frames, context, None), weight)(start, times)
-    scale = times[:, None, None]
-    free, given = start * scale, (start + context) * scale + frames
-    np.testing.assert_allclose(found, free + weight * (given - free), rtol=1e-5, atol=1e-5)
+def speech(whole: ClipSpec = WHOLE, **given: Any) -> np.ndarray:
+    values = flag_values(video="in.mp4", out="out.mp4", **given)
+    return generate.speech(values, WINDOW, whole, whole.duration_sec)
 
 
-def test_guidance_by_the_number_one_is_one_pass():
-    def model(x: jax.Array, t: jax.Array, conditioning: Conditioning) -> jax.Array:
-        assert len(x) == 2
-        return x + conditioning.frames
+def test_phonemes_lie_where_speech_is():
+    ids = speech(transcript=PHRASE, speech_start=2.0, **{"speech-end": 4.4})
+    assert ids.shape == (750,)
+    assert not ids[:50].any()
+    assert not ids[110:].any()
+    alone = speech(WINDOW, transcript=PHRASE)
+    assert alone.all()
+    # The same phonemes in the same order, across the edge of a window at 3 s.
+    np.testing.assert_array_equal(changes(ids[50:110]), changes(alone))
 
-    frames = jnp.ones((2, 3, 4))
-    velocity = guided(model, Conditioning(frames, None, None), 1.0)
-    np.testing.assert_array_equal(velocity(frames, jnp.zeros(2)), 2 * frames)
+
+def changes(ids: np.ndarray) -> np.ndarray:
+    return ids[np.flatnonzero(np.diff(ids, prepend=-1))]
 
 
-def test_guidance_outside_its_interval_is_the_condition_alone():
-    start = jnp.ones((2, 3, 4))
-    frames = jnp.full((2, 3, 4), 5.0)
-    rows = []
+def test_without_words_there_are_no_phonemes():
+    assert not speech().any()
+    assert not speech(transcript=" ").any()
 
-    def model(x: jax.Array, t: jax.Array, conditioning: Conditioning) -> jax.Array:
-        rows.append(len(x))
-        return x * t[:, None, None] + conditioning.frames
 
-    velocity = guided(model, Conditioning(frames, None, None), 3.0, (0.2, 0.6))
-    for time, expected in ((0.1, 5.1), (0.2, 15.2), (0.6, 15.6), (0.7, 5.7)):
-        found = velocity(start, jnp.full(2, time))
-        np.testing.assert_allclose(found, np.full((2, 3, 4), expected), rtol=1e-5)
-    assert set(rows) == {4, 2}  # two passes inside, one outside
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"transcript": PHRASE}, r"lasts 30.00 s, longer than the 3.0 s .*--speech_start"),
+        ({"transcript": PHRASE, "speech_start": 1}, "by --speech_start and --speech_end"),
+        ({"transcript": PHRASE, "speech_start": 5, "speech_end": 4}, "ends at 4.0 s, but starts"),
+        ({"transcript": PHRASE, "speech_start": 5, "speech_end": 31}, "but the video at 30.00 s"),
+        ({"transcript": PHRASE, "speech_start": 5, "speech_end": 5.4}, "too many phonemes: 1. in"),
+        ({"transcript": "route 66", "speech_start": 5, "speech_end": 9}, "cannot read '66'"),
+        ({"speech_start": 1}, "are of a --transcript"),
+    ],
+)
+def test_speech_that_cannot_be(given: dict[str, Any], says: str):
+    with pytest.raises(UserError, match=says):
+        speech(**given)
+
+
+# ------------------------------------------------------------------------------------ bad input
+def of_another_model(run: Path, tmp_path: Path, **changes: Any) -> Path:
+    """A run with the checkpoint, but another config."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "checkpoints").symlink_to(run / "checkpoints")
+    config = tiny.config(Path("unused"), **changes)
+    (other / "config.json").write_text(json.dumps(run_files.resolved_values(config)))
+    return other
+
+
+def test_a_checkpoint_of_another_model(run: Path, videos: Path, tmp_path: Path):
+    other = of_another_model(run, tmp_path, model__transformer__head_dim=16)
+    with pytest.raises(UserError, match="does not fit this config's model"):
+        sounds(other, videos / "clip.mp4", tmp_path / "out.wav")
+
+
+def test_a_model_of_other_encoders(run: Path, videos: Path, tmp_path: Path):
+    other = of_another_model(run, tmp_path, model__widths__lips__features=1024)
+    with pytest.raises(UserError, match=r"encoder of lips gives 80 channels.* trained on 1024"):
+        sounds(other, videos / "clip.mp4", tmp_path / "out.wav")
+
+
+def test_a_config_that_is_none(run: Path, videos: Path, tmp_path: Path):
+    other = of_another_model(run, tmp_path)
+    (other / "config.json").write_text('{"seed": 0}')
+    with pytest.raises(UserError, match=r"no config of this version .* give it by --config"):
+        sounds(other, videos / "clip.mp4", tmp_path / "out.wav")
+
+
+def write_empty(path: Path) -> None:
+    with av.open(path, "w", format="avi") as container:
+        container.add_stream("mpeg4", rate=5, width=64, height=64)
+        container.start_encoding()
+
+
+def write_sound(path: Path) -> None:
+    soundfile.write(path, np.zeros(100), 16_000, format="WAV")
+
+
+def write_half(path: Path) -> None:
+    path.write_bytes(b"\x00\x00\x00\x20ftypisom" + 500 * b"\x07")
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (write_empty, "no frames"),
+        (write_sound, "has no video stream"),
+        (write_half, "cannot be read"),
+        (lambda path: None, "no such file"),
+    ],
+)
+def test_videos_that_are_none(make: Callable[[Path], None], says: str, run: Path, tmp_path: Path):
+    make(tmp_path / "in.mp4")
+    with pytest.raises(UserError, match=f"in.mp4.*{says}"):
+        sounds(run, tmp_path / "in.mp4", tmp_path / "out.wav")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"checkpoint": ""}, "no model: name a run by --checkpoint"),
+        ({"checkpoint": "nowhere"}, "no run in .*nowhere"),
+        ({"checkpoint": "RUN/checkpoints/9"}, "no checkpoint of step 9 .* there are 7"),
+        ({"out": "out.mp3"}, r"its name ends in .mp4 or .wav"),
+        ({"out": "nowhere/out.mp4"}, "no folder that can be written to"),
+        ({"out": "VIDEOS/clip.mp4"}, "the video itself"),
+        ({"mouth_box": "1 2 3"}, "left top right bottom"),
+        ({"mouth_box": "80 50 120 90"}, "bad mouth_box"),
+        ({"weights_free": "clip,smell"}, "no stream 'smell'"),
+        ({"voice": "nobody.wav"}, "nobody.wav: no such file"),
+    ],
+)
+def test_flags_that_cannot_be(given: dict[str, str], says: str, run: Path, videos: Path, tmp_path):
+    usual = {"checkpoint": "RUN", "video": "VIDEOS/clip.mp4", "out": f"{tmp_path}/out.wav"}
+    named = {
+        name: value.replace("RUN", str(run)).replace("VIDEOS", str(videos))
+        for name, value in (usual | given).items()
+    }
+    with pytest.raises(UserError, match=says):
+        generate.generate(flag_values(**named))
+
+
+def test_the_command_says_it_in_one_line(videos: Path, tmp_path: Path):
+    command = [sys.executable, "-m", "vssflow_jax.generate", f"--checkpoint={tmp_path}"]
+    done = tiny.run([*command, f"--video={videos}/clip.mp4", f"--out={tmp_path}/out.mp4"])
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --checkpoint: no run in")
+    assert done.stderr.count("\n") == 1

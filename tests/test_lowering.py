@@ -15,7 +15,7 @@ from configs import demo
 from tests import tiny
 from vssflow_jax.attention import Attend
 from vssflow_jax.errors import UserError
-from vssflow_jax.generate import draw_start, make_generate
+from vssflow_jax.generation import draw_start, make_generate
 from vssflow_jax.sharding import make_layout
 from vssflow_jax.train_step import Recipe, jit_train_step
 

@@ -21,7 +21,7 @@ from tests.helpers import (
 from vssflow_jax.clip import LATENT_CHANNELS
 from vssflow_jax.conditions import PLACEMENTS, ConditionWidths
 from vssflow_jax.errors import UserError
-from vssflow_jax.generate import guided
+from vssflow_jax.generation import guided
 from vssflow_jax.model import ModelConfig, VSSFlow
 from vssflow_jax.transformer import TransformerConfig
 

@@ -92,15 +92,23 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
                 ),
             )
 
-    def restore(self, abstract: State) -> tuple[State, dict[str, Any]]:
-        """The newest checkpoint, placed as `abstract` says, and its progress.
+    def restore(self, abstract: State, step: int | None = None) -> tuple[State, dict[str, Any]]:
+        """The checkpoint of a step, placed as `abstract` says, and its progress.
+
+        Args:
+          abstract: shapes, dtypes and shardings of the state.
+          step: of the checkpoint; the newest, if None.
 
         Raises:
           UserError: there is none, or it does not fit `abstract`.
         """
-        step = self.latest
-        if step is None:
+        there = sorted(self._manager.all_steps())
+        if not there:
             raise UserError(f"no checkpoint in {self._path}; train first")
+        step = there[-1] if step is None else step
+        if step not in there:
+            steps = ", ".join(map(str, there))
+            raise UserError(f"no checkpoint of step {step} in {self._path}; there are {steps}")
         try:
             restored = self._manager.restore(
                 step,

@@ -1,0 +1,122 @@
+"""What can be seen and heard of one video of any length, for sound to be generated for it."""
+
+import dataclasses
+import math
+from collections.abc import Collection
+from pathlib import Path
+
+import ml_collections
+import numpy as np
+
+from data import encoders
+from data.encoders.files import Absent
+from data.features import WEIGHTS_FREE, Box, Encoders, Footage
+from data.inspection.stored import Stored
+from data.shards import Rejected
+from data.videos import VOICE_SAMPLE_SEC
+from vssflow_jax import dataset, media
+from vssflow_jax.clip import ClipSpec, fit_length
+from vssflow_jax.errors import UserError
+from vssflow_jax.records import DTYPES
+
+_ROUNDING = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """A video as a model is told of it.
+
+    Attributes:
+      spec: geometry of a clip that holds all of it, and is no shorter than those of training.
+      duration_sec: of the video itself.
+      streams: features by name, of the dtypes of records; an absent one has no frames, an absent
+        speaker is zeros.
+    """
+
+    spec: ClipSpec
+    duration_sec: float
+    streams: dict[str, np.ndarray]
+
+
+def encoders_of(
+    data: ml_collections.ConfigDict,
+    clip: str,
+    speaker: str,
+    features_root: str,
+    weights_free: Collection[str],
+) -> Encoders:
+    """The encoders to look at a video with; those without weights as the run's dataset had them.
+
+    Args:
+      data: the section of the run's config.
+      clip, speaker, features_root, weights_free: see `data.encoders.choose`; the last, if empty,
+        are taken from what the dataset says of itself, where it is at hand.
+
+    Raises:
+      UserError: as `choose` says, or a damaged dataset.
+    """
+    networks = {"clip": clip, "speaker": speaker}
+    if not weights_free:
+        recorded = _recorded(data)
+        weights_free = [
+            name
+            for name, encoder in WEIGHTS_FREE.by_stream.items()
+            if f"{name}={encoder!r}" in recorded and not networks.get(name)
+        ]
+    return encoders.choose(clip, speaker, features_root, weights_free)
+
+
+def _recorded(data: ml_collections.ConfigDict) -> str:
+    """The encoders of a run's dataset, as its metadata names them; empty if they are not known."""
+    if data.source == "demo":
+        return repr(WEIGHTS_FREE)
+    if not dataset.exists(data.path):
+        return ""
+    return str(Stored.open(Path(data.path)).origin.get("encoders", ""))
+
+
+def look(
+    video: Path, spec: ClipSpec, chosen: Encoders, mouth: Box | None, voice: Path | None
+) -> Seen:
+    """Features of a whole video.
+
+    Args:
+      video: the file; its name without suffix is the clip's, for features from files.
+      spec: of the clips of training.
+      chosen: encoders.
+      mouth: where it is, in pixels of the video.
+      voice: sound file of the speaker, of whom its name is the voice's.
+
+    Raises:
+      UserError: a file that cannot be read, a video without frames, or features that do not fit.
+    """
+    if mouth is None and chosen.lips == WEIGHTS_FREE.lips:
+        # It would be given every picture at full size, only to find no mouth.
+        chosen = dataclasses.replace(chosen, lips=Absent(chosen.lips.width))
+    pictures, duration_sec = media.read_frames(video, chosen.views(spec), math.inf)
+    latent_frames = math.ceil(duration_sec * spec.latent_rate - _ROUNDING)
+    whole = dataclasses.replace(
+        spec, duration_sec=max(latent_frames, spec.latent_frames) / spec.latent_rate
+    )
+    sample_length = round(VOICE_SAMPLE_SEC * spec.sampling_rate)
+    footage = Footage(
+        clip_id=video.stem,
+        spec=whole,
+        duration_sec=duration_sec,
+        frames={
+            view: fit_length(frames, round(view.rate * whole.duration_sec))
+            for view, frames in pictures.items()
+        },
+        mouth=mouth,
+        voice=voice.stem if voice else "",
+        voice_sample=media.read_audio(voice, spec.sampling_rate)[:sample_length] if voice else None,
+    )
+    try:
+        streams = chosen(footage)
+    except Rejected as reason:
+        raise UserError(f"{video}: {reason}") from reason
+    if not len(streams["speaker"]):
+        streams["speaker"] = np.zeros(chosen.speaker.width, np.float32)
+    return Seen(
+        whole, duration_sec, {name: value.astype(DTYPES[name]) for name, value in streams.items()}
+    )

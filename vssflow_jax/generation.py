@@ -1,0 +1,201 @@
+"""Conditions in, sound out: the sampler and the decoder as one jitted function.
+
+The noise of a clip depends on the seed and the clip's name alone, so that a clip sounds the same in
+any batch, in any order, on any number of devices.
+"""
+
+import dataclasses
+import functools
+import zlib
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+from flax import nnx
+
+from vssflow_jax import sampling
+from vssflow_jax.conditions import MASKABLE, Conditioning
+from vssflow_jax.flow import Velocity
+from vssflow_jax.model import VSSFlow
+from vssflow_jax.sharding import Layout
+from vssflow_jax.train_step import Batch, Recipe, TrainState
+from vssflow_jax.windows import Windows
+
+ALWAYS = (0.0, 1.0)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """What is drawn for generated clips before anything is computed.
+
+    Attributes:
+      noise: x_0 [b, t, c].
+      frame_masks: for each of `MASKABLE`, 1 where a frame is seen, else 0; [b, t].
+    """
+
+    noise: jax.Array
+    frame_masks: dict[str, jax.Array]
+
+
+Generate = Callable[[TrainState, Batch, Start], jax.Array]
+
+
+def draw_start(
+    recipe: Recipe, seed: int, clip_ids: Sequence[str], mask_ratio: float = 0.0
+) -> Start:
+    """What each clip starts from, with `mask_ratio` of its lip and motion frames hidden."""
+    key = jax.random.key(seed)
+    names = jnp.array([zlib.crc32(clip_id.encode()) for clip_id in clip_ids], jnp.uint32)
+    frames, channels = recipe.spec.latent_frames, recipe.model.latent_channels
+
+    def start(name: jax.Array) -> Start:
+        own = jax.random.fold_in(key, name)
+        return Start(
+            noise=jax.random.normal(own, (frames, channels)),
+            frame_masks={
+                condition: jax.random.bernoulli(
+                    jax.random.fold_in(own, index), 1 - mask_ratio, (frames,)
+                )
+                for index, condition in enumerate(MASKABLE)
+            },
+        )
+
+    return jax.vmap(start)(names)
+
+
+def make_generate(recipe: Recipe, sampler: ml_collections.ConfigDict) -> Generate:
+    """A jitted function from (state, features, start) to log-mels [b, n, m].
+
+    Args:
+      recipe: of the run whose averaged weights are used.
+      sampler: `method`, `steps` or `tolerance`, `guidance` and `guidance_interval`.
+
+    Raises:
+      UserError: an unknown method.
+    """
+    solve = sampling.make_solver(sampler.method, sampler.steps, sampler.tolerance)
+    # Steps that adapt must adapt to each clip alone, or a clip would depend on its batch.
+    adaptive = sampler.method == sampling.ADAPTIVE
+    definition, _, _ = recipe.abstract_model(placed=not adaptive)
+    spread = functools.partial(_spread, recipe.layout)
+
+    @functools.partial(jax.jit, out_shardings=recipe.layout.replicated)
+    def generate(state: TrainState, features: Batch, start: Start) -> jax.Array:
+        clips = len(start.noise)
+        features, start = jax.tree.map(spread, (features, start))
+        model = nnx.merge(definition, state.averaged, state.frozen)
+
+        def latents(features: Batch, start: Start) -> jax.Array:
+            conditioning = model.encode(features, frame_masks=start.frame_masks)
+            velocity = guided(
+                model, conditioning, sampler.guidance, tuple(sampler.guidance_interval)
+            )
+            return solve(velocity, start.noise)
+
+        def latent(features: Batch, start: Start) -> jax.Array:
+            return latents(*jax.tree.map(lambda x: x[None], (features, start)))[0]
+
+        found = (jax.vmap(latent) if adaptive else latents)(features, start)
+        return recipe.codec.decode(state.codec, found)[:clips]
+
+    return generate
+
+
+def make_generate_long(
+    recipe: Recipe,
+    sampler: ml_collections.ConfigDict,
+    windows: Windows,
+    tick: Callable[[], None],
+) -> Generate:
+    """Like `make_generate`, of one clip of any length, by windows as long as those of training.
+
+    The latent is one from its noise on. At each evaluation the velocities of all windows, which are
+    one batch, are blended (MultiDiffusion, Bar-Tal et al. 2023): what a window does to its frames
+    the next one starts from, so that they agree where they overlap. Decoding sees no more than a
+    window either, and log-mels are blended alike. Of a single window it is the same function.
+
+    Args:
+      recipe: of the run whose averaged weights are used.
+      sampler: as for `make_generate`.
+      windows: over the latent frames of the clip.
+      tick: called at each evaluation of the velocity.
+
+    Returns:
+      a jitted function from (state, features [1, n, ...], start [1, n, ...]) to a log-mel
+      [1, n, m], where n are frames of the whole clip, each at its own rate.
+
+    Raises:
+      UserError: an unknown method.
+    """
+    solve = sampling.make_solver(sampler.method, sampler.steps, sampler.tolerance)
+    definition, _, _ = recipe.abstract_model()
+    count = len(windows.starts)
+
+    def cut(whole: jax.Array) -> jax.Array:
+        """[1, n, ...] -> [w, t, ...], with more windows where devices need them."""
+        return _spread(recipe.layout, windows.cut(whole[0]))
+
+    @functools.partial(jax.jit, out_shardings=recipe.layout.replicated)
+    def generate(state: TrainState, features: Batch, start: Start) -> jax.Array:
+        model = nnx.merge(definition, state.averaged, state.frozen)
+        conditions = {name: cut(value) for name, value in features.items() if name != "speaker"}
+        rows = len(conditions["phonemes"])
+        conditions["speaker"] = jnp.repeat(features["speaker"], rows, axis=0)
+        conditioning = model.encode(conditions, frame_masks=jax.tree.map(cut, start.frame_masks))
+        of_windows = guided(model, conditioning, sampler.guidance, tuple(sampler.guidance_interval))
+
+        def velocity(x: jax.Array, t: jax.Array) -> jax.Array:
+            jax.debug.callback(tick)
+            return windows.blend(of_windows(cut(x), jnp.repeat(t, rows))[:count])[None]
+
+        log_mels = recipe.codec.decode(state.codec, cut(solve(velocity, start.noise)))[:count]
+        return windows.finer(log_mels.shape[1] // windows.size).blend(log_mels)[None]
+
+    return generate
+
+
+def _spread(layout: Layout, x: jax.Array) -> jax.Array:
+    """Over the devices, after as many of the last row as they need to have equally many."""
+    padding = -len(x) % layout.batch_devices
+    return layout.place(jnp.concatenate([x, *[x[-1:]] * padding]), "batch")
+
+
+def guided(
+    model: VSSFlow,
+    conditioning: Conditioning,
+    weight: float,
+    interval: tuple[float, float] = ALWAYS,
+) -> Velocity:
+    """Classifier-free guidance v_u + w (v_c - v_u), both passes as one doubled batch.
+
+    Each clip has two neighbouring rows, so that the doubled batch is sharded as the clips are.
+    Outside `interval` of flow time the velocity is v_c, in one pass (Kynkaanniemi et al. 2024); all
+    clips are at the same time then. So it is everywhere for a weight that is the number 1.
+    """
+
+    def with_unconditional(rows: jax.Array) -> jax.Array:
+        both = jnp.stack([rows, jnp.zeros_like(rows)], axis=1)  # [b, 2, ...]
+        return both.reshape(-1, *rows.shape[1:])
+
+    frames, context, token = conditioning
+    doubled = Conditioning(
+        with_unconditional(frames), context, None if token is None else with_unconditional(token)
+    )
+
+    def inside(x: jax.Array, t: jax.Array) -> jax.Array:
+        both = model(jnp.repeat(x, 2, axis=0), jnp.repeat(t, 2), doubled)  # [2 b, t, c]
+        given, free = jnp.moveaxis(both.reshape(-1, 2, *x.shape[1:]), 1, 0)
+        return free + weight * (given - free)
+
+    def outside(x: jax.Array, t: jax.Array) -> jax.Array:
+        return model(x, t, conditioning)
+
+    def velocity(x: jax.Array, t: jax.Array) -> jax.Array:
+        low, high = interval
+        return jax.lax.cond((low <= t[0]) & (t[0] <= high), inside, outside, x, t)
+
+    if isinstance(weight, float) and weight == 1.0:
+        return outside
+    return inside if interval == ALWAYS else velocity
