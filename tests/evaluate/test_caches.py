@@ -1,0 +1,210 @@
+"""Features in av-benchmark's files are read and written, and scored as it scores them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vssflow_jax.errors import UserError
+from vssflow_jax.evaluate import caches
+from vssflow_jax.evaluate.backbones import synchformer
+from vssflow_jax.evaluate.metrics.classes import inception_score, kl_softmax
+from vssflow_jax.evaluate.metrics.fd import frechet_distance
+from vssflow_jax.evaluate.metrics.similarity import cosine_similarity
+
+NAMES = [f"zxpo56cpUB{letter}_000007" for letter in "abcdefghijklmnop"]
+GENERATED = [f"{name}-0" for name in NAMES[:14]] + ["unknown"]  # as samplers call them
+SEGMENTS = 15
+
+
+def tensors(names, *shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.randn(*shape, generator=generator) for name in names}
+
+
+def panns(names, seed=0):
+    features = tensors(names, 2048, seed=seed)
+    logits = tensors(names, 527, seed=seed + 1)
+    return {
+        name: {
+            "2048": features[name],
+            "logits": logits[name],
+            "clipwise_output": logits[name].sigmoid(),
+        }
+        for name in names
+    }
+
+
+def stacked(clips, names, key=None):
+    return np.stack([(clips[name][key] if key else clips[name]).numpy() for name in names])
+
+
+@pytest.fixture(scope="module")
+def files():
+    """Side -> file -> what av-benchmark saves in it."""
+    exact = [*NAMES[:12], GENERATED[13], "unknown"]  # PANNs' logits are paired by equal names.
+    return {
+        "generated": {
+            "vggish_features.pth": tensors(GENERATED, 8, 128),
+            "pann_features.pth": panns(exact),
+            "passt_features_embed.pth": tensors(GENERATED, 768),
+            "passt_logits.pth": tensors(GENERATED, 527),
+            "imagebind_audio.pth": tensors(GENERATED, 1024),
+            "synchformer_audio.pth": tensors(GENERATED, SEGMENTS, 6, 768),
+        },
+        "reference": {
+            "vggish_features.pth": tensors(NAMES, 8, 128, seed=7),
+            "pann_features.pth": panns(NAMES, seed=7),
+            "passt_features_embed.pth": tensors(NAMES, 768, seed=7),
+            "passt_logits.pth": tensors(NAMES, 527, seed=7),
+            "imagebind_video.pth": tensors(NAMES, 1024, seed=7),
+            "synchformer_video.pth": tensors(NAMES, SEGMENTS, 8, 768, seed=7),
+        },
+    }
+
+
+@pytest.fixture
+def folders(files, tmp_path):
+    for side, contents in files.items():
+        (tmp_path / side).mkdir()
+        for name, clips in contents.items():
+            torch.save(clips, tmp_path / side / name)
+    return tmp_path / "generated", tmp_path / "reference"
+
+
+def head(video, audio):
+    """In place of Synchformer's: the offset whose features are the largest on average."""
+    assert video.shape[1:] == (14, 8, 768)
+    assert audio.shape[1:] == (14, 6, 768)
+    return (video.mean(axis=(1, 2)) + audio.mean(axis=(1, 2)))[:, :21]
+
+
+@pytest.fixture
+def network(monkeypatch):
+    monkeypatch.setattr(synchformer, "load", {Path("weights.pth"): head}.__getitem__)
+    return {"synchformer": Path("weights.pth")}
+
+
+def test_scores_are_those_of_the_paired_features(files, folders):
+    scores = caches.scores(*folders)
+    generated, reference = files["generated"], files["reference"]
+
+    def both(file, key=None, paired=GENERATED[:14], of=NAMES[:14]):
+        return stacked(generated[file], paired, key), stacked(reference[file], of, key)
+
+    windows = [
+        np.concatenate([clip.numpy() for clip in side["vggish_features.pth"].values()])
+        for side in (generated, reference)
+    ]
+    passt = both("passt_logits.pth")
+    exact = both("pann_features.pth", "logits", NAMES[:12], NAMES[:12])
+    all_panns = list(generated["pann_features.pth"])
+    images = [stacked(reference["imagebind_video.pth"], NAMES[:14])]
+    sounds = [stacked(generated["imagebind_audio.pth"], GENERATED[:14])]
+    expected = {
+        "fd_vggish": frechet_distance(*windows),
+        "fd_panns": frechet_distance(*both("pann_features.pth", "2048", all_panns, NAMES)),
+        "fd_passt": frechet_distance(*both("passt_features_embed.pth")),
+        "kl_panns": kl_softmax(exact[1], exact[0]).mean(),
+        "kl_passt": kl_softmax(passt[1], passt[0]).mean(),
+        "is_panns": inception_score(
+            stacked(generated["pann_features.pth"], all_panns, "logits")
+        ).mean,
+        "is_passt": inception_score(passt[0]).mean,
+        "ib_score": cosine_similarity(*images, *sounds).mean(),
+    }
+    assert scores == pytest.approx(expected, rel=1e-12)
+
+
+def test_desync_looks_at_both_ends_of_each_pair(files, folders, network):
+    score = caches.measure("desync", *folders, network)
+    assert list(score.per_clip) == GENERATED[:14]
+    assert score.value == pytest.approx(np.mean(list(score.per_clip.values())))
+    video = stacked(files["reference"]["synchformer_video.pth"], NAMES[:14])
+    sound = stacked(files["generated"]["synchformer_audio.pth"], GENERATED[:14])
+    ends = [head(video[:, :14], sound[:, :14]), head(video[:, 1:], sound[:, 1:])]
+    offsets = [np.abs(np.linspace(-2, 2, 21)[logits.argmax(axis=1)]) for logits in ends]
+    assert len(np.unique(offsets)) > 2
+    np.testing.assert_allclose(list(score.per_clip.values()), np.mean(offsets, axis=0), atol=1e-6)
+
+
+def test_what_is_not_there_is_left_out_and_said(folders):
+    generated, reference = folders
+    (generated / "passt_logits.pth").unlink()
+    (reference / "imagebind_video.pth").unlink()
+    (reference / "vggish_features.pth").unlink()
+    lacking = {"kl_passt", "is_passt", "ib_score", "fd_vggish", "desync"}
+    assert set(caches.scores(*folders)) == set(caches.METRICS) - lacking
+    reasons = {name: caches.absent(name, *folders) for name in caches.METRICS}
+    assert {name for name, reason in reasons.items() if reason} == lacking
+    assert f"no passt_logits.pth in {generated}: extract it with av-b" in reasons["kl_passt"]
+    assert f"no imagebind_video.pth in {reference}" in reasons["ib_score"]
+    assert "name --config.eval.backbones.vggish, or extract" in reasons["fd_vggish"]
+    assert "--config.eval.backbones.synchformer" in reasons["desync"]
+    assert "--config.eval.features.generated" in caches.absent("fd_panns")
+
+
+def test_written_features_are_what_the_original_reads(tmp_path):
+    rng = np.random.default_rng(0)
+    clips = {
+        name: {
+            cache: rng.standard_normal(cache.shape).astype(np.float32)
+            for cache in (caches.PANNS_FEATURES, caches.PANNS_LOGITS, caches.PANNS_PROBABILITIES)
+        }
+        for name in ("b", "a")
+    }
+    windows = {"b": {caches.VGGISH: rng.standard_normal((3, 128)).astype(np.float32)}}
+    caches.write(tmp_path, clips)
+    caches.write(tmp_path, windows)
+    loaded = torch.load(tmp_path / "pann_features.pth", weights_only=True)
+    assert list(loaded) == ["b", "a"]
+    assert set(loaded["b"]) == {"2048", "logits", "clipwise_output"}
+    assert loaded["b"]["logits"].dtype == torch.float32
+    np.testing.assert_array_equal(loaded["a"]["2048"], clips["a"][caches.PANNS_FEATURES])
+    back = caches.read(tmp_path, caches.VGGISH)
+    np.testing.assert_array_equal(back["b"], windows["b"][caches.VGGISH])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "pann_features.pth",
+        "vggish_features.pth",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        ({}, "holds no dict of clips"),
+        (torch.zeros(3), "holds no dict of clips"),
+        ({"a": torch.zeros(527)}, r"'a' has shape \[527\], expected \[768\]"),
+        ({"a": torch.zeros(2, 768)}, r"'a' has shape \[2, 768\], expected \[768\]"),
+        ({"a": "text"}, r"'a' has shape \[\], expected \[768\]"),
+        ({"a": {"2048": torch.zeros(768)}}, r"'a' has shape \[\], expected \[768\]"),
+    ],
+)
+def test_other_features_are_refused(contents, message, tmp_path):
+    torch.save(contents, tmp_path / "passt_features_embed.pth")
+    with pytest.raises(UserError, match=message) as error:
+        caches.read(tmp_path, caches.PASST_FEATURES)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"no file of torch", None])
+def test_damaged_files_are_refused(content, folders):
+    path = folders[0] / "passt_features_embed.pth"
+    path.write_bytes(path.read_bytes()[:1000] if content is None else content)
+    with pytest.raises(UserError, match=r"passt_features_embed\.pth is ") as error:
+        caches.scores(*folders)
+    assert "\n" not in str(error.value)
+
+
+def test_clips_of_other_names_are_refused(folders):
+    torch.save(tensors(["x", "y"], 527), folders[0] / "passt_logits.pth")
+    with pytest.raises(UserError, match=r"kl_passt of .*none of 2 generated clips"):
+        caches.measure("kl_passt", *folders)
+
+
+def test_clips_too_short_for_synchformer_are_named(folders, network):
+    short = tensors(GENERATED, SEGMENTS, 6, 768) | {GENERATED[3]: torch.zeros(13, 6, 768)}
+    torch.save(short, folders[0] / "synchformer_audio.pth")
+    with pytest.raises(UserError, match=f"desync .*clip '{GENERATED[3]}' is shorter than 14"):
+        caches.measure("desync", *folders, network)

@@ -1,0 +1,119 @@
+"""Features of a folder of sounds, written as av-benchmark writes them."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+import librosa
+import numpy as np
+import soundfile
+import tqdm
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from vssflow_jax import hosts
+from vssflow_jax.errors import UserError
+from vssflow_jax.evaluate import caches
+from vssflow_jax.evaluate.backbones import panns, vggish
+from vssflow_jax.evaluate.backbones.network import SAMPLING_RATE, Network, Outputs
+from vssflow_jax.evaluate.caches import Cache
+
+NETWORKS: Final[Mapping[str, Callable[[Path], Network]]] = {
+    "panns": panns.load,
+    "vggish": vggish.load,
+}
+"""Those that hear by themselves; "synchformer" is one that compares (`caches`)."""
+
+_SUFFIXES = (".wav", ".flac")
+
+
+def load(name: str, path: Path) -> Network:
+    """One of `NETWORKS` with the weights of a file.
+
+    Raises:
+      UserError: no such network; the file is not whole, or of another network.
+    """
+    if name not in NETWORKS:
+        known = ", ".join(NETWORKS)
+        raise UserError(
+            f"network '{name}' is not at hand, only {known}: extract its features with "
+            "av-benchmark (docs/evaluation_networks.md)"
+        )
+    return NETWORKS[name](path)
+
+
+def extract(
+    sounds_dir: Path,
+    out_dir: Path,
+    backbones: Mapping[str, Path],
+    max_sec: float | None = None,
+) -> dict[str, str]:
+    """Write what networks make of all sounds in a folder.
+
+    Sounds are heard one at a time, and each length of them is compiled for once.
+
+    Args:
+      sounds_dir: holds `.wav` or `.flac` files, called like their clips.
+      out_dir: gets a file for each network (`caches`).
+      backbones: name in `NETWORKS` -> the file of its weights.
+      max_sec: sounds are cut to it, as av-benchmark does by `--audio_length`; None leaves them.
+
+    Returns:
+      Name of a file -> why nothing was made of it.
+
+    Raises:
+      UserError: as `load`; there are no sounds, or none that a network can hear.
+    """
+    paths = sorted(
+        (path for path in sounds_dir.glob("*") if path.suffix in _SUFFIXES),
+        key=lambda path: path.stem,
+    )
+    if not paths:
+        raise UserError(f"{sounds_dir} holds no {' or '.join(_SUFFIXES)} files")
+    problems: dict[str, str] = {}
+    for name, weights in backbones.items():
+        network = load(name, weights)
+        clips = {}
+        for path in tqdm.tqdm(paths, desc=name, unit="clip", disable=not hosts.is_main()):
+            try:
+                clips[path.stem] = _entries(name, network(read_sound(path, max_sec)))
+            except UserError as error:
+                problems[path.name] = str(error)
+        if not clips:
+            raise UserError(
+                f"{name} of {sounds_dir}: no sound is fit for it; {problems[paths[0].name]}"
+            )
+        caches.write(out_dir, clips)
+    return problems
+
+
+def read_sound(path: Path, max_sec: float | None = None) -> NDArray[np.float32]:
+    """A waveform [n] at 16 kHz, its mean taken away before it is cut, as av-benchmark reads it.
+
+    Other rates are resampled by soxr, not by torchaudio.
+
+    Raises:
+      UserError: the file cannot be read or is empty.
+    """
+    try:
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); replace the file") from error
+    if not len(samples):
+        raise UserError(f"{path}: has no samples; replace the file")
+    mono = samples.mean(axis=1)
+    mono -= mono.mean()
+    waveform = librosa.resample(mono, orig_sr=rate, target_sr=SAMPLING_RATE)
+    return waveform if max_sec is None else waveform[: int(max_sec * SAMPLING_RATE)]
+
+
+def _entries(name: str, outputs: Outputs) -> dict[Cache, NDArray[np.floating]]:
+    """The features of a clip as they go into a file."""
+    if name == "vggish":
+        return {caches.VGGISH: outputs.features}
+    assert outputs.logits is not None
+    return {
+        caches.PANNS_FEATURES: outputs.features,
+        caches.PANNS_LOGITS: outputs.logits,
+        caches.PANNS_PROBABILITIES: expit(outputs.logits),
+    }
