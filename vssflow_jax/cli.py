@@ -18,22 +18,27 @@ USER_ERROR = 2
 PROCESS_LOST = 3
 INTERRUPTED = 130  # as shells say it
 
+MORE = "..."
+"""In place of an operand: any number of them."""
+
 
 def run(main: Callable[[list[str]], None], *operands: str) -> NoReturn:
     """Parse flags, call `main`, exit. Bad input ends in one line on stderr and exit code 2.
 
     Args:
       main: gets the name of the program and the operands.
-      operands: names of what has to be given without a flag, in order.
+      operands: names of what has to be given without a flag, in order; a last one of `MORE` lets
+        any number follow.
     """
+    required = tuple(name for name in operands if name != MORE)
 
     def guarded(argv: list[str]) -> None:
         _quieten_libraries()
         given = argv[1:]
-        if len(given) > len(operands):
-            fail(f"unexpected argument '{given[len(operands)]}'; flags start with --")
-        if len(given) < len(operands):
-            fail(f"{operands[len(given)]} is missing; name it after the command")
+        if len(given) > len(required) and MORE not in operands:
+            fail(f"unexpected argument '{given[len(required)]}'; flags start with --")
+        if len(given) < len(required):
+            fail(f"{required[len(given)]} is missing; name it after the command")
         try:
             main(argv)
             hosts.wait_for_all("end")

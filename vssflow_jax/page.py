@@ -15,6 +15,7 @@ from typing import Any
 
 import librosa
 import numpy as np
+import soundfile
 
 from vssflow_jax.audio import mel
 from vssflow_jax.optional import require
@@ -68,6 +69,13 @@ def write(path: Path, template: Path, values: dict[str, Any]) -> None:
 def data_uri(media_type: str, content: bytes) -> str:
     """The content of a file, in place of a link to it."""
     return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def sound_uri(waveform: np.ndarray) -> str:
+    """A sound [n] at the rate of `audio.mel` as a data URI, without loss but for its 16 bits."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, waveform, mel.SAMPLING_RATE, format="FLAC", subtype="PCM_16")
+    return data_uri("audio/flac", buffer.getvalue())
 
 
 # ------------------------------------------------------------------------------------------- axes

@@ -2,14 +2,12 @@
 
 import collections
 import dataclasses
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import soundfile
 
 from data.inspection.stored import Found
 from vssflow_jax import page
@@ -132,16 +130,10 @@ def _card(found: Found, spec: ClipSpec) -> _Card:
         clip_id=values["clip_id"],
         split=found.shard.split,
         facts={name: fact for name, fact in facts.items() if fact},
-        sound=_sound(values["audio"], spec.sampling_rate),
+        sound=page.sound_uri(values["audio"]),
         spectrogram=spectrogram,
         duration_sec=time_axis.high,
         time_ticks=time_axis.ticks(),
         frequency_ticks=page.frequency_ticks(log_mel.shape[1]),
         event_percents=time_axis.percent(values["event_times_sec"].astype(np.float64)).tolist(),
     )
-
-
-def _sound(samples: np.ndarray, sampling_rate: int) -> str:
-    buffer = io.BytesIO()
-    soundfile.write(buffer, samples, sampling_rate, format="FLAC", subtype="PCM_16")
-    return page.data_uri("audio/flac", buffer.getvalue())

@@ -12,21 +12,39 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
+from vssflow_jax.audio import mel
 from vssflow_jax.errors import UserError
-from vssflow_jax.evaluate import report
+from vssflow_jax.evaluate import curves, labels, ranking, report
+from vssflow_jax.evaluate.published import PUBLISHED
 from vssflow_jax.page import DYNAMIC_RANGE_DB
 
 NUM_FRAMES, NUM_BANDS = 30, 64
+
+
+def score(value: float, low: float | None = None, high: float | None = None) -> dict:
+    return {"value": value, "low": low, "high": high, "clips": 12}
+
+
 METRICS = {
-    "wer": 0.237,
-    "wer_ground_truth": 0.087,
-    "wer_codec": math.nan,
-    "wer_shuffled": 0.874,
-    "onset_f1_joint": 0.7,
-    "onset_f1_joint_shuffled": 0.25,
-    "real_time_factor": 3.2,
+    "real_time_factor": {"generated": score(3.2)},
+    "onset_f1_joint": {"generated": score(0.7, 0.61, 0.8), "shuffled": score(0.25)},
+    "wer": {
+        "shuffled": score(0.874),
+        "ground_truth": score(0.087, 0.05, 0.12),
+        "generated": score(0.237, 0.18, 0.26),
+        "codec": score(math.nan),
+    },
+}
+SETTINGS = {
+    "benchmark": "demo",
+    "checkpoint": "runs/demo",
+    "checkpoint_sha256": "0123456789abcdef" * 4,
+    "step": 6000,
+    "sampler": {"method": "euler", "steps": 25, "guidance": 3.0},
+    "config": {"model": {"dtype": "float32"}},
 }
 HISTORY = [
     {"step": step, "loss": 2 / step, "loss_t0": 1 / step, "loss_t4": 3 / step}
@@ -45,6 +63,7 @@ class Page(html.parser.HTMLParser):
         self.marks: list[str] = []
         self.text = ""
         self._open = ""
+        self._in_cell = False
         self.feed(self.source)
 
     def handle_starttag(self, tag, attrs):
@@ -54,15 +73,17 @@ class Page(html.parser.HTMLParser):
             self.rows.append([])
         elif tag == "td":
             self.rows[-1].append("")
+            self._in_cell = True
         elif tag == "mark":
             self.marks.append("")
 
     def handle_endtag(self, tag):
         self._open = ""
+        self._in_cell = self._in_cell and tag != "td"
 
     def handle_data(self, data):
         self.text += data
-        if self._open == "td":
+        if self._in_cell:
             self.rows[-1][-1] += data.strip()
         elif self._open == "mark":
             self.marks[-1] += data
@@ -87,6 +108,10 @@ def video(tmp_path_factory) -> Path:
     return path
 
 
+def results(metrics=METRICS, *, absent=None, failed=None) -> dict:
+    return {"metrics": metrics, "clips": 12, "absent": absent or {}, "failed": failed or {}}
+
+
 @pytest.fixture
 def clip(video) -> report.ReportClip:
     rng = np.random.default_rng(0)
@@ -98,6 +123,8 @@ def clip(video) -> report.ReportClip:
         scores={"wer": 1 / 3, "mel_distance_db": math.nan},
         generated_video=video,
         reference_video=video,
+        generated_wav=Path("not needed"),
+        reference_waveform=np.zeros(0, np.float32),
         generated_log_mel=rng.normal(-4, 2, (NUM_FRAMES, NUM_BANDS)).astype(np.float32),
         reference_log_mel=rng.normal(-4, 2, (NUM_FRAMES, NUM_BANDS)).astype(np.float32),
         event_times_sec=[0.15],
@@ -110,9 +137,8 @@ def write(tmp_path):
 
     def _write(**parts) -> Page:
         defaults = {
-            "title": "Evaluation",
-            "config_summary": {"guidance": "3.0"},
-            "metrics": METRICS,
+            "settings": SETTINGS,
+            "results": results(),
             "history": HISTORY,
             "clips": [],
         }
@@ -165,21 +191,157 @@ def test_clips_stand_under_their_task(write, clip):
     ]
     body = page.text.rpartition("Training")[2]
     assert sorted(order, key=body.index) == order
+    assert page.text.count(report.TASK_HEADINGS["visualtts"]) == 2  # in the navigation too
     assert report.TASK_HEADINGS["v2s"] not in page.text
 
 
+def test_sounds_without_pictures_are_played_alone(write, clip, tmp_path):
+    rng = np.random.default_rng(1)
+    generated, reference = (0.1 * rng.normal(size=(2, 4800))).astype(np.float32)
+    wav = tmp_path / "clip.wav"
+    soundfile.write(wav, generated, mel.SAMPLING_RATE)
+    alone = dataclasses.replace(
+        clip,
+        generated_video=None,
+        reference_video=None,
+        generated_wav=wav,
+        reference_waveform=reference,
+    )
+    page = write(clips=[alone])
+    assert not page.attributes("video", "src")
+    for uri, expected in zip(page.attributes("audio", "src"), (generated, reference), strict=True):
+        found, rate = soundfile.read(io.BytesIO(decode(uri, "audio/flac")))
+        assert rate == mel.SAMPLING_RATE
+        np.testing.assert_allclose(found, expected, atol=2 / 2**15)
+
+
 def test_table_has_a_row_for_each_metric(write):
-    rows = {name: cells for name, *cells in write().rows[1:]}
-    percent = "{:.1f}\N{NO-BREAK SPACE}%".format
-    assert rows == {
-        "wer": [percent(23.7), percent(8.7), "-", percent(87.4)],
-        "onset_f1_joint": ["0.70", "-", "-", "0.25"],
-        "real_time_factor": ["3.2", "-", "-", "-"],
-    }
+    page = write()
+    assert [(name, cells[1:]) for name, *cells in page.rows[1:4]] == [
+        ("wer", ["23.7[18.0, 26.0]", "8.7[5.0, 12.0]", "-", "87.4", "12"]),
+        ("onset_f1_joint", ["0.70[0.61, 0.80]", "-", "-", "0.25", "12"]),
+        ("real_time_factor", ["3.2", "-", "-", "-", "12"]),
+    ]
+    assert re.search(r"Word error rate\s*, %\s*↓", page.text)
+    assert re.search(r"Onset F1, joint clips\s*↑", page.text)
+    assert re.search(r"Real time factor\s*real_time_factor", page.text)
+
+
+def test_bars_lie_as_the_intervals_do(write):
+    scores = {"wer": {"generated": score(0.2, 0.1, 0.5), "codec": score(0.3, 0.0, 0.4)}}
+    source = write(results=results(scores)).source
+    bars = re.findall(
+        r'<i style="left:([\d.]+)%;width:([\d.]+)%"></i><b style="left:([\d.]+)%"', source
+    )
+    assert bars == [("20.0", "80.0", "40.0"), ("0.0", "80.0", "60.0")]
+
+
+def test_published_figures_stand_beside_those_of_their_benchmark(write):
+    table = PUBLISHED["vggsound"][0]
+    metrics = {"desync": {"generated": score(0.5)}, "ib_score": {"generated": score(0.3)}}
+    page = write(settings=SETTINGS | {"benchmark": "vggsound"}, results=results(metrics))
+    assert table.source in page.text
+    assert table.caveat in page.text
+    rows = [row for row in page.rows if len(row) == len(table.metrics)]
+    assert rows[0] == ["-"] * (len(table.metrics) - 2) + ["0.300", "0.500"]
+    assert rows[-1][-2:] == ["0.332", "0.442"]
+    assert table.source not in write().text
+
+
+def test_published_tables_are_whole():
+    for table in {
+        table.source: table for tables in PUBLISHED.values() for table in tables
+    }.values():
+        for system, values in table.systems.items():
+            assert len(values) == len(table.metrics), system
+        for metric in table.metrics:
+            assert labels.label(metric).better, metric
+
+
+def test_what_is_absent_or_failed_is_said(write):
+    failed = {f"clip-{index}": f"corrupt file {index}" for index in range(120)}
+    absent = {"fd_panns": "name weights by --config.eval.backbones.panns=PATH"}
+    partial = {"clip-x": {"mcd": "too short", "mp4": "no video"}}
+    page = write(results=results(absent=absent, failed=failed) | {"problems": partial})
+    assert "Clips measured in part: 1" in page.text
+    assert ["mcd: too short; mp4: no video"] in page.rows
+    assert ["fd_panns", absent["fd_panns"]] in page.rows
+    assert "Failed clips: 120" in page.text
+    assert "corrupt file 99" in page.text
+    assert "corrupt file 100" not in page.text
+    assert not re.search("Failed clips|measured in part|Not measured", write().text)
+
+
+def test_settings_are_all_there(write):
+    page = write()
+    assert "VSSFlow on demo" in page.text
+    assert "euler, 25 steps, guidance 3.0" in page.text
+    assert ["float32"] in page.rows
+    assert [SETTINGS["checkpoint_sha256"]] in page.rows
+
+
+def test_worst_and_best_clips_come_first(write, clip):
+    rates = {"a": 0.5, "b": math.nan, "c": 0.0, "d": 1.0, "e": 0.25}
+    clips = [
+        dataclasses.replace(clip, clip_id=f"clip-{k}", scores={"wer": v}) for k, v in rates.items()
+    ]
+    text = write(clips=clips).text
+    order = ["Worst first (Word error rate)", "clip-d", "clip-a", "Best first (Word error rate)"]
+    order += ["clip-c", "clip-e", "Without a score to order them", "clip-b"]
+    assert sorted(order, key=text.index) == order
+
+
+def test_ranking_takes_the_first_score_there_is_and_minds_its_direction():
+    scores = [
+        {"mel_distance_db_v2s": 1.0},
+        {"onset_f1": 0.9, "mel_distance_db_v2s": 7.0},
+        {"onset_f1": 0.1},
+    ]
+    assert ranking.rank("v2s", scores) == ranking.Ranking("onset_f1", [2, 1], [0])
+    distances = [{"mel_distance_db_joint": value} for value in (1.0, 3.0, 2.0)]
+    assert ranking.rank("joint", distances) == ranking.Ranking(
+        "mel_distance_db_joint", [1, 2, 0], []
+    )
+    assert ranking.rank("tts", [{}, {"desync": 1.0}]) == ranking.Ranking("", [], [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("count", "taken"),
+    [(0, []), (1, [4]), (2, [4, 0]), (3, [4, 3, 0]), (5, [4, 3, 2, 1, 0]), (9, [4, 3, 2, 1, 0, 5])],
+)
+def test_extremes_are_taken_from_both_ends(count, taken):
+    scores = [*({"wer": value / 4} for value in range(5)), {}]
+    assert ranking.extremes("visualtts", scores, count) == taken
+
+
+def test_numbers_are_written_for_people():
+    wer = labels.label("wer_tts")
+    assert (wer.title, wer.number(0.2168), wer.text(0.2168)) == (
+        "Word error rate, tts clips",
+        "21.7",
+        "21.7\N{NO-BREAK SPACE}%",
+    )
+    assert wer.number(-0.0001) == "0.0"
+    assert wer.interval(-0.02, 0.3, sign=True) == "[\N{MINUS SIGN}2.0, +30.0]"
+    assert [wer.interval(None, 0.3), wer.interval(math.nan, 0.3), wer.text(math.inf)] == [
+        "",
+        "",
+        "-",
+    ]
+    assert labels.label("new_thing").number(0.123456) == "0.1235"
+    assert (wer.is_better(-0.1), wer.is_better(0.1), wer.is_better(0.0)) == (True, False, None)
+    assert labels.label("new_thing").is_better(1.0) is None
+
+
+def test_metrics_come_in_one_order():
+    names = ["zebra", "mel_distance_db_joint", "mel_distance_db_tts", "wer_joint", "apple", "wer"]
+    assert labels.in_order(names) == [
+        *("wer", "wer_joint", "mel_distance_db_tts", "mel_distance_db_joint", "zebra", "apple")
+    ]
 
 
 def test_score_that_is_not_a_number_shows_as_absent(write, clip):
-    page = write(clips=[clip], metrics={})
+    page = write(clips=[clip], results=results({}))
     scores = page.text.partition(clip.clip_id)[2]
     assert re.search(r"Word error rate\s*33\.3\s%", scores)
     assert re.search(r"Mel distance\s*-", scores)
@@ -199,20 +361,19 @@ def test_markup_in_text_is_escaped(write, clip):
     odd = "<script>alert(1)</script> \"q\" 'x' & {{ 7 * 7 }} ünï 漢字"
     plain = write(clips=[clip])
     page = write(
-        title=odd,
-        config_summary={odd: odd},
+        settings={**SETTINGS, "benchmark": odd, odd: odd},
         clips=[dataclasses.replace(clip, clip_id=odd, transcript=odd, recognised=odd)],
-        metrics={odd: 1.0},
+        results=results({odd: {odd: score(1.0)}}, absent={odd: odd}, failed={odd: odd}),
     )
     assert len(page.attributes("video", "src")) == 2
     assert [tag for tag, _ in page.tags].count("script") == 1
     assert [tag for tag, _ in plain.tags].count("script") == 1
-    assert page.text.count(odd) >= 5
+    assert page.text.count(odd) >= 10
 
 
 def test_without_history_or_metrics_it_says_so(write):
-    page = write(history=[], metrics={})
-    assert "No training history" in page.text
+    page = write(history=[], results=results({}))
+    assert "Training" not in page.text
     assert "No metrics" in page.text
     assert not page.attributes("polyline", "points")
 
@@ -244,7 +405,7 @@ def test_bins_of_flow_time_are_named(write):
 
 def test_last_value_of_a_step_counts():
     rows = [{"step": 1, "loss": 5.0}, {"step": 2, "loss": 4.0}, {"step": 1, "loss": 3.0}]
-    series = report._series([*rows, {"step": 2, "wer": 0.1}], "loss")
+    series = curves._series([*rows, {"step": 2, "wer": 0.1}], "loss")
     assert series is not None
     assert series.steps.tolist() == [1, 2]
     assert series.values.tolist() == [3, 4]
@@ -253,10 +414,10 @@ def test_last_value_of_a_step_counts():
 def test_smoothing_keeps_a_line_and_calms_noise():
     rng = np.random.default_rng(0)
     line = np.linspace(2, 1, 500)
-    np.testing.assert_allclose(report._smooth(line)[50:-50], line[50:-50], atol=1e-9)
+    np.testing.assert_allclose(curves._smooth(line)[50:-50], line[50:-50], atol=1e-9)
     noise = rng.normal(size=500)
-    assert report._smooth(noise).std() < 0.3 * noise.std()
-    assert report._smooth(np.array([4.0])).tolist() == [4.0]
+    assert curves._smooth(noise).std() < 0.3 * noise.std()
+    assert curves._smooth(np.array([4.0])).tolist() == [4.0]
 
 
 def test_spectrograms_share_one_scale(write, clip):
@@ -296,6 +457,17 @@ def test_missing_video_is_named_and_the_old_page_stays(write, clip, tmp_path):
     assert (tmp_path / "eval" / "report.html").read_text(encoding="utf-8") == before
 
 
+def test_damaged_sound_is_named(write, clip, tmp_path):
+    wav = tmp_path / "clip.wav"
+    wav.write_bytes(b"RIFF")
+    broken = dataclasses.replace(clip, generated_video=None, generated_wav=wav)
+    with pytest.raises(UserError, match=r"test-speech-003.*clip\.wav"):
+        write(clips=[broken])
+    soundfile.write(wav, np.zeros(800), 8000)
+    with pytest.raises(UserError, match=r"8000 Hz instead of 16000"):
+        write(clips=[broken])
+
+
 def test_full_disk_leaves_the_old_page(write, monkeypatch, tmp_path):
     before = write().source
 
@@ -304,7 +476,7 @@ def test_full_disk_leaves_the_old_page(write, monkeypatch, tmp_path):
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="No space"):
-        write(title="new")
+        write(settings=SETTINGS | {"benchmark": "new"})
     assert [file.name for file in (tmp_path / "eval").iterdir()] == ["report.html"]
     assert (tmp_path / "eval" / "report.html").read_text(encoding="utf-8") == before
 

@@ -1,4 +1,4 @@
-"""The page of an evaluation: numbers, loss curves, and clips to look at and listen to.
+"""The page of an evaluation: scores, loss curves, and clips to look at and listen to.
 
 The page is laid out by `report.html.j2` beside this file; here the data is brought into the form
 that it shows.
@@ -6,39 +6,57 @@ that it shows.
 
 import dataclasses
 import difflib
-import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final
 
 import numpy as np
 
 from vssflow_jax import page
-from vssflow_jax.audio import mel
-from vssflow_jax.errors import UserError
+from vssflow_jax.evaluate import clip_view, curves
+from vssflow_jax.evaluate.clip_view import ClipView, Sound
+from vssflow_jax.evaluate.labels import Label, in_order, label
+from vssflow_jax.evaluate.published import PUBLISHED, Publication
+from vssflow_jax.evaluate.ranking import rank
+from vssflow_jax.evaluate.tables import Cell, Table, Whisker, flat, whiskers
+from vssflow_jax.sampling import ADAPTIVE
 
 TASK_HEADINGS: Final[Mapping[str, str]] = {
     "visualtts": "Speech from lips and text (VisualTTS)",
+    "tts": "Speech from text (TTS)",
     "v2s": "Sound from video (V2S)",
     "joint": "Both at once (joint)",
 }
 """Task -> heading of its clips, in the order of the page."""
 
-_ABSENT = "-"
+_VERSIONS: Final[Mapping[str, tuple[str, str]]] = {
+    "generated": ("generated", "the model's sound for each clip."),
+    "ground_truth": (
+        "ground truth",
+        "the original sound, measured the same way: the best that can be hoped for.",
+    ),
+    "codec": (
+        "codec",
+        "the original sound encoded, decoded and turned back into a waveform: what the codec and "
+        "vocoder alone cost.",
+    ),
+    "shuffled": (
+        "shuffled",
+        "the same model given another clip's conditions: what it scores without looking at the "
+        "right one.",
+    ),
+}
+"""Version -> heading of its column, and what it means."""
+
+_THIS = "this evaluation"
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
-
-_SMOOTHING_SHARE = 0.02  # of all rows: standard deviation of the kernel that smooths a curve
-_SMOOTHING_REACH = 3  # standard deviations of that kernel on either side
-_TIME_BIN_KEY = re.compile(r"loss_t(\d+)")
-_HEADROOM = 0.08  # empty share of the ordinate above and below the smoothed curves
-
-_FRAME_RATE = mel.SAMPLING_RATE / mel.HOP
+_SHOWN_DIGITS = 12  # of a checksum
+_SHOWN_FAILED = 100
 
 
 @dataclasses.dataclass(frozen=True)
 class ReportClip:
-    """One clip of the test split as the page shows it.
+    """One clip as the page shows it.
 
     Attributes:
       clip_id: name of the clip, shown as its heading.
@@ -46,8 +64,10 @@ class ReportClip:
       transcript: what the reference says; "" when it says nothing.
       recognised: what the recogniser read in the generated sound; "" when nothing.
       scores: metric -> value for this clip alone; a value that is not finite shows as "-".
-      generated_video: mp4 with the generated sound.
-      reference_video: mp4 with the original sound.
+      generated_video: mp4 with the generated sound; None plays `generated_wav` alone.
+      reference_video: mp4 with the original sound; None plays `reference_waveform` alone.
+      generated_wav: the generated sound.
+      reference_waveform: the original sound [samples], at the rate of `audio.mel`.
       generated_log_mel: natural log-mel of the generated sound [n, m], at the rate of `audio.mel`.
       reference_log_mel: the same of the original sound [n, m].
       event_times_sec: moments at which the picture shows an event that sounds.
@@ -58,8 +78,10 @@ class ReportClip:
     transcript: str
     recognised: str
     scores: Mapping[str, float]
-    generated_video: Path
-    reference_video: Path
+    generated_video: Path | None
+    reference_video: Path | None
+    generated_wav: Path
+    reference_waveform: np.ndarray
     generated_log_mel: np.ndarray
     reference_log_mel: np.ndarray
     event_times_sec: Sequence[float]
@@ -73,9 +95,8 @@ class ReportClip:
 def write_report(
     path: Path,
     *,
-    title: str,
-    config_summary: Mapping[str, str],
-    metrics: Mapping[str, float],
+    settings: Mapping[str, Any],
+    results: Mapping[str, Any],
     history: Sequence[Mapping[str, float]],
     clips: Sequence[ReportClip],
 ) -> None:
@@ -83,268 +104,135 @@ def write_report(
 
     Args:
       path: file to write; its folder is made.
-      title: heading of the page.
-      config_summary: what was run, setting -> value, in the order to show.
-      metrics: NAME, NAME_ground_truth, NAME_codec and NAME_shuffled for each metric NAME, which may
-        end in a task (`wer_joint`). A value that is missing or not finite shows as "-".
+      settings: what was evaluated and how, as `evaluation.json` has it.
+      results: the scores, those that are absent, and clips that failed or could not be measured in
+        all, as `metrics.json` has them. A score that is missing or not finite shows as "-".
       history: rows of `metrics.jsonl`: `step`, and in any row `loss` and `loss_t0`, `loss_t1`, ...,
-        the losses in equal bins of flow time. The last value of a step counts.
-      clips: clips to show, in order within each task.
+        the losses in equal bins of flow time. The last value of a step counts. May be empty.
+      clips: clips to show; those of a task are ordered from its worst and from its best one.
 
     Raises:
-      UserError: a clip's video cannot be read.
+      UserError: a clip's video or sound cannot be read.
     """
-    metric_rows = _metric_rows(metrics)
+    scores = results["metrics"]
+    versions = _versions(scores)
+    labels = {name: label(name) for name in in_order({**scores, **results["absent"]})}
+    failed, partial = [*results["failed"].items()], [*results.get("problems", {}).items()]
     values = {
-        "title": title,
-        "config_summary": config_summary,
-        "metric_rows": metric_rows,
-        "metric_legend": {
-            row.metric.label: row.metric.explanation
-            for row in metric_rows
-            if row.metric.explanation
-        },
-        "metric_columns": _COLUMNS,
-        "loss_chart": _loss_chart(history),
-        "time_bin_chart": _time_bin_chart(history),
+        "title": f"VSSFlow on {settings['benchmark']}",
+        "summary": _summary(settings, results),
+        "settings": Table(["value"], {name: [text] for name, text in flat(settings).items()}),
+        "versions": {name: _VERSIONS.get(name, (name, "")) for name in versions},
+        "rows": [
+            _row(name, labels[name], scores[name], versions) for name in labels if name in scores
+        ],
+        "legend": {one.name: one.explanation for one in labels.values() if one.explanation},
+        "absent": [
+            (name, labels[name], why) for name in labels if (why := results["absent"].get(name))
+        ],
+        "publications": [
+            _beside(publication, scores) for publication in PUBLISHED.get(settings["benchmark"], ())
+        ],
+        "num_failed": len(failed),
+        "failed": Table(["reason"], {name: [why] for name, why in failed[:_SHOWN_FAILED]}),
+        "num_partial": len(partial),
+        "partial": Table(
+            ["what is missing"],
+            {
+                name: ["; ".join(f"{what}: {why}" for what, why in problems.items())]
+                for name, problems in partial[:_SHOWN_FAILED]
+            },
+        ),
+        "loss_chart": curves.loss_chart(history),
+        "time_bin_chart": curves.time_bin_chart(history),
         "sections": [
-            _Section(task, heading, cards)
-            for task, heading in TASK_HEADINGS.items()
-            if (cards := [_card(clip) for clip in clips if clip.task == task])
+            _section(task, shown)
+            for task in TASK_HEADINGS
+            if (shown := [clip for clip in clips if clip.task == task])
         ],
     }
     page.write(path, _TEMPLATE, values)
 
 
-# ------------------------------------------------------------------------------------------ table
+# ---------------------------------------------------------------------------------------- settings
+
+
+def _summary(settings: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, str]:
+    """What a reader wants to know first; all of it is further down the page."""
+    values = {
+        "checkpoint": settings.get("checkpoint"),
+        "SHA-256": str(settings.get("checkpoint_sha256", ""))[:_SHOWN_DIGITS],
+        "step": settings.get("step"),
+        "parameters": _millions(settings.get("parameters")),
+        "beside the latent": settings.get("placement"),
+        "sampler": _sampler(settings.get("sampler", {})),
+        "seed": settings.get("seed"),
+        "clips": results["clips"],
+        "failed clips": len(results["failed"]),
+    }
+    return {name: str(value) for name, value in values.items() if value not in (None, "")}
+
+
+def _millions(parameters: int | None) -> str:
+    return f"{parameters / 1e6:.1f} M" if parameters else ""
+
+
+def _sampler(sampler: Mapping[str, Any]) -> str:
+    if not sampler:
+        return ""
+    adaptive = sampler["method"] == ADAPTIVE
+    pace = f"tolerance {sampler['tolerance']}" if adaptive else f"{sampler['steps']} steps"
+    return f"{sampler['method']}, {pace}, guidance {sampler['guidance']}"
+
+
+# ------------------------------------------------------------------------------------------ tables
 
 
 @dataclasses.dataclass(frozen=True)
-class _Metric:
-    """How a metric is named, written and judged."""
-
-    label: str
-    better: Literal["lower", "higher", ""] = ""
-    explanation: str = ""
-    scale: float = 1.0
-    format: str = "{:.4g}"
-
-    def text(self, value: float | None) -> str:
-        """`value` as people read it; "-" for one that is missing or not finite."""
-        if value is None or not math.isfinite(value):
-            return _ABSENT
-        return self.format.format(value * self.scale)
-
-
-_METRICS: Final[Mapping[str, _Metric]] = {
-    "wer": _Metric(
-        label="Word error rate",
-        better="lower",
-        explanation="share of the transcript's words that a speech recogniser gets wrong.",
-        scale=100.0,
-        format="{:.1f}\N{NO-BREAK SPACE}%",
-    ),
-    "onset_f1": _Metric(
-        label="Onset F1",
-        better="higher",
-        explanation="how well the onsets heard coincide with the events seen; 1 is perfect.",
-        format="{:.2f}",
-    ),
-    "onset_recall": _Metric(
-        label="Onset recall",
-        better="higher",
-        explanation="share of the events seen that are heard; speech has onsets of its own.",
-        format="{:.2f}",
-    ),
-    "mel_distance_db": _Metric(
-        label="Mel distance",
-        better="lower",
-        explanation="mean difference of the mel spectrogram from that of the original sound.",
-        format="{:.1f}\N{NO-BREAK SPACE}dB",
-    ),
-}
-
-_COLUMNS: Final[Mapping[str, tuple[str, str]]] = {
-    "": ("generated", "the model's sound for each clip of the test split."),
-    "_ground_truth": (
-        "ground truth",
-        "the original sound, measured the same way: the best that can be hoped for.",
-    ),
-    "_codec": (
-        "codec",
-        "the original sound encoded, decoded and turned back into a waveform: what the codec and "
-        "vocoder alone cost.",
-    ),
-    "_shuffled": (
-        "shuffled",
-        "the same model given another clip's conditions: what it scores without looking at the "
-        "right one.",
-    ),
-}
-"""Suffix of a metric's key -> heading of its column, and what it means."""
+class _Row:
+    metric: str
+    label: Label
+    cells: list[Cell]  # in the order of the versions
+    whiskers: list[Whisker | None]  # likewise
+    clips: int
 
 
 @dataclasses.dataclass(frozen=True)
-class _MetricRow:
-    name: str
-    metric: _Metric
-    scope: str  # "joint clips", or "" for the metric over all clips that have it
-    cells: list[str]  # in the order of _COLUMNS
+class _Published:
+    """A publication's table with a row of this evaluation above it."""
+
+    publication: Publication
+    labels: dict[str, Label]
+    systems: dict[str, list[str]]
 
 
-def _split_metric_name(name: str) -> tuple[str, str]:
-    """Split "wer_joint" into ("wer", "joint"); the task is "" when none is named."""
-    for task in TASK_HEADINGS:
-        if name.endswith(f"_{task}"):
-            return name.removesuffix(f"_{task}"), task
-    return name, ""
+def _versions(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Those that any score is of: known ones first, in their order."""
+    there = dict.fromkeys(version for values in scores.values() for version in values)
+    known = [version for version in _VERSIONS if version in there]
+    return known + [version for version in there if version not in _VERSIONS]
 
 
-def _metric(base: str) -> _Metric:
-    """The metric called `base`; one not known here goes by its own name, with plain numbers."""
-    return _METRICS.get(base, _Metric(label=base.replace("_", " ").capitalize()))
+def _row(
+    metric: str, label: Label, scores: Mapping[str, Mapping[str, Any]], versions: Sequence[str]
+) -> _Row:
+    """The scores of one metric, a cell for each version."""
+    row = [scores.get(version) for version in versions]
+    clips = max(score["clips"] for score in scores.values())
+    return _Row(metric, label, [Cell.of(label, score) for score in row], whiskers(row), clips)
 
 
-def _metric_rows(metrics: Mapping[str, float]) -> list[_MetricRow]:
-    """One row for each NAME of `metrics`: overall ones, those of a task, then those not known."""
-    suffixes = [suffix for suffix in _COLUMNS if suffix]
-    names: dict[str, None] = {}
-    for key in metrics:
-        suffix = next((suffix for suffix in suffixes if key.endswith(suffix)), "")
-        names[key.removesuffix(suffix)] = None
-
-    tasks, known = ["", *TASK_HEADINGS], [*_METRICS]
-
-    def rank(name: str) -> tuple[int, int]:
-        base, task = _split_metric_name(name)
-        if base not in known:
-            return len(tasks), 0
-        return tasks.index(task), known.index(base)
-
-    rows = []
-    for name in sorted(names, key=rank):
-        base, task = _split_metric_name(name)
-        metric = _metric(base)
-        cells = [metric.text(metrics.get(name + suffix)) for suffix in _COLUMNS]
-        rows.append(_MetricRow(name, metric, f"{task} clips" if task else "", cells))
-    return rows
-
-
-# ----------------------------------------------------------------------------------------- curves
-
-
-@dataclasses.dataclass(frozen=True)
-class _Curve:
-    label: str
-    hue: float  # degrees on the colour circle; lightness is the theme's
-    smoothed_points: str  # "x,y x,y ..." in percent of the plot, y downwards, as SVG wants it
-    raw_points: str  # the same before smoothing; "" leaves it out
-
-
-@dataclasses.dataclass(frozen=True)
-class _Chart:
-    curves: list[_Curve]
-    x_ticks: list[page.Tick]
-    y_ticks: list[page.Tick]
-    last_step: str
-    last_value: str
-
-
-@dataclasses.dataclass(frozen=True)
-class _Series:
-    """One quantity over training: steps [r] rising, values [r] as logged and smoothed."""
-
-    steps: np.ndarray
-    values: np.ndarray
-    smoothed: np.ndarray
-
-
-_LOSS_HUE = 212.0
-_TIME_BIN_HUES = (20.0, 300.0)  # of the first and the last bin
-
-
-def _series(history: Iterable[Mapping[str, float]], key: str) -> _Series | None:
-    """The finite values of `key`, one for each step (the last logged), or None without any."""
-    last = {row["step"]: row[key] for row in history if key in row}
-    points = sorted((step, value) for step, value in last.items() if math.isfinite(value))
-    if not points:
-        return None
-    steps, values = np.array(points, dtype=np.float64).T
-    return _Series(steps, values, _smooth(values))
-
-
-def _smooth(values: np.ndarray) -> np.ndarray:
-    """Gaussian running mean over neighbouring rows, [r] -> [r]; ends average what there is."""
-    deviation = max(1.0, _SMOOTHING_SHARE * len(values))
-    # A kernel longer than the series would make np.convolve return more than r values.
-    reach = min(math.ceil(_SMOOTHING_REACH * deviation), (len(values) - 1) // 2)
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / deviation) ** 2)
-    weight = np.convolve(np.ones_like(values), kernel, mode="same")
-    return np.convolve(values, kernel, mode="same") / weight
-
-
-def _loss_chart(history: Sequence[Mapping[str, float]]) -> _Chart | None:
-    """The loss over training, raw and smoothed, or None when none was logged."""
-    loss = _series(history, "loss")
-    if loss is None:
-        return None
-    return _chart({"loss": (_LOSS_HUE, loss)}, with_raw=True)
-
-
-def _time_bin_chart(history: Sequence[Mapping[str, float]]) -> _Chart | None:
-    """The smoothed losses in bins of flow time, or None when none was logged."""
-    matches = (_TIME_BIN_KEY.fullmatch(key) for row in history for key in row)
-    indices = sorted({int(match[1]) for match in matches if match})
-    num_bins = indices[-1] + 1 if indices else 0
-    hues = np.linspace(*_TIME_BIN_HUES, num=num_bins)
-    bins = {}
-    for index in indices:
-        series = _series(history, f"loss_t{index}")
-        if series is not None:
-            label = f"{index / num_bins:.3g}\N{EN DASH}{(index + 1) / num_bins:.3g}"
-            bins[label] = (float(hues[index]), series)
-    return _chart(bins, with_raw=False) if bins else None
-
-
-def _chart(series: Mapping[str, tuple[float, _Series]], *, with_raw: bool) -> _Chart:
-    """Lay out labelled (hue, series) over one pair of axes.
-
-    The ordinate follows the smoothed curves, so that single outliers, which the plot clips, do not
-    flatten everything else.
-    """
-    every = [one for _, one in series.values()]
-    x_axis = page.Axis(
-        min(one.steps[0] for one in every), max(one.steps[-1] for one in every), min_spacing=1
+def _beside(publication: Publication, scores: Mapping[str, Mapping[str, Any]]) -> _Published:
+    labels = {metric: label(metric) for metric in publication.metrics}
+    own = [scores.get(metric, {}).get("generated", {}).get("value") for metric in labels]
+    return _Published(
+        publication,
+        labels,
+        {
+            system: [label.number(value) for label, value in zip(labels.values(), row, strict=True)]
+            for system, row in {_THIS: own, **publication.systems}.items()
+        },
     )
-    low = min(one.smoothed.min() for one in every)
-    high = max(one.smoothed.max() for one in every)
-    margin = _HEADROOM * (high - low)
-    y_axis = page.Axis(low - margin, high + margin)
-
-    def points(steps: np.ndarray, values: np.ndarray) -> str:
-        return _svg_points(x_axis.percent(steps), 100 - y_axis.percent(values))
-
-    return _Chart(
-        curves=[
-            _Curve(
-                label=label,
-                hue=hue,
-                smoothed_points=points(one.steps, one.smoothed),
-                raw_points=points(one.steps, one.values) if with_raw else "",
-            )
-            for label, (hue, one) in series.items()
-        ],
-        x_ticks=x_axis.ticks(),
-        y_ticks=y_axis.ticks(),
-        last_step=f"{x_axis.high:,.0f}",
-        last_value=f"{every[0].smoothed[-1]:.4g}",
-    )
-
-
-def _svg_points(x: np.ndarray, y: np.ndarray) -> str:
-    """Points attribute of an SVG polyline; the first one twice, so that a lone one is drawn too."""
-    pairs = [f"{a:.2f},{b:.2f}" for a, b in zip(x, y, strict=True)]
-    return " ".join([pairs[0], *pairs])
 
 
 # ------------------------------------------------------------------------------------------ clips
@@ -357,66 +245,68 @@ class _Word:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Sound:
-    """One side of the comparison: a video and the spectrogram of its sound."""
-
-    name: str
-    video: str  # data URI
-    spectrogram: str  # data URI
-    width_percent: float  # of the panel, which is as wide as the longer of the two sounds
-
-
-@dataclasses.dataclass(frozen=True)
 class _Card:
     clip_id: str
     transcript: list[_Word]
     recognised: list[_Word]
     scores: list[tuple[str, str]]
-    sounds: list[_Sound]
-    duration_sec: float
-    time_ticks: list[page.Tick]
-    frequency_ticks: list[page.Tick]
-    event_percents: list[float]
+    view: ClipView
 
 
 @dataclasses.dataclass(frozen=True)
 class _Section:
     task: str
     heading: str
-    cards: list[_Card]
+    groups: dict[str, list[_Card]]  # heading -> clips
+
+
+def _section(task: str, clips: Sequence[ReportClip]) -> _Section:
+    """The clips of a task: the worse half from the worst one on, then the better half."""
+    ranking = rank(task, [clip.scores for clip in clips])
+    num_worst = (len(ranking.order) + 1) // 2
+    by = label(ranking.score).name
+    groups = {
+        f"Worst first ({by})": ranking.order[:num_worst],
+        f"Best first ({by})": ranking.order[num_worst:][::-1],
+        "Without a score to order them": ranking.rest,
+    }
+    return _Section(
+        task,
+        TASK_HEADINGS[task],
+        {
+            heading: [_card(clips[index]) for index in indices]
+            for heading, indices in groups.items()
+            if indices
+        },
+    )
 
 
 def _card(clip: ReportClip) -> _Card:
     """Everything that the page shows of one clip."""
     transcript, recognised = _compare_words(clip.transcript, clip.recognised)
-    num_frames = max(len(clip.generated_log_mel), len(clip.reference_log_mel))
-    time_axis = page.Axis(0, num_frames / _FRAME_RATE)
-    generated, reference = page.spectrograms(clip.generated_log_mel, clip.reference_log_mel)
+    if clip.generated_video:
+        generated = clip_view.video(clip.generated_video, clip.clip_id)
+    else:
+        generated = page.sound_uri(clip_view.read_wav(clip.generated_wav, clip.clip_id))
+    if clip.reference_video:
+        reference = clip_view.video(clip.reference_video, clip.clip_id)
+    else:
+        reference = page.sound_uri(clip.reference_waveform)
     return _Card(
         clip_id=clip.clip_id,
         transcript=transcript,
         recognised=recognised,
         scores=[
-            (_metric(name).label, _metric(name).text(value)) for name, value in clip.scores.items()
+            (label(name).name, label(name).text(clip.scores[name]))
+            for name in in_order(clip.scores)
         ],
-        sounds=[
-            _Sound(
-                name="generated",
-                video=_video_uri(clip.generated_video, clip.clip_id),
-                spectrogram=generated,
-                width_percent=100 * len(clip.generated_log_mel) / num_frames,
-            ),
-            _Sound(
-                name="reference",
-                video=_video_uri(clip.reference_video, clip.clip_id),
-                spectrogram=reference,
-                width_percent=100 * len(clip.reference_log_mel) / num_frames,
-            ),
-        ],
-        duration_sec=time_axis.high,
-        time_ticks=time_axis.ticks(),
-        frequency_ticks=page.frequency_ticks(clip.reference_log_mel.shape[1]),
-        event_percents=time_axis.percent(np.asarray(clip.event_times_sec, np.float64)).tolist(),
+        view=ClipView.of(
+            [
+                Sound("generated", generated, clip.generated_log_mel),
+                Sound("reference", reference, clip.reference_log_mel),
+            ],
+            clip.event_times_sec,
+        ),
     )
 
 
@@ -438,15 +328,3 @@ def _compare_words(transcript: str, recognised: str) -> tuple[list[_Word], list[
         [_Word(word, index not in left_same) for index, word in enumerate(left)],
         [_Word(word, index not in right_same) for index, word in enumerate(right)],
     )
-
-
-def _video_uri(path: Path, clip_id: str) -> str:
-    """The mp4 at `path` as a data URI; raises UserError when it cannot be read."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"report: the video of clip {clip_id} cannot be read from {path} ({error.strerror}); "
-            "run the evaluation again"
-        ) from error
-    return page.data_uri("video/mp4", content)

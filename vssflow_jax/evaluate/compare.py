@@ -1,0 +1,358 @@
+"""Evaluations side by side: `python -m vssflow_jax.evaluate.compare RUN_A RUN_B ...` writes a page.
+
+Each RUN is the folder of an evaluation, or that of a run with `eval/` in it. The others are
+compared with the first, clip by clip where both have a clip.
+"""
+
+import csv
+import dataclasses
+import itertools
+import json
+import math
+import string
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from vssflow_jax import cli, page
+from vssflow_jax.audio import mel
+from vssflow_jax.errors import UserError
+from vssflow_jax.evaluate import clip_view
+from vssflow_jax.evaluate.clip_view import ClipView, Sound
+from vssflow_jax.evaluate.labels import ABSENT, Label, in_order, label
+from vssflow_jax.evaluate.metrics import bootstrap
+from vssflow_jax.evaluate.ranking import main_score
+from vssflow_jax.evaluate.tables import Cell, Table, Whisker, flat, whiskers
+
+CLIPS_PER_TASK = 4  # to look at and listen to
+
+_TEMPLATE = Path(__file__).with_name("compare.html.j2")
+_LETTERS = string.ascii_uppercase
+_ABOUT_CLIP = ("clip_id", "task", "transcript", "recognised")  # columns that are no scores
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation left in its folder.
+
+    Attributes:
+      folder: that it is in.
+      settings: of `evaluation.json`.
+      results: of `metrics.json`.
+      clips: clip -> its line of `per_clip.csv`.
+      scores: clip -> metric -> value, those that it has.
+    """
+
+    folder: Path
+    settings: Mapping[str, Any]
+    results: Mapping[str, Any]
+    clips: Mapping[str, Mapping[str, str]]
+    scores: Mapping[str, Mapping[str, float]]
+
+    @classmethod
+    def read(cls, path: Path) -> "Evaluation":
+        """Read a folder, or `eval/` in it.
+
+        Raises:
+          UserError: it holds no finished evaluation.
+        """
+        folder = path / "eval" if (path / "eval" / "metrics.json").is_file() else path
+        try:
+            settings = json.loads((folder / "evaluation.json").read_text())
+            results = json.loads((folder / "metrics.json").read_text())
+            with (folder / "per_clip.csv").open(newline="") as file:
+                clips = {line["clip_id"]: line for line in csv.DictReader(file)}
+        except OSError as error:
+            raise UserError(
+                f"{path}: no finished evaluation is there ({error.filename}: {error.strerror}); "
+                "name a folder that run_eval.py wrote"
+            ) from error
+        except (ValueError, KeyError) as error:
+            raise UserError(f"{folder}: damaged ({error!r}); run the evaluation again") from error
+        scores = {
+            clip: {
+                name: float(value)
+                for name, value in line.items()
+                if name not in _ABOUT_CLIP and value
+            }
+            for clip, line in clips.items()
+        }
+        return cls(folder, settings, results, clips, scores)
+
+    @property
+    def name(self) -> str:
+        """Of the run, or of the folder where the evaluation has its own."""
+        folder = self.folder.resolve()
+        return folder.parent.name if folder.name == "eval" else folder.name
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """How one metric of a run differs from that of the first, over the clips that have it in both.
+
+    Attributes:
+      metric: its name.
+      estimate: mean over clips of the run's value less the first run's.
+      low: end of its bootstrap interval; None if the clips are too few for one.
+      high: the other end.
+      won: share of the clips on which the run is better; None if nobody can say which is.
+      lost: share of the clips on which it is worse.
+      clips: how many they are.
+    """
+
+    metric: str
+    estimate: float
+    low: float | None
+    high: float | None
+    won: float | None
+    lost: float | None
+    clips: int
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether zero lies outside the interval."""
+        return self.low is not None and self.high is not None and self.low * self.high > 0
+
+
+def differences(first: Evaluation, other: Evaluation) -> list[Difference]:
+    """Paired differences of all metrics that clips of both evaluations have.
+
+    Raises:
+      UserError: there is no clip in both.
+    """
+    common = [clip for clip in first.clips if clip in other.clips]
+    if not common:
+        raise UserError(
+            f"{first.folder} and {other.folder} have no clip in common; compare evaluations of the "
+            "same benchmark"
+        )
+    metrics = in_order(dict.fromkeys(name for clip in common for name in first.scores[clip]))
+    found = []
+    for metric in metrics:
+        pairs = [
+            (first.scores[clip][metric], other.scores[clip][metric])
+            for clip in common
+            if metric in first.scores[clip] and metric in other.scores[clip]
+        ]
+        if pairs:
+            found.append(_difference(metric, np.array(pairs)))
+    return found
+
+
+def _difference(metric: str, pairs: np.ndarray) -> Difference:
+    """Of the values of the first run and of another, [n, 2]."""
+    change = pairs[:, 1] - pairs[:, 0]
+    low = high = None
+    try:
+        first, other = (bootstrap.ClipSums.of_mean(values) for values in pairs.T)
+        interval = bootstrap.compare(first, other).difference
+        low, high = interval.low, interval.high
+    except UserError:
+        pass  # Too few clips for an interval.
+    better = [label(metric).is_better(value) for value in change]
+    judged = bool(label(metric).better)
+    return Difference(
+        metric=metric,
+        estimate=float(change.mean()),
+        low=low,
+        high=high,
+        won=better.count(True) / len(better) if judged else None,
+        lost=better.count(False) / len(better) if judged else None,
+        clips=len(pairs),
+    )
+
+
+def compare(paths: Sequence[Path], out: Path, clips_per_task: int = CLIPS_PER_TASK) -> None:
+    """Write the page of several evaluations to `out`, whole or not at all.
+
+    Args:
+      paths: of two evaluations at least; the first is what the others are compared with.
+      out: the HTML file.
+      clips_per_task: how many clips to show of each task, those that differ most.
+
+    Raises:
+      UserError: one of them is no evaluation, has no clip in common with the first, or lacks the
+        sound of a clip.
+    """
+    if not 2 <= len(paths) <= len(_LETTERS):
+        raise UserError(
+            f"{len(paths)} evaluations: name 2 to {len(_LETTERS)} that are to be compared"
+        )
+    runs = dict(zip(_LETTERS, map(Evaluation.read, paths), strict=False))
+    (first_letter, first), *others = runs.items()
+    values = {
+        "title": f"{len(runs)} evaluations side by side",
+        "runs": {
+            letter: {
+                "name": run.name,
+                "folder": str(run.folder),
+                "benchmark": run.results["benchmark"],
+                "step": run.results["step"],
+                "clips": run.results["clips"],
+                "failed": len(run.results["failed"]),
+            }
+            for letter, run in runs.items()
+        },
+        "one_benchmark": len({run.results["benchmark"] for run in runs.values()}) == 1,
+        "first": first_letter,
+        "scores": _score_rows([*runs.values()]),
+        "differences": {
+            letter: [_DifferenceRow.of(found) for found in differences(first, run)]
+            for letter, run in others
+        },
+        "settings": Table([*runs], _settings_that_differ([run.settings for run in runs.values()])),
+        "sections": _sections(runs, clips_per_task),
+    }
+    page.write(out, _TEMPLATE, values)
+
+
+# ------------------------------------------------------------------------------------------ tables
+
+
+@dataclasses.dataclass(frozen=True)
+class _ScoreRow:
+    metric: str
+    label: Label
+    cells: list[Cell]  # one a run
+    whiskers: list[Whisker | None]  # likewise
+    best: list[bool]
+
+
+@dataclasses.dataclass(frozen=True)
+class _DifferenceRow:
+    metric: str
+    label: Label
+    difference: Cell
+    verdict: str
+    won: str
+    lost: str
+    clips: int
+
+    @classmethod
+    def of(cls, found: Difference) -> "_DifferenceRow":
+        known = label(found.metric)
+        better = known.is_better(found.estimate) if found.is_clear else None
+        return cls(
+            metric=found.metric,
+            label=known,
+            difference=Cell(
+                known.number(found.estimate, sign=True),
+                known.interval(found.low, found.high, sign=True),
+            ),
+            verdict={True: "better", False: "worse", None: ""}[better],
+            won=_percent(found.won),
+            lost=_percent(found.lost),
+            clips=found.clips,
+        )
+
+
+def _percent(share: float | None) -> str:
+    return ABSENT if share is None else f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
+
+
+def _score_rows(runs: Sequence[Evaluation]) -> list[_ScoreRow]:
+    """A row for each metric that any run has, of the generated sounds."""
+    rows = []
+    for metric in in_order(dict.fromkeys(name for run in runs for name in run.results["metrics"])):
+        known = label(metric)
+        scores = [run.results["metrics"].get(metric, {}).get("generated") for run in runs]
+        cells = [Cell.of(known, score) for score in scores]
+        values = [score["value"] for score in scores if score and math.isfinite(score["value"])]
+        choose = {"higher": max, "lower": min}.get(known.better)
+        # By what is read: equal numbers are equally good.
+        best = known.number(choose(values)) if choose and len(values) > 1 else None
+        chosen = [cell.number == best for cell in cells]
+        rows.append(_ScoreRow(metric, known, cells, whiskers(scores), chosen))
+    return rows
+
+
+def _settings_that_differ(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Setting -> its value in each run, for those that are not the same in all."""
+    flattened = [flat(one) for one in settings]
+    names = dict.fromkeys(itertools.chain.from_iterable(flattened))
+    values = {name: [one.get(name, ABSENT) for one in flattened] for name in names}
+    return {name: row for name, row in values.items() if len(set(row)) > 1}
+
+
+# ------------------------------------------------------------------------------------------- clips
+
+
+@dataclasses.dataclass(frozen=True)
+class _Card:
+    clip_id: str
+    transcript: str
+    scores: dict[str, str]  # run -> main score
+    recognised: dict[str, str]  # run -> words
+    view: ClipView
+
+
+@dataclasses.dataclass(frozen=True)
+class _Section:
+    task: str
+    label: Label
+    cards: list[_Card]
+
+
+def _sections(runs: Mapping[str, Evaluation], clips_per_task: int) -> list[_Section]:
+    """By task, the clips of all runs on whose main score these differ most."""
+    first, *others = runs.values()
+    common = [clip for clip in first.clips if all(clip in run.clips for run in others)]
+    sections = []
+    for task in dict.fromkeys(first.clips[clip]["task"] for clip in common):
+        clips = [clip for clip in common if first.clips[clip]["task"] == task]
+        score = main_score(task, [first.scores[clip] for clip in clips])
+        spread = _spread(score, clips, [*runs.values()])
+        shown = sorted(spread, key=lambda clip: -spread[clip])[:clips_per_task]
+        if shown:
+            cards = [_card(clip, score, runs) for clip in shown]
+            sections.append(_Section(task, label(score), cards))
+    return sections
+
+
+def _spread(score: str, clips: Sequence[str], runs: Sequence[Evaluation]) -> dict[str, float]:
+    """Clip -> how far apart the runs are on it; those that lack the score in a run are left out."""
+    values = {clip: [run.scores[clip].get(score, math.nan) for run in runs] for clip in clips}
+    return {
+        clip: max(row) - min(row) for clip, row in values.items() if all(map(math.isfinite, row))
+    }
+
+
+def _card(clip: str, score: str, runs: Mapping[str, Evaluation]) -> _Card:
+    first = next(iter(runs.values()))
+    return _Card(
+        clip_id=clip,
+        transcript=first.clips[clip]["transcript"],
+        scores={letter: label(score).text(run.scores[clip][score]) for letter, run in runs.items()},
+        recognised={
+            letter: words
+            for letter, run in runs.items()
+            if (words := run.clips[clip]["recognised"])
+        },
+        view=ClipView.of([_sound(letter, run, clip) for letter, run in runs.items()]),
+    )
+
+
+def _sound(letter: str, run: Evaluation, clip: str) -> Sound:
+    """A run's sound of a clip, with pictures where there are any."""
+    waveform = clip_view.read_wav(run.folder / "wav" / f"{clip}.wav", clip)
+    video = run.folder / "mp4" / f"{clip}.mp4"
+    media = clip_view.video(video, clip) if video.is_file() else page.sound_uri(waveform)
+    waveform = np.pad(waveform, (0, max(mel.WINDOW - len(waveform), 0)))
+    log_mel = mel.log_mel(jnp.asarray(waveform)[None], len(waveform) // mel.HOP)[0]
+    return Sound(f"{letter}: {run.name}", media, np.asarray(log_mel))
+
+
+def main(argv: list[str]) -> None:
+    out = Path(flags.FLAGS.out)
+    compare([Path(operand) for operand in argv[1:]], out, flags.FLAGS.clips)
+    print(f"open {out}")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("out", "compare.html", "the page")
+    flags.DEFINE_integer("clips", CLIPS_PER_TASK, "of each task to show", lower_bound=0)
+    cli.run(main, "RUN_A", "RUN_B", cli.MORE)

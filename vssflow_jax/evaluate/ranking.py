@@ -1,0 +1,73 @@
+"""Which clips of a task are the worst and the best, and by which score that is said."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from vssflow_jax.evaluate.labels import label, split
+
+MAIN_SCORES: Final[Mapping[str, tuple[str, ...]]] = {
+    "visualtts": ("wer", "lse_d", "mcd_dtw", "mel_distance_db"),
+    "tts": ("wer", "mcd_dtw", "mel_distance_db"),
+    "v2s": ("onset_f1", "desync", "ib_score", "mel_distance_db"),
+    "joint": ("wer", "onset_recall", "desync", "mel_distance_db"),
+}
+"""Task -> scores without their task; the first one that clips have orders them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranking:
+    """The order of some clips of one task.
+
+    Attributes:
+      score: name of the score that they are ordered by; "" if they have none.
+      order: their indices, the worst first; equal ones stay as they came.
+      rest: indices of those that do not have it.
+    """
+
+    score: str
+    order: list[int]
+    rest: list[int]
+
+
+def rank(task: str, scores: Sequence[Mapping[str, float]]) -> Ranking:
+    """Order clips of a task by their main score.
+
+    Args:
+      task: a key of `MAIN_SCORES`.
+      scores: metric -> value, for each clip.
+    """
+    score = main_score(task, scores)
+    if not score:
+        return Ranking("", [], [*range(len(scores))])
+    having = [i for i, clip in enumerate(scores) if math.isfinite(clip.get(score, math.nan))]
+    sign = 1 if label(score).better == "higher" else -1
+    return Ranking(
+        score=score,
+        order=sorted(having, key=lambda index: sign * scores[index][score]),
+        rest=[index for index in range(len(scores)) if index not in having],
+    )
+
+
+def main_score(task: str, scores: Sequence[Mapping[str, float]]) -> str:
+    """Name of the first of the task's main scores that any clip has; "" if there is none."""
+    names = {
+        split(name)[0]: name
+        for clip in scores
+        for name, value in clip.items()
+        if math.isfinite(value)
+    }
+    return next((names[main] for main in MAIN_SCORES[task] if main in names), "")
+
+
+def extremes(task: str, scores: Sequence[Mapping[str, float]], count: int) -> list[int]:
+    """Indices of `count` clips of a task at most: as many of the worst as of the best, or one more.
+
+    They come worst first; those without a score are last, and are taken only where there is room.
+    """
+    ranking = rank(task, scores)
+    worst = count - count // 2
+    surplus = max(len(ranking.order) - count, 0)
+    ends = ranking.order[:worst] + ranking.order[worst + surplus :]
+    return [*ends, *ranking.rest][:count]
