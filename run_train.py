@@ -14,6 +14,8 @@ from vssflow_jax.clip import ClipSpec
 from vssflow_jax.config import check
 from vssflow_jax.train import train
 
+BENCHMARKS = Path(__file__).parent / "configs" / "benchmarks"
+
 _CONFIG = config_flags.DEFINE_config_file("config", None, "experiment", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
 _DISTRIBUTED = hosts.define_flag()
@@ -25,17 +27,24 @@ def main(argv: list[str]) -> None:
     config, workdir = _CONFIG.value, Path(_WORKDIR.value)
     hosts.start(_DISTRIBUTED.value)
     check(config)
-    if config.eval.after_training:
+    evaluator = None
+    if config.eval.after_training or config.eval.every_steps:
         # Imported here: it needs the video library and the recogniser, which training does not;
         # and imported first, to hear at once if they are missing.
-        from vssflow_jax.evaluate import benchmark
+        from vssflow_jax.evaluate import benchmark, definition
+
+        chosen = definition.load(config.eval.benchmark, BENCHMARKS)
+        evaluator = benchmark.in_training(config, chosen, workdir)
     sound.check(config)
     if hosts.is_main():
         build.ensure(config.data, ClipSpec(**config.clip), config.codec)
     hosts.wait_for_all("dataset")
-    finished = train(config, workdir)
-    if finished and config.eval.after_training and not benchmark.is_done(config, workdir):
-        benchmark.evaluate_and_print(config, workdir)
+    finished = train(config, workdir, evaluator)
+    out = workdir / "eval"
+    if finished and config.eval.after_training and not benchmark.is_done(out, config):
+        metrics = benchmark.evaluate(config, chosen, out, workdir, replace=True)
+        if hosts.is_main():
+            benchmark.print_table(metrics, out)
 
 
 if __name__ == "__main__":

@@ -103,6 +103,7 @@ def get_config(argument: str = "ablation=lip_synch_text") -> ml_collections.Conf
             },
             "eval": {
                 "after_training": True,
+                "benchmark": "demo",  # a file in configs/benchmarks, or the path of one
                 "sampler": {
                     "method": "euler",
                     "steps": 25,
@@ -113,6 +114,13 @@ def get_config(argument: str = "ablation=lip_synch_text") -> ml_collections.Conf
                 },
                 "batch_size": 20,
                 "report_clips": 24,
+                # Of samplers: every combination of the values that are given is evaluated.
+                "sweep": {"method": (), "steps": (), "guidance": ()},
+                # Folders of features as av-benchmark writes them; networks to make them with.
+                "features": {"generated": "", "reference": ""},
+                "backbones": {"panns": "", "vggish": "", "synchformer": ""},
+                "every_steps": 0,  # in training: evaluate after so many steps; 0: never
+                "every_clips": 4,  # of each task, then
             },
             "sharding": {
                 "strategy": "fsdp",

@@ -22,7 +22,7 @@ from data.features import WIDTHS
 from data.latents import Latents
 from data.shards import Rejected, Row
 from vssflow_jax import media, records
-from vssflow_jax.clip import ClipSpec, fit_length, stretch_phonemes
+from vssflow_jax.clip import ClipSpec, fit_length, stretch_phonemes, to_int16
 from vssflow_jax.errors import UserError
 from vssflow_jax.phonemes import IDS
 
@@ -36,7 +36,6 @@ _JOINT = "_joint"
 _CAVP_KEY = "feat"
 _VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
 _NONE = np.zeros(0, np.float32)
-_INT16 = np.iinfo(np.int16)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -318,5 +317,4 @@ def read_sound(path: Path, sampling_rate: int) -> np.ndarray:
         raise Rejected(f"{kind} file: {path}") from error
     if not np.isfinite(waveform).all():
         raise Rejected(f"not finite: {path}: NaN or infinity")
-    scaled = np.round(waveform * -float(_INT16.min))
-    return np.clip(scaled, _INT16.min, _INT16.max).astype(np.int16)
+    return to_int16(waveform)

@@ -1,18 +1,9 @@
-"""Training by two processes of four simulated devices: one run, stopped, lost, gone on with.
+"""Training by two processes of four simulated devices: one run, stopped, lost, gone on with."""
 
-They meet as the tasks of a SLURM job do, for which `jax.distributed` asks environment variables.
-"""
-
-import dataclasses
-import os
 import re
 import shutil
 import signal
-import socket
-import subprocess
 import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests import restored, tiny
+from tests.jobs import PROCESSES, Job, launch
 from tests.restored import SMALLER
 from vssflow_jax import cli, run_files
 from vssflow_jax.checkpoint import Checkpoints
@@ -29,69 +21,13 @@ from vssflow_jax.input import train_batches
 from vssflow_jax.train import train
 from vssflow_jax.train_step import Recipe, TrainState
 
-PROCESSES = 2
-DEVICES_EACH = 4
-PATIENCE_SEC = 240  # more than JAX's own of 100 s, after which it gives a process up
 LAST_ROW = 6  # before a job is asked to stop
 ENDLESS = SMALLER | {"train__steps": 100_000, "train__schedule": "constant"}
 
 
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """Processes that run the same command, and what each prints."""
-
-    workdir: Path
-    processes: Sequence[subprocess.Popen[bytes]]
-    logs: Sequence[Path]
-
-    def wait_for_row(self, step: int) -> None:
-        """Until `metrics.jsonl` has the row of a step."""
-        deadline = time.monotonic() + PATIENCE_SEC
-        path = self.workdir / "metrics.jsonl"
-        while not (path.exists() and f'"step": {step},' in path.read_text()):
-            ended = any(process.poll() is not None for process in self.processes)
-            if ended or time.monotonic() > deadline:
-                raise AssertionError(f"no step {step}: {self.printed}")
-            time.sleep(0.01)
-
-    def wait(self) -> list[int]:
-        """The exit codes."""
-        try:
-            return [process.wait(PATIENCE_SEC) for process in self.processes]
-        finally:
-            for process in self.processes:
-                process.kill()
-
-    @property
-    def printed(self) -> list[str]:
-        return [log.read_text(errors="replace") for log in self.logs]
-
-
 def start(data: Path, workdir: Path, **changes: Any) -> Job:
     """Start training by two processes."""
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
-    command = [*tiny.command("run_train.py", data, workdir, **changes), "--distributed"]
-    devices = f"--xla_force_host_platform_device_count={DEVICES_EACH}"
-    processes, logs = [], []
-    for index in range(PROCESSES):
-        slurm = {"JOB_ID": 1, "STEP_NODELIST": "localhost", "NTASKS": PROCESSES}
-        slurm |= {"PROCID": index, "LOCALID": index}
-        env = {f"SLURM_{name}": str(value) for name, value in slurm.items()}
-        env |= {"JAX_COORDINATOR_PORT": str(port)}
-        env |= {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {devices}"}
-        logs.append(workdir.with_name(f"{workdir.name}-{port}-{index}.log"))
-        with logs[-1].open("wb") as log:
-            process = subprocess.Popen(
-                command,
-                cwd=tiny.ROOT,
-                env=os.environ | env,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        processes.append(process)
-    return Job(workdir, processes, logs)
+    return launch(tiny.command("run_train.py", data, workdir, **changes), workdir)
 
 
 def rows(workdir: Path) -> list[dict[str, float]]:

@@ -142,6 +142,12 @@ def to_float(samples: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     return np.multiply(samples, scale, out=out, dtype=np.float32)
 
 
+def to_int16(waveform: np.ndarray) -> np.ndarray:
+    """float samples within [-1, 1] to int16; what lies beyond is clipped."""
+    limits = np.iinfo(np.int16)
+    return np.clip(np.round(waveform * _INT16_SCALE), limits.min, limits.max).astype(np.int16)
+
+
 def fit_length(frames: np.ndarray, num_frames: int) -> np.ndarray:
     """Cut `frames` [n, ...] to `num_frames`, or pad it with zeros at the end."""
     cut = frames[:num_frames]

@@ -49,6 +49,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "eval.sampler.mask_ratio": (0, 1),
     "eval.batch_size": (1, INFINITY),
     "eval.report_clips": (0, INFINITY),
+    "eval.every_steps": (0, INFINITY),
+    "eval.every_clips": (1, INFINITY),
 }
 CHOICES: dict[str, tuple[Any, ...]] = {
     "data.durations": DURATIONS,

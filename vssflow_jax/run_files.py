@@ -76,25 +76,28 @@ def check(workdir: Path, config: ml_collections.ConfigDict) -> None:
                 )
 
 
-class MetricsLog(contextlib.AbstractContextManager["MetricsLog"]):
-    """Appends rows to `metrics.jsonl`, or to another such file of the workdir.
+class JsonLines(contextlib.AbstractContextManager["JsonLines"]):
+    """Appends rows to a file; a row that a kill cut short is dropped on opening."""
 
-    A row that a kill cut short is dropped on opening.
-    """
-
-    def __init__(self, workdir: Path, name: str = "metrics.jsonl"):
-        path = workdir / name if hosts.is_main() else Path(os.devnull)
+    def __init__(self, path: Path):
         if path.is_file():
             os.truncate(path, len(_whole_lines(path)))
         self._file = path.open("a")
 
-    def write(self, row: Mapping[str, float]) -> None:
+    def write(self, row: Mapping[str, Any]) -> None:
         """Append a row and hand it to the system at once."""
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
 
     def __exit__(self, *error: object) -> None:
         self._file.close()
+
+
+class MetricsLog(JsonLines):
+    """Appends rows to `metrics.jsonl`, or to another such file of the workdir."""
+
+    def __init__(self, workdir: Path, name: str = "metrics.jsonl"):
+        super().__init__(workdir / name if hosts.is_main() else Path(os.devnull))
 
 
 def read_metrics(workdir: Path) -> list[dict[str, float]]:

@@ -23,7 +23,7 @@ from vssflow_jax.config import check as check_config
 from vssflow_jax.dataset import TASKS, Dataset
 from vssflow_jax.errors import UserError
 from vssflow_jax.flops import step_flops
-from vssflow_jax.generate import draw_start, make_generate
+from vssflow_jax.generation import draw_start, make_generate
 from vssflow_jax.profiling import StepTrace
 from vssflow_jax.run_files import MetricsLog, claim
 from vssflow_jax.run_files import check as check_run
@@ -33,12 +33,17 @@ from vssflow_jax.stopping import stop_requested
 from vssflow_jax.throughput import Account, StepTimes, Throughput
 from vssflow_jax.train_step import Metrics, Recipe, TrainState, jit_train_step
 
+Evaluator = Callable[[Recipe, Dataset, TrainState], dict[str, float]]
 
-def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
+
+def train(
+    config: ml_collections.ConfigDict, workdir: Path, evaluator: Evaluator | None = None
+) -> bool:
     """Train until `config.train.steps`, from the newest checkpoint of `workdir` if there is one.
 
     Args:
       config: a resolved experiment config.
+      evaluator: called every `config.eval.every_steps` steps; what it returns is logged.
       workdir: gets `config.json`, `metrics.jsonl`, `throughput.jsonl`, `checkpoints/`,
         `tensorboard/`, and `profile/` if a trace is asked for.
 
@@ -215,6 +220,10 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
             if done % config.train.sample_every == 0:
                 with paused():
                     sampler.write(state, done)
+            if evaluator and config.eval.every_steps and done % config.eval.every_steps == 0:
+                with paused():
+                    for name, value in evaluator(recipe, dataset, state).items():
+                        board.add_scalar(f"eval/{name}", value, done)
         save()
         minutes, goodput = throughput.elapsed_sec / 60, throughput.goodput
     if not hosts.is_main():

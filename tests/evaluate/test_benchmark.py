@@ -1,23 +1,37 @@
-"""The evaluation of a run: what it writes, what it compares, and that it can tell good from bad."""
+"""The evaluation of a benchmark: what it writes, that it goes on, that it tells good from bad."""
 
 import csv
+import dataclasses
 import json
+import re
+import signal
+import subprocess
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from array_record.python.array_record_module import ArrayRecordReader
 
 from tests import tiny
+from tests.jobs import launch
 from vssflow_jax import media
-from vssflow_jax.audio import mel
 from vssflow_jax.audio.griffin_lim import griffin_lim
-from vssflow_jax.clip import ClipSpec
-from vssflow_jax.dataset import Clip, Dataset
-from vssflow_jax.evaluate import benchmark
-from vssflow_jax.train_step import Recipe
+from vssflow_jax.clip import ClipSpec, to_int16
+from vssflow_jax.dataset import TASKS, Clip, Dataset
+from vssflow_jax.errors import UserError
+from vssflow_jax.evaluate import benchmark, definition, rows, summary
+from vssflow_jax.evaluate.definition import Benchmark
+from vssflow_jax.evaluate.measures import MEASURES, Told, measure
+from vssflow_jax.evaluate.rendering import of_samples
+from vssflow_jax.evaluate.rows import Row
+from vssflow_jax.train import train
 
 SPEC = ClipSpec(duration_sec=3.0)
+BENCHMARKS = tiny.ROOT / "configs" / "benchmarks"
+DEMO = definition.load("demo", BENCHMARKS)
 
 
 @pytest.fixture(scope="module")
@@ -35,32 +49,77 @@ def run(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def clips(demo_data: Path) -> list[Clip]:
-    return benchmark.test_clips(Dataset(demo_data, SPEC))
+    dataset = Dataset(demo_data, SPEC)
+    return [dataset.clips("test", place.task)[place.index] for place in DEMO.places(dataset)]
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A benchmark without the metrics that take long."""
+    path = tmp_path_factory.mktemp("benchmark") / "quick.py"
+    metrics = ("wer", "onset_f1", "mel_distance_db_v2s", "fd_mel_statistics")
+    write_benchmark(path, {"metrics": metrics, "versions": ("shuffled",), "mp4": True})
+    return path
+
+
+def write_benchmark(path: Path, fields: object) -> None:
+    path.write_text(
+        "import ml_collections\n\n\ndef get_config():\n"
+        f"    return ml_collections.ConfigDict({fields})\n"
+    )
+
+
+def evaluation(run: Path, data: Path, out: Path, benchmark: Path | str, **flags: str) -> list[str]:
+    """The command that evaluates the run, two clips at a time."""
+    command = tiny.command("run_eval.py", data, run, train__steps=3, eval__batch_size=2)
+    given = {"out": out, "benchmark": benchmark} | flags
+    return [*command, *(f"--{name}={value}" for name, value in given.items())]
+
+
+def read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text())
+
+
+def figures(out: Path) -> dict[str, Any]:
+    """What `metrics.json` holds, but for the time it took."""
+    found = read(out / "metrics.json")
+    del found["generate_sec_per_clip"]
+    return found
 
 
 def test_what_it_leaves(run: Path, clips: list[Clip]) -> None:
-    metrics = json.loads((run / "eval" / "metrics.json").read_text())
-    assert metrics["step"] == 3
-    assert metrics["clips"] == len(clips) == tiny.NUM_TEST
-    for name in ("wer", "wer_joint", "onset_f1", "mel_distance_db_v2s"):
-        for version in ("", "_ground_truth", "_codec", "_shuffled"):
-            assert np.isfinite(metrics[name + version]), name + version
-    assert (run / "eval" / "report.html").stat().st_size > 10_000
+    out = run / "eval"
+    found = read(out / "metrics.json")
+    assert found["step"] == 3
+    assert found["clips"] == len(clips) == tiny.NUM_TEST
+    assert not found["failed"]
+    for name in ("wer", "wer_joint", "onset_f1", "mel_distance_db_v2s", "fd_mel_statistics"):
+        versions = found["metrics"][name]
+        assert list(versions) == ["generated", "ground_truth", "codec", "shuffled"]
+        assert all(np.isfinite(score["value"]) for score in versions.values()), name
+    score = found["metrics"]["wer"]["generated"]
+    assert score["low"] <= score["value"] <= score["high"]
+    assert (out / "report.html").stat().st_size > 10_000
     for clip in clips:
-        waveform, rate = soundfile.read(run / "eval" / "wav" / f"{clip.clip_id}.wav")
+        waveform, rate = soundfile.read(out / "wav" / f"{clip.clip_id}.wav")
         assert (len(waveform), rate) == (48_000, 16_000)
-        frames, _ = media.read_video(run / "eval" / "mp4" / f"{clip.clip_id}.mp4")
+        frames, _ = media.read_video(out / "mp4" / f"{clip.clip_id}.mp4")
         assert len(frames) == 75
-    with (run / "eval" / "per_clip.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [row["clip_id"] for row in rows] == [clip.clip_id for clip in clips]
+    with (out / "per_clip.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["clip_id"] for line in lines] == [clip.clip_id for clip in clips]
+    settings = read(out / "evaluation.json")
+    assert settings["definition"]["name"] == "demo"
+    assert len(settings["checkpoint_sha256"]) == 64
+    listed = (out / "wav" / "wav.scp") if (out / "wav" / "wav.scp").exists() else out / "wav.scp"
+    assert len(listed.read_text().splitlines()) == len(clips)
 
 
 def test_run_eval_gives_the_same_again(run: Path, demo_data: Path) -> None:
-    before = (run / "eval" / "metrics.json").read_text()
+    before = figures(run / "eval")
     again = tiny.run(tiny.command("run_eval.py", demo_data, run, train__steps=3))
     assert again.returncode == 0, again.stderr
-    assert (run / "eval" / "metrics.json").read_text() == before
+    assert figures(run / "eval") == before
 
 
 def test_a_finished_run_is_not_evaluated_again(run: Path, demo_data: Path) -> None:
@@ -72,26 +131,253 @@ def test_a_finished_run_is_not_evaluated_again(run: Path, demo_data: Path) -> No
     assert (run / "eval" / "metrics.json").stat().st_mtime_ns == before
 
 
-def test_the_true_sounds_score_well_and_others_do_not(demo_data: Path, clips: list[Clip]) -> None:
-    recipe = Recipe.from_config(tiny.config(demo_data))
-    waveforms = np.stack([clip.features.waveform for clip in clips])
-    mels = list(np.asarray(mel.log_mel(waveforms, recipe.spec.mel_frames)))
-    swapped = [mels[clips.index(other)] for other in benchmark.shuffled(clips)]
-    versions = {"generated": mels, "codec": mels, "shuffled": swapped}
-    metrics = benchmark.measure(benchmark.render(versions, clips, recipe, griffin_lim), clips)
-    assert metrics["wer_ground_truth"] <= 0.15
-    assert metrics["wer"] <= 0.25
-    assert metrics["wer_shuffled"] > metrics["wer"] + 0.25
-    assert metrics["onset_f1_ground_truth"] > 0.9
-    assert metrics["onset_f1"] > 0.9
-    assert metrics["onset_f1_shuffled"] < 0.6
-    assert metrics["mel_distance_db_v2s_ground_truth"] == 0
-    assert 0 < metrics["mel_distance_db_v2s"] < metrics["mel_distance_db_v2s_shuffled"]
+@pytest.fixture(scope="module")
+def whole(
+    run: Path, demo_data: Path, quick: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """An evaluation that nobody disturbed."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    done = tiny.run(evaluation(run, demo_data, out, quick))
+    assert done.returncode == 0, done.stderr
+    return out
 
 
-def test_shuffling_gives_nobody_its_own_conditions(clips: list[Clip]) -> None:
-    others = benchmark.shuffled(clips)
-    for clip, other in zip(clips, others, strict=True):
-        assert clip.task == other.task
-        alone = sum(same.task == clip.task for same in clips) == 1
-        assert alone or clip.clip_id != other.clip_id
+def sounds(out: Path) -> dict[str, np.ndarray]:
+    return {path.name: soundfile.read(path)[0] for path in sorted((out / "wav").glob("*.wav"))}
+
+
+def test_killed_three_times_it_ends_the_same(
+    run: Path, demo_data: Path, quick: Path, whole: Path, tmp_path: Path
+) -> None:
+    command = evaluation(run, demo_data, tmp_path / "out", quick)
+    for done in (0, 2, 4):
+        with subprocess.Popen(
+            command, cwd=tiny.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process:
+            limit = time.monotonic() + 300
+            while len(list(rows.read(tmp_path / "out"))) <= done:
+                assert process.poll() is None
+                assert time.monotonic() < limit
+                time.sleep(0.01)
+            process.send_signal(signal.SIGKILL)
+    last = tiny.run(command)
+    assert last.returncode == 0, last.stderr
+    assert figures(tmp_path / "out") == figures(whole)
+    found, expected = sounds(tmp_path / "out"), sounds(whole)
+    assert found.keys() == expected.keys()
+    for name, sound in found.items():
+        np.testing.assert_array_equal(sound, expected[name])
+
+
+def test_eight_devices_give_the_same(
+    run: Path, demo_data: Path, quick: Path, whole: Path, tmp_path: Path
+) -> None:
+    done = tiny.run(evaluation(run, demo_data, tmp_path / "out", quick), env=tiny.EIGHT_DEVICES)
+    assert done.returncode == 0, done.stderr
+    assert_alike(tmp_path / "out", whole)
+
+
+def test_two_processes_give_the_same(
+    run: Path, demo_data: Path, quick: Path, whole: Path, tmp_path: Path
+) -> None:
+    job = launch(evaluation(run, demo_data, tmp_path / "out", quick), tmp_path / "out")
+    assert job.wait() == [0, 0], job.printed
+    assert len(list((tmp_path / "out" / "rows").iterdir())) == 2
+    assert_alike(tmp_path / "out", whole)
+
+
+def assert_alike(out: Path, expected: Path) -> None:
+    """The same sounds within 1e-4 of full scale, and the same figures to four digits."""
+    found, wanted = sounds(out), sounds(expected)
+    assert found.keys() == wanted.keys()
+    for name, sound in found.items():
+        np.testing.assert_allclose(sound, wanted[name], atol=1e-4)
+    scores, others = figures(out)["metrics"], figures(expected)["metrics"]
+    assert scores.keys() == others.keys()
+    for name, versions in scores.items():
+        for version, score in versions.items():
+            np.testing.assert_allclose(
+                score["value"], others[name][version]["value"], rtol=1e-4, atol=1e-6
+            )
+
+
+def test_another_evaluation_is_not_overwritten(
+    run: Path, demo_data: Path, quick: Path, whole: Path
+) -> None:
+    before = figures(whole)
+    command = [*evaluation(run, demo_data, whole, quick), "--config.eval.sampler.steps=3"]
+    refused = tiny.run(command)
+    assert refused.returncode == 2
+    assert "holds an evaluation of another sampler; choose another --out" in refused.stderr
+    assert figures(whole) == before
+
+
+def test_a_damaged_record_costs_one_clip(
+    run: Path, own_data: Path, quick: Path, tmp_path: Path
+) -> None:
+    (shard,) = own_data.glob("vssflow/*/*test_visualtts*")
+    count = ArrayRecordReader(str(shard)).num_records()
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    done = tiny.run(evaluation(run, own_data, tmp_path / "out", quick))
+    assert done.returncode == 0, done.stderr
+    found = figures(tmp_path / "out")
+    assert count > 1
+    assert found["clips"] == tiny.NUM_TEST - 1
+    ((place, reason),) = found["failed"].items()
+    assert place.startswith("visualtts ")
+    assert "damaged" in reason
+    assert "1 clips failed" in done.stdout
+    assert reason[-20:] in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_video_that_is_gone_costs_its_mp4_alone(
+    run: Path, own_data: Path, quick: Path, tmp_path: Path
+) -> None:
+    dataset = Dataset(own_data, SPEC)
+    clip = dataset.clips("test", "v2s")[0]
+    (own_data / clip.video).unlink()
+    done = tiny.run(evaluation(run, own_data, tmp_path / "out", quick))
+    assert done.returncode == 0, done.stderr
+    found = figures(tmp_path / "out")
+    assert found["clips"] == tiny.NUM_TEST
+    assert list(found["problems"]) == [clip.clip_id]
+    assert "mp4" in found["problems"][clip.clip_id]
+    assert (tmp_path / "out" / "wav" / f"{clip.clip_id}.wav").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ({"benchmark": "grit"}, "benchmark 'grit': no file .*choose one of chem, demo, grid"),
+        ({"checkpoint": "{run}/checkpoints/7"}, "no checkpoint of step 7"),
+        ({"checkpoint": "{run}/nowhere"}, "no checkpoint"),
+        ({"config.model.transformer.heads": "1"}, "another config: model.transformer.heads"),
+    ],
+)
+def test_bad_input_is_one_line(
+    run: Path, demo_data: Path, quick: Path, tmp_path: Path, flags: dict[str, str], says: str
+) -> None:
+    given = {name: value.format(run=run) for name, value in flags.items()}
+    refused = tiny.run(
+        evaluation(run, demo_data, tmp_path / "out", given.pop("benchmark", quick), **given)
+    )
+    assert refused.returncode == 2
+    assert len(refused.stderr.strip().splitlines()) == 1
+    assert re.search(says, refused.stderr), refused.stderr
+
+
+def test_a_benchmark_without_clips(demo_data: Path) -> None:
+    with pytest.raises(UserError, match="no test split of tts, which benchmark x is of"):
+        Benchmark("x", tasks=("tts",)).places(Dataset(demo_data, SPEC))
+
+
+def test_benchmarks_of_the_field_are_sound() -> None:
+    names = sorted(path.stem for path in BENCHMARKS.glob("*.py"))
+    assert names == ["chem", "demo", "grid", "lrs2", "v2c", "vggsound"]
+    for name in names:
+        found = definition.load(name, BENCHMARKS)
+        assert found.name == name
+        assert found.metrics
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{'metrics': ('wet',)}", "metrics has 'wet'; choose from wer"),
+        ("{'task': ('v2s',)}", "no field 'task'"),
+        ("{'part': 'valid'}", "part has 'valid'; choose from train, test"),
+        ("{}['x']", "KeyError"),
+    ],
+)
+def test_a_benchmark_of_ones_own(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "mine.py"
+    write_benchmark(path, text)
+    with pytest.raises(UserError, match=says):
+        definition.load(str(path), BENCHMARKS)
+
+
+def test_some_clips_of_each_task_are_spread_evenly(demo_data: Path) -> None:
+    dataset = Dataset(demo_data, SPEC)
+    few = dataclasses.replace(DEMO, part="train", max_clips=2).places(dataset)
+    for task in TASKS:
+        count = dataset.count("train", task)
+        assert [place.index for place in few if place.task == task] == [0, count // 2][: count or 0]
+
+
+def test_the_true_sounds_score_well_and_others_do_not(clips: list[Clip]) -> None:
+    def spoken(index: int) -> np.ndarray:
+        sound = of_samples(clips[index].features.sound, SPEC)
+        return to_int16(griffin_lim(sound.log_mel)[: len(sound.samples)])
+
+    measured = []
+    for index, clip in enumerate(clips):
+        same = [i for i, other in enumerate(clips) if other.task == clip.task]
+        other = same[(same.index(index) + 1) % len(same)]
+        versions = {
+            "generated": spoken(index),
+            "ground_truth": clip.features.sound,
+            "shuffled": spoken(other),
+        }
+        found = {name: of_samples(samples, SPEC) for name, samples in versions.items()}
+        told = Told(clip.task, clip.transcript, clip.event_times_sec, "raw")
+        heard = {name: (sound.waveform, sound.log_mel) for name, sound in found.items()}
+        names = [name for name in MEASURES if name.startswith(("wer", "onset", "mel"))]
+        result = measure(told, heard, names)
+        measured.append(Row(clip.task, index, **dataclasses.asdict(result)))
+        assert not result.problems
+    names = ["wer", "onset_f1", "mel_distance_db_v2s"]
+    scores = summary.scores(measured, names, ["generated", "ground_truth", "shuffled"])
+    wer, onsets, distance = (
+        {version: score["value"] for version, score in scores[name].items()} for name in names
+    )
+    assert wer["ground_truth"] <= 0.15
+    assert wer["generated"] <= 0.25
+    assert wer["shuffled"] > wer["generated"] + 0.25
+    assert onsets["ground_truth"] > 0.9
+    assert onsets["generated"] > 0.9
+    assert onsets["shuffled"] < 0.6
+    assert distance["ground_truth"] == 0
+    assert 0 < distance["generated"] < distance["shuffled"]
+
+
+def test_too_short_a_sound_is_told_and_the_rest_measured() -> None:
+    samples = np.ones(100, np.int16)
+    sound = of_samples(samples, SPEC)
+    heard = dict.fromkeys(("generated", "ground_truth"), (sound.waveform, sound.log_mel))
+    result = measure(Told("tts", "", np.zeros(0), "raw"), heard, ["mcd", "mel_distance_db_tts"])
+    assert "at least" in result.problems["mcd"]
+    assert result.scores["generated"] == {"mel_distance_db_tts": (0.0, 1.0)}
+
+
+def test_evaluation_while_training(demo_data: Path, tmp_path: Path) -> None:
+    config = tiny.config(demo_data, train__steps=4, eval__every_steps=2, eval__every_clips=1)
+    evaluator = benchmark.in_training(config, DEMO, tmp_path)
+    logged = []
+
+    def noted(*given: Any) -> dict[str, float]:
+        logged.append(evaluator(*given))
+        return logged[-1]
+
+    assert train(config, tmp_path, noted)
+    assert [path.name for path in sorted((tmp_path / "eval-steps").iterdir())] == ["2", "4"]
+    for values, step in zip(logged, (2, 4), strict=True):
+        metrics = read(tmp_path / "eval-steps" / str(step) / "metrics.json")
+        assert metrics["clips"] == 3
+        assert values["wer"] == metrics["metrics"]["wer"]["generated"]["value"]
+
+
+def test_a_sweep_of_samplers(run: Path, demo_data: Path, quick: Path, tmp_path: Path) -> None:
+    command = [
+        *evaluation(run, demo_data, tmp_path / "out", quick),
+        "--config.eval.sweep.steps=(1,2)",
+        "--config.eval.sweep.method=('euler','heun')",
+    ]
+    done = tiny.run(command)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "out" / "sweep.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["evaluations"] for line in lines] == ["1", "2", "2", "4"]
+    assert all(float(line["mel_distance_db_v2s"]) > 0 for line in lines)
+    assert (tmp_path / "out" / "sweep.png").read_bytes().startswith(b"\x89PNG")

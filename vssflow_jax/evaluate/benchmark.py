@@ -1,20 +1,23 @@
-"""The evaluation of a run, top to bottom: restore, generate, vocode, measure, write.
+"""The evaluation of a benchmark, top to bottom: restore, generate, vocode, measure, summarise.
 
-Every number stands beside three others: of the true sound, of the true sound through the codec
-and vocoder (the best that the model could do), and of sound generated from another clip's
-conditions (what would be reached without looking).
+Clips go through in batches, and what is known of a batch is written before the next but one begins:
+the sounds, and a row for each clip of what was measured. So memory does not grow with their number,
+and an evaluation that was killed goes on where it was. Of many processes each vocodes, measures and
+writes its share of every batch, and the main one sums up.
 """
 
-import csv
 import dataclasses
+import importlib.metadata
 import json
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import multiprocessing
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import joblib
 import ml_collections
 import numpy as np
@@ -23,361 +26,507 @@ import tqdm
 
 from vssflow_jax import hosts, media, run_files
 from vssflow_jax.audio import mel
-from vssflow_jax.checkpoint import Checkpoints
-from vssflow_jax.dataset import TASKS, Clip, Dataset
-from vssflow_jax.evaluate.metrics.mel_distance import mel_distance
-from vssflow_jax.evaluate.metrics.onsets import (
-    corpus_onset_f1,
-    corpus_onset_recall,
-    detect_onsets,
-    onset_f1,
-)
-from vssflow_jax.evaluate.metrics.wer import corpus_wer, transcribe, utterance_wer
+from vssflow_jax.dataset import BadRecord, Clip, ClipSource, Dataset
+from vssflow_jax.errors import UserError
+from vssflow_jax.evaluate import caches, kaldi, rows, set_metrics, summary
+from vssflow_jax.evaluate.backbones.extract import NETWORKS, extract
+from vssflow_jax.evaluate.definition import Benchmark, Place
+from vssflow_jax.evaluate.measures import VERSIONS, Measured, Told, measure
+from vssflow_jax.evaluate.ranking import extremes
+from vssflow_jax.evaluate.rendering import Renderer, Sound, of_samples
 from vssflow_jax.evaluate.report import ReportClip, write_report
-from vssflow_jax.generate import draw_start, make_generate
-from vssflow_jax.input import to_latent_rate, train_batches
-from vssflow_jax.sampling import ADAPTIVE
-from vssflow_jax.sound import CodecParams, Vocoder, make_vocoder
-from vssflow_jax.start import initial_state
+from vssflow_jax.evaluate.rows import Row
+from vssflow_jax.run_files import JsonLines
 from vssflow_jax.train_step import Recipe, TrainState
+from vssflow_jax.trained import digest, restore
 
-VERSIONS = ("generated", "ground_truth", "codec", "shuffled")
+SETTINGS, METRICS, PER_CLIP, REPORT = (
+    "evaluation.json",
+    "metrics.json",
+    "per_clip.csv",
+    "report.html",
+)
+Evaluator = Callable[[Recipe, Dataset, TrainState], dict[str, float]]
 
-
-@dataclasses.dataclass(frozen=True)
-class Rendering:
-    """One version of the sound of all clips.
-
-    Attributes:
-      waveforms: float32 [samples] each, 16 kHz.
-      log_mels: of those waveforms, [n, m] each.
-      onsets_sec: found in those waveforms.
-      transcripts: what the recogniser reads; "" for clips without speech.
-    """
-
-    waveforms: Sequence[np.ndarray]
-    log_mels: Sequence[np.ndarray]
-    onsets_sec: Sequence[np.ndarray]
-    transcripts: Sequence[str]
+PACKAGES = ("jax", "flax", "numpy", "scipy", "librosa", "vssflow-jax")
 
 
-def evaluate(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, float]:
-    """Evaluate the newest checkpoint of a run on its whole test part.
-
-    Where there is none, but the config starts from imported weights, those are evaluated.
+def evaluate(
+    config: ml_collections.ConfigDict,
+    benchmark: Benchmark,
+    out: Path,
+    run: Path | None,
+    step: int | None = None,
+    *,
+    replace: bool = False,
+) -> dict[str, Any]:
+    """Evaluate a trained model on a benchmark, or go on with it.
 
     Args:
-      config: of the run; its `eval` section may differ from the one it was trained with.
-      workdir: of the run; `eval/` in it gets `metrics.json`, `per_clip.csv`, `report.html`,
-        `wav/` and `mp4/`.
+      config: of the model; its `eval` section says how sounds are generated.
+      benchmark: which clips, and what is measured.
+      out: gets `metrics.json`, `per_clip.csv`, `report.html`, `wav/`, Kaldi's lists, `mp4/` if the
+        benchmark asks for it, and `evaluation.json` with all settings.
+      run: folder of the run; None for the weights that `train.init_from` names.
+      step: of the checkpoint; the newest, if None.
+      replace: whether an evaluation of something else in `out` is deleted; else it is an error.
 
     Returns:
-      the metrics; NAME is of the generated sound, NAME_ground_truth, NAME_codec and NAME_shuffled
-      of the versions beside it. Rates are fractions. Of many processes, which generate together,
-      only the main one measures and writes; the others return nothing.
+      what `metrics.json` holds. Processes other than the main one return nothing.
 
     Raises:
-      UserError: no checkpoint or another config's, no test part, a damaged dataset.
+      UserError: no checkpoint or another model's, no clips, a damaged dataset, or `out` holds
+        another evaluation.
     """
-    run_files.check(workdir, config)
+    # -------------------------------------------------------------------------- clips and model
     recipe = Recipe.from_config(config)
     dataset = Dataset(
         config.data.path, recipe.spec, config.data.durations, config.data.durations_path
     )
     dataset.check_widths(recipe.model.feature_widths)
-    dataset.check_part("test")
-    clips = test_clips(dataset)
+    places = benchmark.places(dataset)
+    state = restore(recipe, run, step)
+    settings = describe(config, benchmark, state, run, len(places))
+    if hosts.is_main():
+        claim(out, settings, replace)
+    hosts.wait_for_all(f"claimed {out}")
 
-    abstract = recipe.abstract_state()
-    if config.train.init_from and not (workdir / "checkpoints").exists():
-        print(f"no checkpoint in {workdir}: the weights of train.init_from are evaluated")
-        size, seed = config.train.batch_size, config.seed
-        state = initial_state(
-            recipe, abstract, lambda: train_batches(dataset, config.data.mixture, size, seed)
-        )
-    else:
-        with Checkpoints(workdir) as checkpoints:
-            state, _ = checkpoints.restore(abstract)
-
-    log_mels = {
-        "generated": generate_all(config, recipe, state, clips, clips),
-        "codec": through_codec(config, recipe, state, clips),
-        "shuffled": generate_all(config, recipe, state, clips, shuffled(clips)),
-    }
+    # ---------------------------------------------------------------------------- clip by clip
+    renderer = Renderer(config, recipe, benchmark.measured)
+    Evaluation(config, benchmark, dataset, places, out).run(renderer, state)
     if not hosts.is_main():
         return {}
-    renderings = render(log_mels, clips, recipe, make_vocoder(config.vocoder))
 
-    metrics = measure(renderings, clips)
-    per_clip = [clip_scores(clip, index, renderings) for index, clip in enumerate(clips)]
-    directory = workdir / "eval"
-    write_sounds(directory, clips, renderings["generated"].waveforms, dataset.path)
-    write_per_clip(directory / "per_clip.csv", clips, renderings["generated"], per_clip)
-    write_report(
-        directory / "report.html",
-        title="VSSFlow: sound and speech from silent video",
-        config_summary=_summary(config, state, clips),
-        metrics=metrics,
-        history=run_files.read_metrics(workdir),
-        clips=_shown(config.eval.report_clips, clips, renderings, per_clip, directory, dataset),
-    )
-    record = {
-        "step": int(state.step),
-        "clips": len(clips),
-        "sampler": run_files.resolved_values(config.eval.sampler),
-        **metrics,
-    }
-    run_files.write_atomically(directory / "metrics.json", json.dumps(record, indent=2) + "\n")
+    # ----------------------------------------------------------------------------------- sum up
+    metrics = sum_up(config, benchmark, out, settings, places)
+    write_page(config, dataset, benchmark.part, out, settings, metrics, run)
     return metrics
 
 
-def evaluate_and_print(config: ml_collections.ConfigDict, workdir: Path) -> None:
-    """Evaluate, then print the table and where the page is."""
-    metrics = evaluate(config, workdir)
-    if not hosts.is_main():
-        return
-    print(f"\n{'':24}" + "".join(f"{version:>14}" for version in VERSIONS))
-    for name in [name for name in metrics if not name.endswith(VERSIONS[1:])]:
-        values = [metrics[name], *(metrics[f"{name}_{version}"] for version in VERSIONS[1:])]
-        print(f"{name:24}" + "".join(f"{value:14.3f}" for value in values))
-    print(f"\nopen {workdir / 'eval' / 'report.html'}")
+# ------------------------------------------------------------------------------------- the settings
+def describe(
+    config: ml_collections.ConfigDict,
+    benchmark: Benchmark,
+    state: TrainState,
+    run: Path | None,
+    clips: int,
+) -> dict[str, Any]:
+    """All that the figures depend on, and what they were computed by."""
+    step = int(state.step)
+    return {
+        "benchmark": benchmark.name,
+        "definition": json.loads(json.dumps(dataclasses.asdict(benchmark))),
+        "clips": clips,
+        "checkpoint": str(run or config.train.init_from),
+        "checkpoint_sha256": digest(config, run, step) if hosts.is_main() else "",
+        "step": step,
+        "seed": config.seed,
+        "sampler": run_files.resolved_values(config.eval.sampler),
+        "placement": config.model.placement,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves((state.params, state.frozen))),
+        "config": run_files.resolved_values(config),
+        "versions": {name: _version(name) for name in PACKAGES},
+    }
 
 
-def is_done(config: ml_collections.ConfigDict, workdir: Path) -> bool:
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that the figures depend on."""
+    names = ("definition", "clips", "checkpoint_sha256", "step", "seed", "sampler")
+    data = {name: settings["config"]["data"][name] for name in ("path", "durations")}
+    return {name: settings[name] for name in names} | {
+        "data": data,
+        "vocoder": settings["config"]["vocoder"],
+    }
+
+
+def claim(out: Path, settings: Mapping[str, Any], replace: bool) -> None:
+    """See that the folder is new or holds this evaluation, and write the settings there.
+
+    Raises:
+      UserError: it holds another one, and is not to be replaced.
+    """
+    path = out / SETTINGS
+    if path.exists():
+        there, wanted = identity(json.loads(path.read_text())), identity(settings)
+        differing = [name for name in wanted if there[name] != wanted[name]]
+        if differing and not replace:
+            raise UserError(
+                f"{out} holds an evaluation of another {differing[0]}; choose another --out, or "
+                "delete it"
+            )
+        if differing:
+            shutil.rmtree(out)
+    out.mkdir(parents=True, exist_ok=True)
+    run_files.write_atomically(path, json.dumps(settings, indent=2) + "\n")
+
+
+def in_training(
+    config: ml_collections.ConfigDict, benchmark: Benchmark, workdir: Path
+) -> "Evaluator":
+    """For `train`: evaluates a few clips of each task by the weights of a step.
+
+    What it finds lies in `eval-steps/STEP/` of the run.
+    """
+    few = dataclasses.replace(benchmark, max_clips=config.eval.every_clips, versions=(), mp4=False)
+    made: list[Renderer] = []  # one, so that it compiles once
+
+    def evaluate_step(recipe: Recipe, dataset: Dataset, state: TrainState) -> dict[str, float]:
+        if not made:
+            made.append(Renderer(config, recipe, few.measured))
+        out = workdir / "eval-steps" / str(int(state.step))
+        out.mkdir(parents=True, exist_ok=True)
+        places = few.places(dataset)
+        Evaluation(config, few, dataset, places, out).run(made[0], state)
+        if not hosts.is_main():
+            return {}
+        sampler = run_files.resolved_values(config.eval.sampler)
+        settings = {"step": int(state.step), "sampler": sampler}
+        metrics = sum_up(config, few, out, settings, places)
+        return {
+            name: versions["generated"]["value"] for name, versions in metrics["metrics"].items()
+        }
+
+    return evaluate_step
+
+
+def is_done(out: Path, config: ml_collections.ConfigDict) -> bool:
     """Whether the last step's evaluation with this sampler has been written."""
-    path = workdir / "eval" / "metrics.json"
+    path = out / METRICS
     if not path.exists():
         return False
-    record = json.loads(path.read_text())
+    metrics = json.loads(path.read_text())
     wanted = (config.train.steps, run_files.resolved_values(config.eval.sampler))
-    return (record["step"], record["sampler"]) == wanted
+    return (metrics["step"], metrics["sampler"]) == wanted
 
 
-def test_clips(dataset: Dataset) -> list[Clip]:
-    """All clips of the test part, by task and name."""
-    sources = [dataset.clips("test", task) for task in TASKS if dataset.count("test", task)]
-    clips = [source[index] for source in sources for index in range(len(source))]
-    return sorted(clips, key=lambda clip: (clip.task, clip.clip_id))
+# ------------------------------------------------------------------------------------ clip by clip
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Clips of a benchmark to rows.
 
+    Attributes:
+      config: of the model.
+      benchmark: that they are of.
+      dataset: that they are in.
+      places: where in it.
+      out: gets rows and sounds.
+    """
 
-def shuffled(clips: Sequence[Clip]) -> list[Clip]:
-    """For each clip the next one of its task, round about; a task's only clip stays as it is."""
-    order = []
-    for clip in clips:
-        same = [other for other in clips if other.task == clip.task]
-        order.append(same[(same.index(clip) + 1) % len(same)])
-    return order
+    config: ml_collections.ConfigDict
+    benchmark: Benchmark
+    dataset: Dataset
+    places: Sequence[Place]
+    out: Path
 
-
-def generate_all(
-    config: ml_collections.ConfigDict,
-    recipe: Recipe,
-    state: TrainState,
-    clips: Sequence[Clip],
-    conditions: Sequence[Clip],
-) -> list[np.ndarray]:
-    """Log-mels [n, m] generated for `clips` from the features of `conditions`, batch by batch."""
-    generate = make_generate(recipe, config.eval.sampler)
-    names = [clip.clip_id for clip in clips]
-    starts = draw_start(recipe, config.seed, names, config.eval.sampler.mask_ratio)
-
-    def example(index: int) -> Any:
-        features = to_latent_rate(conditions[index].features, recipe.spec)
-        return features, jax.tree.map(lambda x: x[index], starts)
-
-    return in_batches(
-        lambda batch: generate(state, *batch), example, len(clips), config.eval.batch_size
-    )
-
-
-def through_codec(
-    config: ml_collections.ConfigDict, recipe: Recipe, state: TrainState, clips: Sequence[Clip]
-) -> list[np.ndarray]:
-    """Log-mels [n, m] of the true sounds, encoded and decoded, batch by batch."""
-
-    @jax.jit
-    def there_and_back(params: CodecParams, waveform: jax.Array) -> jax.Array:
-        log_mel = mel.log_mel(waveform, recipe.spec.mel_frames)
-        return recipe.codec.decode(params, recipe.codec.encode(params, log_mel).mean)
-
-    return in_batches(
-        lambda waveform: there_and_back(state.codec, waveform),
-        lambda index: to_latent_rate(clips[index].features, recipe.spec)["waveform"],
-        len(clips),
-        config.eval.batch_size,
-        what="codec",
-    )
-
-
-def in_batches(
-    function: Callable[[Any], jax.Array],
-    example: Callable[[int], Any],
-    count: int,
-    size: int,
-    what: str = "generate",
-) -> list[np.ndarray]:
-    """What a function of a batch gives for each of `count` examples, which are made as needed."""
-    size = min(size, count)
-    results: list[np.ndarray] = []
-    for first in tqdm.trange(0, count, size, desc=what, unit="batch", disable=not hosts.is_main()):
-        # The last batch is filled up with the first examples, so that all have one shape.
-        members = [example(index % count) for index in range(first, first + size)]
-        results += list(jax.device_get(function(jax.tree.map(lambda *x: np.stack(x), *members))))
-    return results[:count]
-
-
-def render(
-    log_mels: Mapping[str, Sequence[np.ndarray]],
-    clips: Sequence[Clip],
-    recipe: Recipe,
-    vocoder: Vocoder,
-) -> dict[str, Rendering]:
-    """Vocode the log-mels of each version and listen to all of them, and to the true sounds."""
-    workers = joblib.cpu_count()
-    sounds = {"ground_truth": [clip.features.waveform for clip in clips]}
-    with ThreadPoolExecutor(workers) as pool:
-        for version, mels in log_mels.items():
-            vocoded = tqdm.tqdm(
-                pool.map(vocoder, mels), total=len(mels), desc=f"vocode {version}", unit="clip"
+    def run(self, renderer: Renderer, state: TrainState) -> None:
+        """Make the rows that are not there yet; all processes return together."""
+        done = {(row.task, row.index) for row in rows.read(self.out)}
+        # All have read them before anyone writes another.
+        hosts.wait_for_all(f"read {self.out}")
+        size = min(self.config.eval.batch_size, len(self.places))
+        # Of the same clips however often it is stopped: what is generated may depend on its batch
+        # in the last bits.
+        batches = [self.places[i : i + size] for i in range(0, len(self.places), size)]
+        wanted = {"wav": True, "mp4": self.benchmark.mp4, "reference": backbones(self.config)}
+        for kind in filter(wanted.get, wanted):
+            (self.out / kind).mkdir(exist_ok=True)
+        with ExitStack() as closing:
+            log = closing.enter_context(rows.log(self.out, jax.process_index()))
+            workers = closing.enter_context(measuring(len(self.places) - len(done)))
+            bar = closing.enter_context(
+                tqdm.tqdm(
+                    total=len(self.places),
+                    initial=len(done),
+                    desc=self.benchmark.name,
+                    unit="clip",
+                    disable=not hosts.is_main(),
+                )
             )
-            lengths = [len(clip.features.waveform) for clip in clips]
-            sounds[version] = [w[:n] for w, n in zip(vocoded, lengths, strict=True)]
-    spoken = [index for index, clip in enumerate(clips) if clip.transcript]
-    flat = transcribe([sounds[version][i] for version in VERSIONS for i in spoken], workers)
-    renderings = {}
-    for number, version in enumerate(VERSIONS):
-        read = dict(zip(spoken, flat[number * len(spoken) :], strict=False))
-        renderings[version] = Rendering(
-            waveforms=sounds[version],
-            log_mels=[_log_mel(waveform, recipe) for waveform in sounds[version]],
-            onsets_sec=[detect_onsets(w, mel.SAMPLING_RATE) for w in sounds[version]],
-            transcripts=[read.get(index, "") for index in range(len(clips))],
+            measured: list[tuple[Row, Future[Measured]]] = []
+            for batch in batches:
+                missing = [place for place in batch if (place.task, place.index) not in done]
+                if missing:
+                    # While these are generated, those of the batch before are measured.
+                    submitted = self._submit(batch, missing, size, renderer, state, log, workers)
+                    self._finish(measured, log)
+                    measured = submitted
+                    bar.update(len(missing))
+            self._finish(measured, log)
+        hosts.wait_for_all(f"evaluated {self.out}")
+
+    def _submit(
+        self,
+        batch: Sequence[Place],
+        missing: Sequence[Place],
+        size: int,
+        renderer: Renderer,
+        state: TrainState,
+        log: JsonLines,
+        workers: Executor,
+    ) -> list[tuple[Row, Future[Measured]]]:
+        """Generate a batch, write this process's sounds of it, and start to measure them."""
+        clips, failed = self._read(batch)
+        for place in missing:
+            if place in failed and hosts.is_main():
+                log.write(dataclasses.asdict(Row(place.task, place.index, failed=failed[place])))
+        if not clips:
+            return []
+        members = list(clips)
+        # Filled up, so that all batches have one shape.
+        filled = [members[i % len(members)] for i in range(size)]
+        others = self._others(filled, clips)
+        log_mels = renderer.log_mels(state, [clips[place] for place in filled], others)
+        mine = range(jax.process_index(), len(members), jax.process_count())
+        own = [index for index in mine if members[index] in missing]
+        sounds = renderer.sounds(
+            [clips[members[index]] for index in own],
+            {version: mels[own] for version, mels in log_mels.items()},
+            self.benchmark.clip_sec,
         )
-    return renderings
+        return [
+            self._start(members[index], clips[members[index]], of_clip, renderer, workers)
+            for index, of_clip in zip(own, sounds, strict=True)
+        ]
+
+    def _read(self, batch: Sequence[Place]) -> tuple[dict[Place, Clip], dict[Place, str]]:
+        """The clips of a batch, and why others could not be read."""
+        clips, failed = {}, {}
+        for place in batch:
+            try:
+                clips[place] = self._source(place.task)[place.index]
+            except BadRecord as error:
+                failed[place] = str(error)
+        return clips, failed
+
+    def _source(self, task: str) -> ClipSource:
+        return self.dataset.clips(self.benchmark.part, task)
+
+    def _others(self, batch: Sequence[Place], clips: Mapping[Place, Clip]) -> list[Clip]:
+        """For each clip the next one of its task, round about, if there is any that can be read."""
+        if "shuffled" not in self.benchmark.versions:
+            return [clips[place] for place in batch]
+        others = {}
+        for place in set(batch):
+            same = [other for other in self.places if other.task == place.task]
+            following = same[(same.index(place) + 1) % len(same)]
+            found = clips if following in clips else self._read([following])[0]
+            others[place] = found.get(following, clips[place])
+        return [others[place] for place in batch]
+
+    def _start(
+        self,
+        place: Place,
+        clip: Clip,
+        sounds: Mapping[str, Sound],
+        renderer: Renderer,
+        workers: Executor,
+    ) -> tuple[Row, Future[Measured]]:
+        """Write a clip's sound, and have it measured."""
+        problems = {}
+        generated = sounds["generated"]
+        wav = self.out / "wav" / f"{clip.clip_id}.wav"
+        soundfile.write(wav, generated.samples, mel.SAMPLING_RATE)
+        if backbones(self.config):
+            reference = self.out / "reference" / wav.name
+            soundfile.write(reference, sounds["ground_truth"].samples, mel.SAMPLING_RATE)
+        if self.benchmark.mp4:
+            video, mp4 = self.dataset.path / clip.video, self.out / "mp4" / f"{clip.clip_id}.mp4"
+            try:
+                if not clip.video:
+                    raise UserError("the dataset names no video of the clip")
+                media.replace_audio(video, generated.waveform, mel.SAMPLING_RATE, mp4)
+            except UserError as error:
+                problems["mp4"] = str(error)
+        told = Told(clip.task, clip.transcript, clip.event_times_sec, self.benchmark.normalisation)
+        heard = {version: (sound.waveform, sound.log_mel) for version, sound in sounds.items()}
+        row = Row(
+            place.task,
+            place.index,
+            clip.clip_id,
+            clip.transcript,
+            clip.voice,
+            problems=problems,
+            generate_sec=renderer.generate_sec,
+        )
+        return row, workers.submit(measure, told, heard, self.benchmark.measures)
+
+    def _finish(self, measured: Sequence[tuple[Row, Future[Measured]]], log: JsonLines) -> None:
+        """Write the rows of clips as they are measured."""
+        for row, future in measured:
+            found = future.result()
+            values = dataclasses.asdict(row) | dataclasses.asdict(found)
+            log.write(values | {"problems": {**row.problems, **found.problems}})
 
 
-def measure(renderings: Mapping[str, Rendering], clips: Sequence[Clip]) -> dict[str, float]:
-    """All metrics over the test part; a metric is left out where no clip has what it needs."""
-    truth = renderings["ground_truth"]
-    tasks = {task: [i for i, clip in enumerate(clips) if clip.task == task] for task in TASKS}
-    metrics: dict[str, float] = {}
-    for version in VERSIONS:
-        sound = renderings[version]
-        suffix = "" if version == "generated" else f"_{version}"
-        for name, task in (("wer", "visualtts"), ("wer_tts", "tts"), ("wer_joint", "joint")):
-            indices = tasks[task]
-            if indices:
-                metrics[name + suffix] = corpus_wer(
-                    [clips[i].transcript for i in indices],
-                    [sound.transcripts[i] for i in indices],
-                )
-        for name, indices, score in (
-            ("onset_f1", tasks["v2s"], corpus_onset_f1),
-            # Speech has onsets too: on joint clips only the events that are found can be counted.
-            ("onset_recall_joint", tasks["joint"], corpus_onset_recall),
-        ):
-            if indices:
-                metrics[name + suffix] = score(
-                    [(clips[i].event_times_sec, sound.onsets_sec[i]) for i in indices]
-                )
-        for task, indices in tasks.items():
-            if indices:
-                metrics[f"mel_distance_db_{task}{suffix}"] = float(
-                    np.mean([mel_distance(sound.log_mels[i], truth.log_mels[i]) for i in indices])
-                )
+@contextmanager
+def measuring(clips: int) -> Iterator[Executor]:
+    """Processes that measure; a thread for few clips, which would wait for processes to start."""
+    workers = min(joblib.cpu_count(), clips // CLIPS_WORTH_A_PROCESS)
+    # Spawned, not forked: JAX has threads in this process.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context) if workers > 1 else ThreadPoolExecutor(1) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+CLIPS_WORTH_A_PROCESS = 16
+
+
+# ------------------------------------------------------------------------------------------ sum up
+def sum_up(
+    config: ml_collections.ConfigDict,
+    benchmark: Benchmark,
+    out: Path,
+    settings: Mapping[str, Any],
+    places: Sequence[Place],
+) -> dict[str, Any]:
+    """Write the scores of all rows: `metrics.json`, `per_clip.csv` and Kaldi's lists."""
+    order = {(place.task, place.index): number for number, place in enumerate(places)}
+    found = sorted(rows.read(out), key=lambda row: order[row.task, row.index])
+    good = [row for row in found if not row.failed]
+    if not good:
+        raise UserError(f"{out}: all {len(found)} clips failed; the first: {found[0].failed}")
+    scores = summary.scores(good, benchmark.measures, benchmark.measured)
+    of_sets, missing = _set_scores(config, benchmark, out, good)
+    timed = [row.generate_sec for row in good if row.generate_sec is not None]
+    metrics = {
+        "benchmark": benchmark.name,
+        "step": settings["step"],
+        "clips": len(good),
+        "sampler": settings["sampler"],
+        "generate_sec_per_clip": float(np.mean(timed)) if timed else None,
+        "metrics": scores | of_sets,
+        "absent": benchmark.absent | missing,
+        "failed": {
+            row.clip_id or f"{row.task} {row.index}": row.failed for row in found if row.failed
+        },
+        "problems": {row.clip_id: row.problems for row in good if row.problems},
+    }
+    summary.write_per_clip(out / PER_CLIP, good)
+    kaldi.write_lists(out / "wav", good)
+    run_files.write_atomically(out / METRICS, json.dumps(metrics, indent=2) + "\n")
     return metrics
 
 
-def clip_scores(clip: Clip, index: int, renderings: Mapping[str, Rendering]) -> dict[str, float]:
-    """The scores of one generated clip."""
-    sound, truth = renderings["generated"], renderings["ground_truth"]
-    scores = {"mel_distance_db": mel_distance(sound.log_mels[index], truth.log_mels[index])}
-    if clip.transcript:
-        scores["wer"] = utterance_wer([clip.transcript], [sound.transcripts[index]])[0]
-    if clip.task == "v2s":
-        scores["onset_f1"] = onset_f1(clip.event_times_sec, sound.onsets_sec[index])
-    return scores
-
-
-def write_sounds(
-    directory: Path, clips: Sequence[Clip], waveforms: Sequence[np.ndarray], root: Path
-) -> None:
-    """Write `wav/ID.wav`, and `mp4/ID.mp4` with the clip's own pictures."""
-    for kind in ("wav", "mp4"):
-        (directory / kind).mkdir(parents=True, exist_ok=True)
-    for clip, waveform in zip(clips, waveforms, strict=True):
-        soundfile.write(directory / "wav" / f"{clip.clip_id}.wav", waveform, mel.SAMPLING_RATE)
-        media.replace_audio(
-            root / clip.video,
-            waveform,
-            mel.SAMPLING_RATE,
-            directory / "mp4" / f"{clip.clip_id}.mp4",
-        )
-
-
-def write_per_clip(
-    path: Path, clips: Sequence[Clip], sound: Rendering, scores: Sequence[Mapping[str, float]]
-) -> None:
-    """Write a row of scores for each clip."""
-    names = sorted({name for row in scores for name in row})
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["clip_id", "task", "transcript", "recognised", *names])
-        for clip, transcript, row in zip(clips, sound.transcripts, scores, strict=True):
-            values = [f"{row[name]:.4f}" if name in row else "" for name in names]
-            writer.writerow([clip.clip_id, clip.task, clip.transcript, transcript, *values])
-
-
-def _shown(
-    count: int,
-    clips: Sequence[Clip],
-    renderings: Mapping[str, Rendering],
-    scores: Sequence[Mapping[str, float]],
-    directory: Path,
-    dataset: Dataset,
-) -> list[ReportClip]:
-    """The first clips of each task, about equally many, as the page shows them."""
-    tasks = sorted({clip.task for clip in clips})
-    share = -(-count // len(tasks))
-    chosen = [
-        index
-        for task in tasks
-        for index in [i for i, clip in enumerate(clips) if clip.task == task][:share]
-    ]
-    return [
-        ReportClip(
-            clip_id=clips[i].clip_id,
-            task=clips[i].task,
-            transcript=clips[i].transcript,
-            recognised=renderings["generated"].transcripts[i],
-            scores=scores[i],
-            generated_video=directory / "mp4" / f"{clips[i].clip_id}.mp4",
-            reference_video=dataset.path / clips[i].video,
-            generated_log_mel=renderings["generated"].log_mels[i],
-            reference_log_mel=renderings["ground_truth"].log_mels[i],
-            event_times_sec=[float(t) for t in clips[i].event_times_sec],
-        )
-        for i in chosen
-    ]
-
-
-def _summary(
-    config: ml_collections.ConfigDict, state: TrainState, clips: Sequence[Clip]
-) -> dict[str, str]:
-    weights = sum(leaf.size for leaf in jax.tree.leaves((state.params, state.frozen)))
-    sampler = config.eval.sampler
-    pace = (
-        f"tolerance {sampler.tolerance}" if sampler.method == ADAPTIVE else f"{sampler.steps} steps"
-    )
-    return {
-        "steps": f"{int(state.step)} of {config.train.batch_size} clips",
-        "parameters": f"{weights / 1e6:.1f} M",
-        "conditions": config.model.placement,
-        "sampler": f"{sampler.method}, {pace}, guidance {sampler.guidance}",
-        "test clips": str(len(clips)),
-        "seed": str(config.seed),
+def _set_scores(
+    config: ml_collections.ConfigDict,
+    benchmark: Benchmark,
+    out: Path,
+    good: Sequence[Row],
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Scores of all clips together, and how to get those that are not there."""
+    found: dict[str, Any] = {}
+    absent: dict[str, str] = {}
+    if set_metrics.MEL in benchmark.metrics:
+        try:
+            distances = set_metrics.mel_distances(good, benchmark.measured)
+            found[set_metrics.MEL] = summary.without_interval(distances, len(good))
+        except UserError as error:
+            absent[set_metrics.MEL] = str(error)
+    networks = backbones(config)
+    folders = {
+        kind: Path(config.eval.features[kind] or out / "features" / kind)
+        for kind in ("generated", "reference")
     }
+    extractable = {name: networks[name] for name in NETWORKS if name in networks}
+    if extractable:
+        for kind, sounds in (("generated", "wav"), ("reference", "reference")):
+            if not config.eval.features[kind]:
+                extract(out / sounds, folders[kind], extractable, benchmark.clip_sec or None)
+    for name in benchmark.metrics:
+        if name not in caches.METRICS:
+            continue
+        if reason := caches.absent(name, **_dirs(folders), backbones=networks):
+            absent[name] = reason
+            continue
+        try:
+            score = caches.measure(name, **_dirs(folders), backbones=networks)
+            found[name] = summary.without_interval({"generated": score.value}, len(good))
+        except UserError as error:
+            absent[name] = str(error)
+    return found, absent
 
 
-def _log_mel(waveform: np.ndarray, recipe: Recipe) -> np.ndarray:
-    return np.asarray(mel.log_mel(jnp.asarray(waveform)[None], recipe.spec.mel_frames))[0]
+def _dirs(folders: Mapping[str, Path]) -> dict[str, Path]:
+    return {f"{kind}_dir": folder for kind, folder in folders.items()}
+
+
+def backbones(config: ml_collections.ConfigDict) -> dict[str, Path]:
+    """The networks whose files the config names."""
+    return {name: Path(path) for name, path in config.eval.backbones.items() if path}
+
+
+def write_page(
+    config: ml_collections.ConfigDict,
+    dataset: Dataset,
+    part: str,
+    out: Path,
+    settings: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    run: Path | None,
+) -> None:
+    """Write `report.html`, with the worst and the best clips of each task."""
+    good = [row for row in rows.read(out) if not row.failed]
+    tasks = sorted({row.task for row in good})
+    share = -(-config.eval.report_clips // len(tasks))
+    shown = []
+    for task in tasks:
+        of_task = sorted((row for row in good if row.task == task), key=lambda row: row.index)
+        chosen = extremes(task, [summary.of_clip(row) for row in of_task], share)
+        source = dataset.clips(part, task)
+        shown += [_shown(of_task[i], source[of_task[i].index], dataset, out) for i in chosen]
+    write_report(
+        out / REPORT,
+        settings=settings,
+        results=metrics,
+        history=run_files.read_metrics(run) if run else [],
+        clips=shown,
+    )
+
+
+def _shown(row: Row, clip: Clip, dataset: Dataset, out: Path) -> ReportClip:
+    wav, mp4 = (out / kind / f"{clip.clip_id}.{kind}" for kind in ("wav", "mp4"))
+    video = dataset.path / clip.video
+    samples, _ = soundfile.read(wav, dtype="int16")
+    generated = of_samples(samples, dataset.spec)
+    truth = of_samples(clip.features.sound[: len(samples)], dataset.spec)
+    return ReportClip(
+        clip_id=clip.clip_id,
+        task=clip.task,
+        transcript=clip.transcript,
+        recognised=row.recognised.get("generated", ""),
+        scores=summary.of_clip(row),
+        generated_video=mp4 if mp4.exists() else None,
+        reference_video=video if mp4.exists() else None,
+        generated_wav=wav,
+        reference_waveform=truth.waveform,
+        generated_log_mel=generated.log_mel,
+        reference_log_mel=truth.log_mel,
+        event_times_sec=clip.event_times_sec.tolist(),
+    )
+
+
+def print_table(metrics: Mapping[str, Any], out: Path) -> None:
+    """Print the scores of each version, and where the page is."""
+    versions = [
+        version
+        for version in VERSIONS
+        if any(version in values for values in metrics["metrics"].values())
+    ]
+    print(f"\n{'':26}" + "".join(f"{version:>14}" for version in versions))
+    for name, values in metrics["metrics"].items():
+        cells = [f"{values[v]['value']:14.3f}" if v in values else f"{'':14}" for v in versions]
+        print(f"{name:26}" + "".join(cells))
+    if metrics["failed"]:
+        print(f"{len(metrics['failed'])} clips failed: see {out / METRICS}")
+    print(f"\nopen {out / REPORT}")

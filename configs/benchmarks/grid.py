@@ -1,0 +1,13 @@
+"""Dubbing on GRID (Cooke et al. 2006): six-word sentences, which the recogniser knows."""
+
+import ml_collections
+
+METRICS = (
+    *("wer", "wer_utterance", "speaker_similarity", "mcd", "mcd_dtw", "mcd_dtw_sl"),
+    *("lse_c", "lse_d", "utmos", "dnsmos_ovrl", "dnsmos_sig", "dnsmos_bak"),
+    *("mel_distance_db_visualtts", "fd_mel_statistics"),
+)
+
+
+def get_config() -> ml_collections.ConfigDict:
+    return ml_collections.ConfigDict({"tasks": ("visualtts",), "metrics": METRICS})

@@ -1,0 +1,157 @@
+"""What a benchmark is: which clips, for how long, and which metrics; one small config file each.
+
+`configs/benchmarks/` has those of the field. A file of your own has a function `get_config` that
+returns a ConfigDict with any of `Benchmark`'s fields.
+"""
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+
+from vssflow_jax.dataset import TASKS, Dataset
+from vssflow_jax.errors import UserError
+from vssflow_jax.evaluate.measures import EXTRA_VERSIONS, MEASURES, NEEDS_WORDS, VERSIONS
+from vssflow_jax.evaluate.metrics.wer import Normalisation
+from vssflow_jax.evaluate.set_metrics import ELSEWHERE, SCORERS, SET_METRICS
+
+PARTS = ("train", "test")
+RECOGNISERS = ("grid", "none")
+METRICS = (*MEASURES, *SET_METRICS, *ELSEWHERE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """Which clips are evaluated, and how.
+
+    Attributes:
+      name: of the benchmark; published figures are found by it.
+      part: of the dataset, one of `PARTS`.
+      tasks: whose clips are taken, some of `vssflow_jax.dataset.TASKS`.
+      max_clips: of each task, evenly spread; 0 for all.
+      clip_sec: sounds are cut to it before they are measured; 0 leaves them as long as the clip.
+      metrics: some of `METRICS`.
+      recogniser: of words: "grid", whose sentences it knows alone, or "none".
+      versions: some of `EXTRA_VERSIONS`, measured beside the generated and the true sounds.
+      normalisation: of texts before words are compared (`metrics.wer.Normalisation`).
+      mp4: whether each generated sound is also written beside the clip's pictures.
+    """
+
+    name: str
+    part: str = "test"
+    tasks: tuple[str, ...] = TASKS
+    max_clips: int = 0
+    clip_sec: float = 0.0
+    metrics: tuple[str, ...] = (*MEASURES, *SET_METRICS)
+    recogniser: str = "grid"
+    versions: tuple[str, ...] = ()
+    normalisation: Normalisation = "lower_nopunct"
+    mp4: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises UserError for a value that is unknown or out of bounds."""
+        self._check("part", (self.part,), PARTS)
+        self._check("tasks", self.tasks, TASKS)
+        self._check("metrics", self.metrics, METRICS)
+        self._check("recogniser", (self.recogniser,), RECOGNISERS)
+        self._check("versions", self.versions, EXTRA_VERSIONS)
+        self._check("normalisation", (self.normalisation,), ("raw", "lower_nopunct"))
+        if self.max_clips < 0 or self.clip_sec < 0:
+            raise UserError(f"benchmark {self.name}: max_clips and clip_sec must not be below 0")
+
+    def _check(self, field: str, values: tuple[str, ...], known: tuple[str, ...]) -> None:
+        for value in values:
+            if value not in known:
+                raise UserError(
+                    f"benchmark {self.name}: {field} has '{value}'; choose from {', '.join(known)}"
+                )
+
+    @property
+    def absent(self) -> dict[str, str]:
+        """Metrics of single clips that cannot be had -> how they could."""
+        words = "the recogniser knows the sentences of GRID alone: " + SCORERS
+        reasons = {
+            name: words
+            if self.recogniser == "none" and name in NEEDS_WORDS
+            else MEASURES[name].absence
+            for name in self.metrics
+            if name in MEASURES
+        }
+        reasons |= {name: ELSEWHERE[name] for name in self.metrics if name in ELSEWHERE}
+        return {name: reason for name, reason in reasons.items() if reason}
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Metrics of single clips that can be had."""
+        return tuple(name for name in self.metrics if name in MEASURES and name not in self.absent)
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The sounds that are measured, in the order of `VERSIONS`."""
+        wanted = ("generated", "ground_truth", *self.versions)
+        return tuple(name for name in VERSIONS if name in wanted)
+
+    def places(self, dataset: Dataset) -> list["Place"]:
+        """The clips, by task and index, without reading any.
+
+        Raises:
+          UserError: there are none.
+        """
+        places = []
+        for task in self.tasks:
+            count = dataset.count(self.part, task)
+            taken = min(count, self.max_clips or count)
+            places += [Place(task, i * count // taken) for i in range(taken)]
+        if not places:
+            raise UserError(
+                f"dataset {dataset.path}: no {self.part} split of {', '.join(self.tasks)}, which "
+                f"benchmark {self.name} is of; name another --config.data.path or benchmark"
+            )
+        return places
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a clip lies in its part of the dataset."""
+
+    task: str
+    index: int
+
+
+def load(name: str, folder: Path) -> Benchmark:
+    """A benchmark by the name of a file in `folder`, or by the path of one anywhere.
+
+    Raises:
+      UserError: there is no such file, or it is no benchmark.
+    """
+    path = Path(name) if name.endswith(".py") else folder / f"{name}.py"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in folder.glob("[!_]*.py")))
+        raise UserError(
+            f"benchmark '{name}': no file {path}; choose one of {known}, or name a file of yours"
+        )
+    fields = _read(path)
+    known_fields = [field.name for field in dataclasses.fields(Benchmark)]
+    for field in fields:
+        if field not in known_fields:
+            raise UserError(
+                f"benchmark {path}: no field '{field}'; there are {', '.join(known_fields)}"
+            )
+    return Benchmark(**{"name": path.stem, **fields})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config()
+    except Exception as error:
+        raise UserError(f"benchmark {path}: {type(error).__name__}: {error}") from error
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise UserError(f"benchmark {path}: get_config must return a ConfigDict")
+    return config.to_dict()

@@ -1,0 +1,66 @@
+"""What is known of each evaluated clip: a row of JSON, written as soon as the clip is done.
+
+A clip that has a row is not evaluated again. Each process appends to a file of its own; which of
+them a row is in does not matter, so an evaluation may go on with another number of processes.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vssflow_jax.run_files import JsonLines
+
+FOLDER = "rows"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One clip.
+
+    Attributes:
+      task, index: where it lies in its part of the dataset.
+      clip_id: its name; "" if its record could not be read.
+      transcript: what is said.
+      voice: whose voice.
+      failed: why there is nothing of it, or "".
+      problems: what could not be done or measured -> why.
+      recognised: version -> the words that were read.
+      scores: version -> score -> what it adds above and below.
+      mel_statistics: version -> mean and deviation of each mel band [2 m].
+      generate_sec: seconds that its batch took to generate, by clip; None where that is not known.
+    """
+
+    task: str
+    index: int
+    clip_id: str = ""
+    transcript: str = ""
+    voice: str = ""
+    failed: str = ""
+    problems: dict[str, str] = dataclasses.field(default_factory=dict)
+    recognised: dict[str, str] = dataclasses.field(default_factory=dict)
+    scores: dict[str, dict[str, tuple[float, float]]] = dataclasses.field(default_factory=dict)
+    mel_statistics: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    generate_sec: float | None = None
+
+
+def log(directory: Path, process: int) -> JsonLines:
+    """For the rows of a process, as `dataclasses.asdict` makes them."""
+    (directory / FOLDER).mkdir(parents=True, exist_ok=True)
+    return JsonLines(directory / FOLDER / f"{process:05d}.jsonl")
+
+
+def read(directory: Path) -> Iterator[Row]:
+    """All whole rows, in any order; one for each clip."""
+    seen = set()
+    for path in sorted((directory / FOLDER).glob("*.jsonl")):
+        with path.open() as file:
+            for line in file:
+                if not line.endswith("\n"):
+                    break  # Cut short by a kill.
+                values: dict[str, Any] = json.loads(line)
+                place = values["task"], values["index"]
+                if place not in seen:
+                    seen.add(place)
+                    yield Row(**values)

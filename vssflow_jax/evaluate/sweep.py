@@ -1,0 +1,122 @@
+"""One model on one benchmark with many samplers: quality against evaluations and seconds."""
+
+import copy
+import csv
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+
+from vssflow_jax import hosts, run_files
+from vssflow_jax.config import check
+from vssflow_jax.evaluate import benchmark
+from vssflow_jax.evaluate.definition import Benchmark
+from vssflow_jax.evaluate.labels import label
+from vssflow_jax.optional import require
+from vssflow_jax.sampling import ADAPTIVE, TABLEAUS
+
+FIELDS = ("method", "steps", "guidance")
+_EXTRA = "plan"
+_WIDTH, _HEIGHT = 4.2, 3.2  # of each plot, inches
+
+
+def points(config: ml_collections.ConfigDict) -> list[dict[str, Any]]:
+    """The samplers of `eval.sweep`: every combination of the values given, if any are."""
+    given = {name: config.eval.sweep[name] for name in FIELDS if config.eval.sweep[name]}
+    if not given:
+        return []
+    return [dict(zip(given, values, strict=True)) for values in itertools.product(*given.values())]
+
+
+def sweep(
+    config: ml_collections.ConfigDict,
+    definition: Benchmark,
+    out: Path,
+    run: Path | None,
+    step: int | None = None,
+    *,
+    replace: bool = False,
+) -> None:
+    """Evaluate every sampler into a folder of its own, then write `sweep.csv` and `sweep.png`.
+
+    Arguments and errors as in `benchmark.evaluate`; what is there already is not made again.
+    """
+    rows = []
+    for point in points(config):
+        own = copy.deepcopy(config)
+        own.eval.sampler.update(point)
+        check(own)
+        name = "-".join(f"{key}={value}" for key, value in point.items())
+        print(f"\n{name}")
+        metrics = benchmark.evaluate(own, definition, out / name, run, step, replace=replace)
+        if hosts.is_main():
+            rows.append(row(own.eval.sampler, metrics))
+    if hosts.is_main():
+        _write_table(out / "sweep.csv", rows)
+        run_files.write_atomically(out / "sweep.json", json.dumps(rows, indent=2) + "\n")
+        _draw(out / "sweep.png", rows)
+        print(f"\n{out / 'sweep.csv'}\n{out / 'sweep.png'}")
+
+
+def evaluations(sampler: ml_collections.ConfigDict) -> int | None:
+    """Of the velocity, guided or not, for a clip; None where the solver finds out."""
+    if sampler.method == ADAPTIVE:
+        return None
+    return sampler.steps * len(TABLEAUS[sampler.method].weights)
+
+
+def row(sampler: ml_collections.ConfigDict, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of the table: the sampler, what it costs, and the scores of the generated sounds."""
+    scores = {
+        name: versions["generated"]["value"]
+        for name, versions in metrics["metrics"].items()
+        if "generated" in versions
+    }
+    return {
+        **{name: sampler[name] for name in FIELDS},
+        "evaluations": evaluations(sampler),
+        "sec_per_clip": metrics["generate_sec_per_clip"],
+        **scores,
+    }
+
+
+def _write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _draw(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Each score against evaluations, and against seconds; a line for each method and guidance."""
+    figures = require("matplotlib.figure", _EXTRA)
+    costs = {"evaluations": "evaluations of the velocity", "sec_per_clip": "seconds a clip"}
+    names = [
+        name
+        for name in dict.fromkeys(name for row in rows for name in row)
+        if name not in (*FIELDS, *costs)
+    ]
+    figure = figures.Figure((_WIDTH * len(costs), _HEIGHT * len(names)), layout="constrained")
+    axes = figure.subplots(len(names), len(costs), squeeze=False)
+    lines = sorted({(row["method"], row["guidance"]) for row in rows})
+    for name, of_name in zip(names, axes, strict=True):
+        for (cost, axis), plot in zip(costs.items(), of_name, strict=True):
+            for method, guidance in lines:
+                found = sorted(
+                    (row[cost], row[name])
+                    for row in rows
+                    if (row["method"], row["guidance"]) == (method, guidance)
+                    and row[cost] is not None
+                    and name in row
+                )
+                if found:
+                    plot.plot(*zip(*found, strict=True), ".-", label=f"{method}, w = {guidance}")
+            better = label(name).better
+            plot.set(xlabel=axis, ylabel=label(name).title, title=better and f"{better} is better")
+            plot.grid(alpha=0.3)
+    axes[0][0].legend(fontsize="small")
+    figure.savefig(path, dpi=120)
