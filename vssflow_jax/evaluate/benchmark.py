@@ -46,8 +46,6 @@ SETTINGS, METRICS, PER_CLIP, REPORT = (
     "per_clip.csv",
     "report.html",
 )
-Evaluator = Callable[[Recipe, Dataset, TrainState], dict[str, float]]
-
 PACKAGES = ("jax", "flax", "numpy", "scipy", "librosa", "vssflow-jax")
 
 
@@ -169,7 +167,7 @@ def claim(out: Path, settings: Mapping[str, Any], replace: bool) -> None:
 
 def in_training(
     config: ml_collections.ConfigDict, benchmark: Benchmark, workdir: Path
-) -> "Evaluator":
+) -> Callable[[Recipe, Dataset, TrainState], dict[str, float]]:
     """For `train`: evaluates a few clips of each task by the weights of a step.
 
     What it finds lies in `eval-steps/STEP/` of the run.
@@ -300,9 +298,14 @@ class Evaluation:
         clips, failed = {}, {}
         for place in batch:
             try:
-                clips[place] = self._source(place.task)[place.index]
+                clip = self._source(place.task)[place.index]
             except BadRecord as error:
                 failed[place] = str(error)
+                continue
+            if len(clip.features.sound):
+                clips[place] = clip
+            else:
+                failed[place] = f"{clip.clip_id} has no sound to hold the generated one against"
         return clips, failed
 
     def _source(self, task: str) -> ClipSource:

@@ -11,7 +11,6 @@ import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-import mir_eval
 import numpy as np
 
 from vssflow_jax.audio import mel, voices
@@ -21,7 +20,7 @@ from vssflow_jax.evaluate.metrics import dnsmos, wer
 from vssflow_jax.evaluate.metrics.mcd import Mcd, mel_cepstral_distortion
 from vssflow_jax.evaluate.metrics.mel_distance import mel_distance
 from vssflow_jax.evaluate.metrics.mel_statistics import mel_statistics
-from vssflow_jax.evaluate.metrics.onsets import WINDOW_SEC, detect_onsets
+from vssflow_jax.evaluate.metrics.onsets import count_onsets, detect_onsets
 
 VERSIONS: Final = ("generated", "ground_truth", "codec", "shuffled")
 """The sounds of a clip: generated; true; the true one through codec and vocoder, which is the best
@@ -124,19 +123,17 @@ def _wer_utterance(sound: Heard, truth: Heard, told: Told) -> Fraction:
     return _mean(errors / max(words, 1))
 
 
-def _matches(sound: Heard, told: Told) -> int:
-    return len(mir_eval.util.match_events(told.event_times_sec, sound.onsets_sec, WINDOW_SEC))
-
-
 def _onset_f1(sound: Heard, truth: Heard, told: Told) -> Fraction:
     del truth
-    return 2 * _matches(sound, told), len(told.event_times_sec) + len(sound.onsets_sec)
+    counts = count_onsets(told.event_times_sec, sound.onsets_sec)
+    return 2 * counts.matches, counts.references + counts.estimates
 
 
 def _onset_recall(sound: Heard, truth: Heard, told: Told) -> Fraction:
     # Speech has onsets too: on joint clips only the events that are found can be counted.
     del truth
-    return _matches(sound, told), len(told.event_times_sec)
+    counts = count_onsets(told.event_times_sec, sound.onsets_sec)
+    return counts.matches, counts.references
 
 
 def _mel_distance(sound: Heard, truth: Heard, told: Told) -> Fraction:

@@ -5,7 +5,7 @@ settings below were chosen on ground-truth sounds and on their Griffin-Lim recon
 generated ones.
 """
 
-from collections.abc import Iterable
+from typing import NamedTuple
 
 import librosa
 import mir_eval
@@ -71,63 +71,31 @@ def _frames(duration_sec: float) -> int:
     return round(duration_sec / HOP_SEC)
 
 
-def onset_f1(
+class OnsetCounts(NamedTuple):
+    """Onsets of a clip: F1 is 2 matches / (references + estimates), recall matches / references.
+
+    Attributes:
+      matches: references that were found.
+      references: true onsets.
+      estimates: onsets that were found.
+    """
+
+    matches: int
+    references: int
+    estimates: int
+
+
+def count_onsets(
     reference_times_sec: ArrayLike, estimated_times_sec: ArrayLike, window_sec: float = WINDOW_SEC
-) -> float:
-    """F1 of one clip's onsets, from 0 to 1.
+) -> OnsetCounts:
+    """Match the onsets of a clip.
 
     Args:
       reference_times_sec: true times [k], ascending.
       estimated_times_sec: found times [l], ascending.
       window_sec: largest distance of a match; each time matches at most once.
-
-    Returns:
-      The harmonic mean of precision and recall; 1 if both sides are empty, 0 if one is.
     """
-    return corpus_onset_f1([(reference_times_sec, estimated_times_sec)], window_sec)
-
-
-def corpus_onset_f1(
-    pairs: Iterable[tuple[ArrayLike, ArrayLike]], window_sec: float = WINDOW_SEC
-) -> float:
-    """F1 over the onsets of many clips together, so that each onset weighs the same.
-
-    Args:
-      pairs: (reference times, estimated times) of each clip, as in `onset_f1`.
-      window_sec: largest distance of a match.
-
-    Returns:
-      2 * matches / (references + estimates), from 0 to 1; 1 if there are no onsets at all.
-    """
-    matches, references, estimates = _counts(pairs, window_sec)
-    return 2 * matches / (references + estimates) if references + estimates else 1.0
-
-
-def corpus_onset_recall(
-    pairs: Iterable[tuple[ArrayLike, ArrayLike]], window_sec: float = WINDOW_SEC
-) -> float:
-    """Share of the reference onsets that are found, for sounds in which others are expected too.
-
-    Args:
-      pairs: (reference times, estimated times) of each clip, as in `onset_f1`.
-      window_sec: largest distance of a match.
-
-    Returns:
-      matches / references, from 0 to 1; 1 if there are no references at all.
-    """
-    matches, references, _ = _counts(pairs, window_sec)
-    return matches / references if references else 1.0
-
-
-def _counts(
-    pairs: Iterable[tuple[ArrayLike, ArrayLike]], window_sec: float
-) -> tuple[int, int, int]:
-    """Matches, reference onsets and estimated onsets of all clips."""
-    matches = references = estimates = 0
-    for reference_times_sec, estimated_times_sec in pairs:
-        reference = np.asarray(reference_times_sec, dtype=float)
-        estimated = np.asarray(estimated_times_sec, dtype=float)
-        matches += len(mir_eval.util.match_events(reference, estimated, window_sec))
-        references += len(reference)
-        estimates += len(estimated)
-    return matches, references, estimates
+    reference = np.asarray(reference_times_sec, dtype=float)
+    estimated = np.asarray(estimated_times_sec, dtype=float)
+    matches = mir_eval.util.match_events(reference, estimated, window_sec)
+    return OnsetCounts(len(matches), len(reference), len(estimated))
