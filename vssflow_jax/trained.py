@@ -8,7 +8,7 @@ import ml_collections
 
 from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.errors import UserError
-from vssflow_jax.start import initial_state
+from vssflow_jax.start import Batches, initial_state
 from vssflow_jax.train_step import Recipe, TrainState
 
 _CHECKPOINTS = "checkpoints"
@@ -23,30 +23,33 @@ def run_and_step(checkpoint: Path) -> tuple[Path, int | None]:
     return path, None
 
 
-def restore(recipe: Recipe, run: Path | None, step: int | None = None) -> TrainState:
+def _no_batches() -> NoReturn:
+    raise UserError(
+        "codec 'patch_dct' is fitted to the sounds of a run: imported weights need "
+        "--config.codec.kind=audioldm_vae"
+    )
+
+
+def restore(
+    recipe: Recipe, run: Path | None, step: int | None = None, batches: Batches = _no_batches
+) -> TrainState:
     """The state of a run, or that of the weights which `train.init_from` names.
 
     Args:
       recipe: of the model.
       run: its folder; None for imported weights.
       step: of the checkpoint; the newest, if None.
+      batches: of training, for a codec that is fitted to them; a run's checkpoint has it.
 
     Raises:
       UserError: no such checkpoint or weights, or they are of another model.
     """
     abstract = recipe.abstract_state()
     if run is None:
-        return initial_state(recipe, abstract, _no_batches)
+        return initial_state(recipe, abstract, batches)
     with Checkpoints(run) as checkpoints:
         state, _ = checkpoints.restore(abstract, step)
     return state
-
-
-def _no_batches() -> NoReturn:
-    raise UserError(
-        "codec 'patch_dct' is fitted to the sounds of a run: imported weights need "
-        "--config.codec.kind=audioldm_vae"
-    )
 
 
 def digest(config: ml_collections.ConfigDict, run: Path | None, step: int) -> str:

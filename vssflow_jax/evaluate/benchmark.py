@@ -36,6 +36,7 @@ from vssflow_jax.evaluate.ranking import extremes
 from vssflow_jax.evaluate.rendering import Renderer, Sound, of_samples
 from vssflow_jax.evaluate.report import ReportClip, write_report
 from vssflow_jax.evaluate.rows import Row
+from vssflow_jax.input import train_batches
 from vssflow_jax.run_files import JsonLines
 from vssflow_jax.train_step import Recipe, TrainState
 from vssflow_jax.trained import digest, restore
@@ -83,7 +84,10 @@ def evaluate(
     )
     dataset.check_widths(recipe.model.feature_widths)
     places = benchmark.places(dataset)
-    state = restore(recipe, run, step)
+    size, seed = config.train.batch_size, config.seed
+    state = restore(
+        recipe, run, step, lambda: train_batches(dataset, config.data.mixture, size, seed)
+    )
     settings = describe(config, benchmark, state, run, len(places))
     if hosts.is_main():
         claim(out, settings, replace)
