@@ -10,7 +10,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from vssflow_jax import cli, hosts, run_files
+from vssflow_jax import cli, hosts
 from vssflow_jax.config import check
 from vssflow_jax.errors import UserError
 from vssflow_jax.trained import run_and_step
@@ -43,8 +43,6 @@ def main(argv: list[str]) -> None:
         )
     if run is None and not _OUT.value:
         raise UserError("imported weights have no folder of a run: name one for results by --out")
-    if run:
-        run_files.check(run, config)
     chosen = definition.load(_BENCHMARK.value or config.eval.benchmark, BENCHMARKS)
     out, replace = (Path(_OUT.value), False) if _OUT.value else (run / "eval", True)
     if sweep.points(config):

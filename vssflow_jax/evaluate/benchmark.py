@@ -78,6 +78,8 @@ def evaluate(
         another evaluation.
     """
     # -------------------------------------------------------------------------- clips and model
+    if run:
+        run_files.check(run, config)
     recipe = Recipe.from_config(config)
     dataset = Dataset(
         config.data.path, recipe.spec, config.data.durations, config.data.durations_path
