@@ -23,7 +23,7 @@ flags.DEFINE_alias("workdir", "checkpoint")
 _BENCHMARK = flags.DEFINE_string(
     "benchmark", "", "name of a file in configs/benchmarks, or the path of one; else the config's"
 )
-_OUT = flags.DEFINE_string("out", "", "folder of the results; by default RUN/eval, made anew")
+_OUT = flags.DEFINE_string("out", "", "folder of the results; by default RUN/eval")
 _DISTRIBUTED = hosts.define_flag()
 flags.mark_flags_as_required(["config"])
 

@@ -103,6 +103,7 @@ def get_config(argument: str = "ablation=lip_synch_text") -> ml_collections.Conf
             },
             "eval": {
                 "after_training": True,
+                "seed": 0,  # of the noise of clips
                 "benchmark": "demo",  # a file in configs/benchmarks, or the path of one
                 "sampler": {
                     "method": "euler",

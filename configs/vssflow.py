@@ -144,6 +144,7 @@ def get_config(argument: str = "base") -> ml_collections.ConfigDict:
             },
             "eval": {
                 "after_training": False,
+                "seed": 0,  # of the noise of clips
                 "benchmark": "vggsound",  # a file in configs/benchmarks, or the path of one
                 "sampler": {
                     "method": "euler",

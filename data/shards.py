@@ -14,17 +14,13 @@ import dataclasses
 import fcntl
 import hashlib
 import json
-import multiprocessing
-import os
 import shutil
-import threading
 import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import jax
 import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
@@ -34,6 +30,7 @@ from vssflow_jax import dataset, records
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.errors import UserError
 from vssflow_jax.records import Values
+from vssflow_jax.workers import pool
 
 Row = Mapping[str, Any]  # has clip_id, split and task
 
@@ -193,10 +190,8 @@ def run_here(jobs: Sequence[Job], workers: int) -> Iterator[Report]:
     if workers == 1:
         yield from map(write_shard, jobs)
         return
-    # Spawned, since a process that has started JAX must not be forked.
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker) as pool:
-        futures = [pool.submit(write_shard, job) for job in jobs]
+    with pool(workers) as processes:
+        futures = [processes.submit(write_shard, job) for job in jobs]
         try:
             for done in concurrent.futures.as_completed(futures):
                 yield done.result()
@@ -206,23 +201,7 @@ def run_here(jobs: Sequence[Job], workers: int) -> Iterator[Report]:
                 "fewer --workers"
             ) from error
         finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _start_worker() -> None:
-    """Let this worker end when the process that started it does, even if that is killed.
-
-    It leaves accelerators alone, which processes do not share.
-    """
-    jax.config.update("jax_platforms", "cpu")
-    parent = multiprocessing.parent_process()
-    assert parent, "not a worker"
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
+            processes.shutdown(cancel_futures=True)
 
 
 def scattered(rows: Iterable[Row]) -> list[Row]:

@@ -139,8 +139,8 @@ def test_a_workdir_of_another_run(demo_data: Path, tmp_path: Path) -> None:
     before = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     with pytest.raises(UserError, match=r"train.batch_size is 8 there and 4 here"):
         train(tiny.config(demo_data, train__batch_size=4), tmp_path / "run")
+    other = tiny.config(demo_data, model__transformer__layers=3)
     with pytest.raises(UserError, match=r"model.transformer.layers is 2 there and 3 here"):
-        other = tiny.config(demo_data, model__transformer__layers=3)
         benchmark.evaluate(other, Benchmark("x"), tmp_path / "out", tmp_path / "run")
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == before
 

@@ -116,12 +116,12 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
                     state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore()
                 ),
             )
-        except ValueError as error:
+        except Exception as error:  # Of damaged files orbax and tensorstore raise anything.
             if hosts.is_loss(error):
                 raise
             raise UserError(
-                f"checkpoint {self._path / str(step)} does not fit this config's model: "
-                + _short(error)
+                f"checkpoint {self._path / str(step)} is damaged, or does not fit this config's "
+                f"model: {_short(error)}"
             ) from error
         return restored.state, restored.progress
 

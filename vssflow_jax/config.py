@@ -49,6 +49,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "eval.sampler.mask_ratio": (0, 1),
     "eval.batch_size": (1, INFINITY),
     "eval.report_clips": (0, INFINITY),
+    "eval.seed": (0, 2**31 - 1),
     "eval.every_steps": (0, INFINITY),
     "eval.every_clips": (1, INFINITY),
 }

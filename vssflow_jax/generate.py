@@ -17,7 +17,6 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
-import soundfile
 import tqdm
 from absl import flags
 from ml_collections import config_flags
@@ -252,10 +251,7 @@ def write(path: Path, waveform: np.ndarray, sampling_rate: int, video: Path) -> 
     if path.suffix == ".mp4":
         media.replace_audio(video, waveform, sampling_rate, path)
         return
-    try:
-        soundfile.write(path, waveform, sampling_rate)
-    except soundfile.SoundFileError as error:
-        raise UserError(f"{path}: cannot be written ({error})") from error
+    media.write_wav(path, waveform, sampling_rate)
 
 
 # ------------------------------------------------------------------------------------ the command

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+import soundfile
 
 from vssflow_jax.errors import UserError
 from vssflow_jax.optional import require
@@ -169,6 +170,18 @@ def write_video(
             container.mux(video.encode(picture))
         container.mux(video.encode(None))
         _encode_audio(container, audio, waveform, sampling_rate)
+
+
+def write_wav(path: str | Path, samples: np.ndarray, sampling_rate: int) -> None:
+    """Writes a sound [n], float of full scale 1 or int16, as 16-bit samples.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    try:
+        soundfile.write(path, samples, sampling_rate)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise UserError(f"{path}: cannot be written ({error})") from error
 
 
 def replace_audio(

@@ -67,7 +67,7 @@ def train(
     dataset.check_widths(recipe.model.feature_widths)
     if config.codec.latents == "offline":
         dataset.check_latents(latents_digest(config.codec))
-    if config.eval.after_training:
+    if config.eval.after_training or (evaluator and config.eval.every_steps):
         dataset.check_part("test")
     batches = functools.partial(
         input_pipeline.train_batches,

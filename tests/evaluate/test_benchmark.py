@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -247,6 +248,51 @@ def test_a_video_that_is_gone_costs_its_mp4_alone(
     assert (tmp_path / "out" / "wav" / f"{clip.clip_id}.wav").exists()
 
 
+def test_rows_of_nobody_knows_what_are_not_adopted(
+    run: Path, demo_data: Path, quick: Path, whole: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(whole, tmp_path / "out")
+    (tmp_path / "out" / "evaluation.json").unlink()
+    refused = tiny.run(evaluation(run, demo_data, tmp_path / "out", quick))
+    assert refused.returncode == 2
+    assert "holds an evaluation of another" in refused.stderr
+
+
+def test_failed_clips_are_tried_again(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "out")
+    good = {(row.task, row.index): row for row in rows.read(tmp_path / "out")}
+    first = next(iter(good))
+    with rows.log(tmp_path / "out", process=0) as log:
+        log.write(dataclasses.asdict(Row(*first, failed="damaged")))
+    assert not any(row.failed for row in rows.read(tmp_path / "out"))
+    path = tmp_path / "out" / "rows" / "00000.jsonl"
+    failed = dataclasses.asdict(Row(*first, failed="damaged"))
+    path.write_text(json.dumps(failed) + "\n" + path.read_text())
+    assert not any(row.failed for row in rows.read(tmp_path / "out"))
+    assert len(rows.read(tmp_path / "out")) == len(good)
+
+
+@pytest.mark.parametrize("sweep", ["steps=(5.5,)", "method=('foo',)", "guidance=('x',)"])
+def test_a_sweep_that_cannot_be_ends_before_it_begins(
+    run: Path, demo_data: Path, quick: Path, tmp_path: Path, sweep: str
+) -> None:
+    command = evaluation(run, demo_data, tmp_path / "out", quick)
+    refused = tiny.run([*command, f"--config.eval.sweep.{sweep}"])
+    assert refused.returncode == 2, refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_sound_that_cannot_be_written_is_one_line(
+    run: Path, demo_data: Path, quick: Path, clips: list[Clip], tmp_path: Path
+) -> None:
+    (tmp_path / "out" / "wav").mkdir(parents=True)
+    (tmp_path / "out" / "wav" / f"{clips[0].clip_id}.wav").symlink_to("/dev/full")
+    refused = tiny.run(evaluation(run, demo_data, tmp_path / "out", quick))
+    assert refused.returncode == 2
+    assert "cannot be written" in refused.stderr.strip().splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
@@ -254,6 +300,7 @@ def test_a_video_that_is_gone_costs_its_mp4_alone(
         ({"checkpoint": "{run}/checkpoints/7"}, "no checkpoint of step 7"),
         ({"checkpoint": "{run}/nowhere"}, "no checkpoint"),
         ({"config.model.transformer.heads": "1"}, "another config: model.transformer.heads"),
+        ({"config.eval.backbones.panns": "/nowhere"}, "eval.backbones.panns is /nowhere; there"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -287,6 +334,10 @@ def test_benchmarks_of_the_field_are_sound() -> None:
     [
         ("{'metrics': ('wet',)}", "metrics has 'wet'; choose from wer"),
         ("{'task': ('v2s',)}", "no field 'task'"),
+        ("{'tasks': 5}", "tasks is no tuple"),
+        ("{'tasks': ('v2s', 'v2s')}", "tasks is no tuple of different names"),
+        ("{'max_clips': 2.5}", "max_clips is a number of clips"),
+        ("{'clip_sec': 1e-5}", r"clip_sec 0 or at least 0\.1"),
         ("{'part': 'valid'}", "part has 'valid'; choose from train, test"),
         ("{}['x']", "KeyError"),
     ],

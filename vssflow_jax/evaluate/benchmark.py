@@ -9,10 +9,10 @@ writes its share of every batch, and the main one sums up.
 import dataclasses
 import importlib.metadata
 import json
-import multiprocessing
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate import caches, kaldi, rows, set_metrics, summary
 from vssflow_jax.evaluate.backbones.extract import NETWORKS, extract
 from vssflow_jax.evaluate.definition import Benchmark, Place
-from vssflow_jax.evaluate.measures import VERSIONS, Measured, Told, measure
+from vssflow_jax.evaluate.measures import MEASURES, VERSIONS, Measured, Told, measure
 from vssflow_jax.evaluate.ranking import extremes
 from vssflow_jax.evaluate.rendering import Renderer, Sound, of_samples
 from vssflow_jax.evaluate.report import ReportClip, write_report
@@ -40,6 +40,7 @@ from vssflow_jax.input import train_batches
 from vssflow_jax.run_files import JsonLines
 from vssflow_jax.train_step import Recipe, TrainState
 from vssflow_jax.trained import digest, restore
+from vssflow_jax.workers import pool
 
 SETTINGS, METRICS, PER_CLIP, REPORT = (
     "evaluation.json",
@@ -78,6 +79,7 @@ def evaluate(
         another evaluation.
     """
     # -------------------------------------------------------------------------- clips and model
+    backbones(config)  # to hear at once if one is not there
     if run:
         run_files.check(run, config)
     recipe = Recipe.from_config(config)
@@ -90,7 +92,8 @@ def evaluate(
     state = restore(
         recipe, run, step, lambda: train_batches(dataset, config.data.mixture, size, seed)
     )
-    settings = describe(config, benchmark, state, run, len(places))
+    sha256 = digest(config, run, int(state.step)) if hosts.is_main() else ""
+    settings = describe(config, benchmark, state, str(run or config.train.init_from), sha256)
     if hosts.is_main():
         claim(out, settings, replace)
     hosts.wait_for_all(f"claimed {out}")
@@ -98,12 +101,13 @@ def evaluate(
     # ---------------------------------------------------------------------------- clip by clip
     renderer = Renderer(config, recipe, benchmark.measured)
     Evaluation(config, benchmark, dataset, places, out).run(renderer, state)
-    if not hosts.is_main():
-        return {}
 
     # ----------------------------------------------------------------------------------- sum up
-    metrics = sum_up(config, benchmark, out, settings, places)
-    write_page(config, dataset, benchmark.part, out, settings, metrics, run)
+    metrics: dict[str, Any] = {}
+    if hosts.is_main():
+        metrics = sum_up(config, benchmark, out, settings, places)
+        write_page(config, dataset, benchmark.part, out, settings, metrics, run)
+    hosts.wait_for_all(f"summed up {out}")
     return metrics
 
 
@@ -112,19 +116,18 @@ def describe(
     config: ml_collections.ConfigDict,
     benchmark: Benchmark,
     state: TrainState,
-    run: Path | None,
-    clips: int,
+    checkpoint: str,
+    sha256: str,
 ) -> dict[str, Any]:
     """All that the figures depend on, and what they were computed by."""
-    step = int(state.step)
     return {
         "benchmark": benchmark.name,
         "definition": json.loads(json.dumps(dataclasses.asdict(benchmark))),
-        "clips": clips,
-        "checkpoint": str(run or config.train.init_from),
-        "checkpoint_sha256": digest(config, run, step) if hosts.is_main() else "",
-        "step": step,
-        "seed": config.seed,
+        "measures": list(benchmark.measures),
+        "checkpoint": checkpoint,
+        "checkpoint_sha256": sha256,
+        "step": int(state.step),
+        "seed": config.eval.seed,
         "sampler": run_files.resolved_values(config.eval.sampler),
         "placement": config.model.placement,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves((state.params, state.frozen))),
@@ -142,11 +145,13 @@ def _version(package: str) -> str:
 
 def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that the figures depend on."""
-    names = ("definition", "clips", "checkpoint_sha256", "step", "seed", "sampler")
-    data = {name: settings["config"]["data"][name] for name in ("path", "durations")}
-    return {name: settings[name] for name in names} | {
-        "data": data,
-        "vocoder": settings["config"]["vocoder"],
+    names = ("definition", "measures", "checkpoint_sha256", "step", "seed", "sampler")
+    data = ("path", "durations", "durations_path")
+    sections = ("model", "codec", "vocoder")
+    return {
+        **{name: settings[name] for name in names},
+        **{f"data.{name}": settings["config"]["data"][name] for name in data},
+        **{name: settings["config"][name] for name in sections},
     }
 
 
@@ -157,8 +162,12 @@ def claim(out: Path, settings: Mapping[str, Any], replace: bool) -> None:
       UserError: it holds another one, and is not to be replaced.
     """
     path = out / SETTINGS
-    if path.exists():
-        there, wanted = identity(json.loads(path.read_text())), identity(settings)
+    if path.exists() or (out / rows.FOLDER).exists():
+        wanted = identity(settings)
+        try:
+            there = identity(json.loads(path.read_text()))
+        except (OSError, ValueError, KeyError, TypeError):
+            there = dict.fromkeys(wanted)
         differing = [name for name in wanted if there[name] != wanted[name]]
         if differing and not replace:
             raise UserError(
@@ -166,9 +175,16 @@ def claim(out: Path, settings: Mapping[str, Any], replace: bool) -> None:
                 "delete it"
             )
         if differing:
-            shutil.rmtree(out)
-    out.mkdir(parents=True, exist_ok=True)
-    run_files.write_atomically(path, json.dumps(settings, indent=2) + "\n")
+            # Aside first: what a kill leaves of it must not be taken for this evaluation's.
+            old = out.with_name(f"{out.name}.replaced")
+            shutil.rmtree(old, ignore_errors=True)
+            out.rename(old)
+            shutil.rmtree(old)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        run_files.write_atomically(path, json.dumps(settings, indent=2) + "\n")
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written to ({error.strerror})") from error
 
 
 def in_training(
@@ -185,14 +201,14 @@ def in_training(
         if not made:
             made.append(Renderer(config, recipe, few.measured))
         out = workdir / "eval-steps" / str(int(state.step))
-        out.mkdir(parents=True, exist_ok=True)
         places = few.places(dataset)
+        settings = describe(config, few, state, str(workdir), sha256="")
+        if hosts.is_main():
+            claim(out, settings, replace=True)
+        hosts.wait_for_all(f"claimed {out}")
         Evaluation(config, few, dataset, places, out).run(made[0], state)
-        if not hosts.is_main():
-            return {}
-        sampler = run_files.resolved_values(config.eval.sampler)
-        settings = {"step": int(state.step), "sampler": sampler}
-        metrics = sum_up(config, few, out, settings, places)
+        metrics = sum_up(config, few, out, settings, places) if hosts.is_main() else {"metrics": {}}
+        hosts.wait_for_all(f"summed up {out}")
         return {
             name: versions["generated"]["value"] for name, versions in metrics["metrics"].items()
         }
@@ -231,15 +247,14 @@ class Evaluation:
 
     def run(self, renderer: Renderer, state: TrainState) -> None:
         """Make the rows that are not there yet; all processes return together."""
-        done = {(row.task, row.index) for row in rows.read(self.out)}
+        done = {(row.task, row.index) for row in rows.read(self.out) if not row.failed}
         # All have read them before anyone writes another.
         hosts.wait_for_all(f"read {self.out}")
         size = min(self.config.eval.batch_size, len(self.places))
         # Of the same clips however often it is stopped: what is generated may depend on its batch
         # in the last bits.
         batches = [self.places[i : i + size] for i in range(0, len(self.places), size)]
-        wanted = {"wav": True, "mp4": self.benchmark.mp4, "reference": backbones(self.config)}
-        for kind in filter(wanted.get, wanted):
+        for kind in ("wav", "reference", *(["mp4"] if self.benchmark.mp4 else [])):
             (self.out / kind).mkdir(exist_ok=True)
         with ExitStack() as closing:
             log = closing.enter_context(rows.log(self.out, jax.process_index()))
@@ -341,10 +356,9 @@ class Evaluation:
         problems = {}
         generated = sounds["generated"]
         wav = self.out / "wav" / f"{clip.clip_id}.wav"
-        soundfile.write(wav, generated.samples, mel.SAMPLING_RATE)
-        if backbones(self.config):
-            reference = self.out / "reference" / wav.name
-            soundfile.write(reference, sounds["ground_truth"].samples, mel.SAMPLING_RATE)
+        media.write_wav(wav, generated.samples, mel.SAMPLING_RATE)
+        reference = self.out / "reference" / wav.name
+        media.write_wav(reference, sounds["ground_truth"].samples, mel.SAMPLING_RATE)
         if self.benchmark.mp4:
             video, mp4 = self.dataset.path / clip.video, self.out / "mp4" / f"{clip.clip_id}.mp4"
             try:
@@ -378,13 +392,11 @@ class Evaluation:
 def measuring(clips: int) -> Iterator[Executor]:
     """Processes that measure; a thread for few clips, which would wait for processes to start."""
     workers = min(joblib.cpu_count(), clips // CLIPS_WORTH_A_PROCESS)
-    # Spawned, not forked: JAX has threads in this process.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context) if workers > 1 else ThreadPoolExecutor(1) as pool:
+    with pool(workers) if workers > 1 else ThreadPoolExecutor(1) as executor:
         try:
-            yield pool
+            yield executor
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            executor.shutdown(cancel_futures=True)
             raise
 
 
@@ -405,8 +417,10 @@ def sum_up(
     good = [row for row in found if not row.failed]
     if not good:
         raise UserError(f"{out}: all {len(found)} clips failed; the first: {found[0].failed}")
-    scores = summary.scores(good, benchmark.measures, benchmark.measured)
     of_sets, missing = _set_scores(config, benchmark, out, good)
+    # Those that networks give to single clips are among the rows' own now.
+    names = [name for name in benchmark.metrics if name in MEASURES or name in caches.METRICS]
+    scores = summary.scores(good, names, benchmark.measured)
     timed = [row.generate_sec for row in good if row.generate_sec is not None]
     metrics = {
         "benchmark": benchmark.name,
@@ -433,7 +447,10 @@ def _set_scores(
     out: Path,
     good: Sequence[Row],
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Scores of all clips together, and how to get those that are not there."""
+    """Scores of all clips together, and how to get those that are not there.
+
+    Those that networks give to single clips go into the rows.
+    """
     found: dict[str, Any] = {}
     absent: dict[str, str] = {}
     if set_metrics.MEL in benchmark.metrics:
@@ -448,10 +465,20 @@ def _set_scores(
         for kind in ("generated", "reference")
     }
     extractable = {name: networks[name] for name in NETWORKS if name in networks}
+    unheard: dict[str, str] = {}
     if extractable:
         for kind, sounds in (("generated", "wav"), ("reference", "reference")):
-            if not config.eval.features[kind]:
-                extract(out / sounds, folders[kind], extractable, benchmark.clip_sec or None)
+            if config.eval.features[kind]:
+                continue
+            try:
+                unheard |= extract(
+                    out / sounds, folders[kind], extractable, benchmark.clip_sec or None
+                )
+            except UserError as error:
+                print(f"no features of the {kind} sounds: {error}", file=sys.stderr)
+    by_id = {row.clip_id: row for row in good}
+    for name, reason in unheard.items():
+        by_id[Path(name).stem].problems["features"] = reason
     for name in benchmark.metrics:
         if name not in caches.METRICS:
             continue
@@ -460,7 +487,12 @@ def _set_scores(
             continue
         try:
             score = caches.measure(name, **_dirs(folders), backbones=networks)
-            found[name] = summary.without_interval({"generated": score.value}, len(good))
+            clips = len(good) - len(unheard)
+            if not score.per_clip:
+                found[name] = summary.without_interval({"generated": score.value}, clips)
+            for clip_id, value in score.per_clip.items():
+                if clip_id in by_id:
+                    by_id[clip_id].scores["generated"][name] = (value, 1.0)
         except UserError as error:
             absent[name] = str(error)
     return found, absent
@@ -471,8 +503,16 @@ def _dirs(folders: Mapping[str, Path]) -> dict[str, Path]:
 
 
 def backbones(config: ml_collections.ConfigDict) -> dict[str, Path]:
-    """The networks whose files the config names."""
-    return {name: Path(path) for name, path in config.eval.backbones.items() if path}
+    """The networks whose files the config names.
+
+    Raises:
+      UserError: there is no such file.
+    """
+    found = {name: Path(path) for name, path in config.eval.backbones.items() if path}
+    for name, path in found.items():
+        if not path.is_file():
+            raise UserError(f"eval.backbones.{name} is {path}; there is no such file")
+    return found
 
 
 def write_page(

@@ -66,21 +66,21 @@ class Evaluation:
             results = json.loads((folder / "metrics.json").read_text())
             with (folder / "per_clip.csv").open(newline="") as file:
                 clips = {line["clip_id"]: line for line in csv.DictReader(file)}
+            scores = {
+                clip: {
+                    name: float(value)
+                    for name, value in line.items()
+                    if name not in _ABOUT_CLIP and value
+                }
+                for clip, line in clips.items()
+            }
         except OSError as error:
             raise UserError(
                 f"{path}: no finished evaluation is there ({error.filename}: {error.strerror}); "
                 "name a folder that run_eval.py wrote"
             ) from error
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{folder}: damaged ({error!r}); run the evaluation again") from error
-        scores = {
-            clip: {
-                name: float(value)
-                for name, value in line.items()
-                if name not in _ABOUT_CLIP and value
-            }
-            for clip, line in clips.items()
-        }
         return cls(folder, settings, results, clips, scores)
 
     @property

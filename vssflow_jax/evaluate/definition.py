@@ -6,6 +6,7 @@ returns a ConfigDict with any of `Benchmark`'s fields.
 
 import dataclasses
 import importlib.util
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from vssflow_jax.evaluate.measures import EXTRA_VERSIONS, MEASURES, NEEDS_WORDS,
 from vssflow_jax.evaluate.metrics.wer import Normalisation
 from vssflow_jax.evaluate.set_metrics import ELSEWHERE, SCORERS, SET_METRICS
 
+SHORTEST_SEC = 0.1
 PARTS = ("train", "test")
 RECOGNISERS = ("grid", "none")
 METRICS = (*MEASURES, *SET_METRICS, *ELSEWHERE)
@@ -52,14 +54,25 @@ class Benchmark:
 
     def __post_init__(self) -> None:
         """Raises UserError for a value that is unknown or out of bounds."""
+        for field in ("tasks", "metrics", "versions"):
+            values = getattr(self, field)
+            if not isinstance(values, tuple) or len(set(values)) < len(values):
+                raise UserError(f"benchmark {self.name}: {field} is no tuple of different names")
+        whole = isinstance(self.max_clips, int) and self.max_clips >= 0
+        seconds = isinstance(self.clip_sec, int | float) and (
+            self.clip_sec == 0 or SHORTEST_SEC <= self.clip_sec < math.inf
+        )
+        if not whole or not seconds or not isinstance(self.mp4, bool):
+            raise UserError(
+                f"benchmark {self.name}: max_clips is a number of clips, clip_sec 0 or at least "
+                f"{SHORTEST_SEC}, mp4 True or False"
+            )
         self._check("part", (self.part,), PARTS)
         self._check("tasks", self.tasks, TASKS)
         self._check("metrics", self.metrics, METRICS)
         self._check("recogniser", (self.recogniser,), RECOGNISERS)
         self._check("versions", self.versions, EXTRA_VERSIONS)
         self._check("normalisation", (self.normalisation,), ("raw", "lower_nopunct"))
-        if self.max_clips < 0 or self.clip_sec < 0:
-            raise UserError(f"benchmark {self.name}: max_clips and clip_sec must not be below 0")
 
     def _check(self, field: str, values: tuple[str, ...], known: tuple[str, ...]) -> None:
         for value in values:
@@ -139,6 +152,8 @@ def load(name: str, folder: Path) -> Benchmark:
             raise UserError(
                 f"benchmark {path}: no field '{field}'; there are {', '.join(known_fields)}"
             )
+    # A list in a ConfigDict is meant as well as a tuple.
+    fields = {name: tuple(x) if isinstance(x, list) else x for name, x in fields.items()}
     return Benchmark(**{"name": path.stem, **fields})
 
 

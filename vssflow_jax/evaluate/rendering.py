@@ -70,7 +70,7 @@ class Renderer:
         """
         config, spec = self._config, self._recipe.spec
         names = [clip.clip_id for clip in clips]
-        start = draw_start(self._recipe, config.seed, names, config.eval.sampler.mask_ratio)
+        start = draw_start(self._recipe, config.eval.seed, names, config.eval.sampler.mask_ratio)
         made = {}
         started = time.monotonic()
         for version, seen in (("generated", clips), ("shuffled", others)):

@@ -6,9 +6,7 @@ them a row is in does not matter, so an evaluation may go on with another number
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from vssflow_jax.run_files import JsonLines
 
@@ -51,16 +49,16 @@ def log(directory: Path, process: int) -> JsonLines:
     return JsonLines(directory / FOLDER / f"{process:05d}.jsonl")
 
 
-def read(directory: Path) -> Iterator[Row]:
-    """All whole rows, in any order; one for each clip."""
-    seen = set()
+def read(directory: Path) -> list[Row]:
+    """All whole rows, in any order; one for each clip, the last that did not fail."""
+    found: dict[tuple[str, int], Row] = {}
     for path in sorted((directory / FOLDER).glob("*.jsonl")):
         with path.open() as file:
             for line in file:
                 if not line.endswith("\n"):
                     break  # Cut short by a kill.
-                values: dict[str, Any] = json.loads(line)
-                place = values["task"], values["index"]
-                if place not in seen:
-                    seen.add(place)
-                    yield Row(**values)
+                row = Row(**json.loads(line))
+                earlier = found.get((row.task, row.index))
+                if earlier is None or earlier.failed:
+                    found[row.task, row.index] = row
+    return list(found.values())

@@ -1,6 +1,7 @@
 """Rows of clips to the scores of a benchmark, each with its interval."""
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate.metrics.bootstrap import ClipSums, interval
 from vssflow_jax.evaluate.rows import Row
+from vssflow_jax.run_files import write_atomically
 
 Score = dict[str, float | int | None]
 
@@ -60,11 +62,12 @@ def of_clip(row: Row) -> dict[str, float]:
 def write_per_clip(path: Path, rows: Sequence[Row]) -> None:
     """Write a line of scores for each clip that did not fail."""
     names = sorted({name for row in rows for name in of_clip(row)})
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["clip_id", "task", "transcript", "recognised", *names])
-        for row in rows:
-            own = of_clip(row)
-            values = [f"{own[name]:.4f}" if name in own else "" for name in names]
-            heard = row.recognised.get("generated", "")
-            writer.writerow([row.clip_id, row.task, row.transcript, heard, *values])
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["clip_id", "task", "transcript", "recognised", *names])
+    for row in rows:
+        own = of_clip(row)
+        values = [f"{own[name]:.4f}" if name in own else "" for name in names]
+        heard = row.recognised.get("generated", "")
+        writer.writerow([row.clip_id, row.task, row.transcript, heard, *values])
+    write_atomically(path, text.getvalue())

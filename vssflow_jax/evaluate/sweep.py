@@ -12,6 +12,7 @@ import ml_collections
 
 from vssflow_jax import hosts, run_files
 from vssflow_jax.config import check
+from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate import benchmark
 from vssflow_jax.evaluate.definition import Benchmark
 from vssflow_jax.evaluate.labels import label
@@ -28,7 +29,8 @@ def points(config: ml_collections.ConfigDict) -> list[dict[str, Any]]:
     given = {name: config.eval.sweep[name] for name in FIELDS if config.eval.sweep[name]}
     if not given:
         return []
-    return [dict(zip(given, values, strict=True)) for values in itertools.product(*given.values())]
+    combinations = dict.fromkeys(itertools.product(*given.values()))  # each once
+    return [dict(zip(given, values, strict=True)) for values in combinations]
 
 
 def sweep(
@@ -44,12 +46,10 @@ def sweep(
 
     Arguments and errors as in `benchmark.evaluate`; what is there already is not made again.
     """
+    require("matplotlib", _EXTRA)  # to hear at once if it is missing
+    configs = {_name(point): _at(config, point) for point in points(config)}
     rows = []
-    for point in points(config):
-        own = copy.deepcopy(config)
-        own.eval.sampler.update(point)
-        check(own)
-        name = "-".join(f"{key}={value}" for key, value in point.items())
+    for name, own in configs.items():
         print(f"\n{name}")
         metrics = benchmark.evaluate(own, definition, out / name, run, step, replace=replace)
         if hosts.is_main():
@@ -59,6 +59,25 @@ def sweep(
         run_files.write_atomically(out / "sweep.json", json.dumps(rows, indent=2) + "\n")
         _draw(out / "sweep.png", rows)
         print(f"\n{out / 'sweep.csv'}\n{out / 'sweep.png'}")
+
+
+def _name(point: Mapping[str, Any]) -> str:
+    return "-".join(f"{key}={value}" for key, value in point.items())
+
+
+def _at(config: ml_collections.ConfigDict, point: Mapping[str, Any]) -> ml_collections.ConfigDict:
+    """The config with the sampler of a point.
+
+    Raises:
+      UserError: it is none.
+    """
+    own = copy.deepcopy(config)
+    try:
+        own.eval.sampler.update(point)
+    except TypeError as error:
+        raise UserError(f"eval.sweep has {_name(point)}: {error}") from error
+    check(own)
+    return own
 
 
 def evaluations(sampler: ml_collections.ConfigDict) -> int | None:
