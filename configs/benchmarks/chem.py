@@ -6,11 +6,7 @@ on the lists beside the wavs.
 
 import ml_collections
 
-METRICS = (
-    *("wer", "wer_utterance", "speaker_similarity", "mcd", "mcd_dtw", "mcd_dtw_sl"),
-    *("lse_c", "lse_d", "utmos", "dnsmos_ovrl", "dnsmos_sig", "dnsmos_bak"),
-    *("mel_distance_db_visualtts", "fd_mel_statistics"),
-)
+from configs.benchmarks.grid import METRICS
 
 
 def get_config() -> ml_collections.ConfigDict:

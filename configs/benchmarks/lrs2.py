@@ -1,19 +1,5 @@
-"""Dubbing on LRS2 (Afouras et al. 2018): sentences of British television.
+"""Dubbing on LRS2 (Afouras et al. 2018): sentences of British television, measured as Chem is."""
 
-Any sentence may be said, and the recogniser here knows GRID alone: score `wer` with ESPnet or VERSA
-on the lists beside the wavs.
-"""
+from configs.benchmarks.chem import get_config
 
-import ml_collections
-
-METRICS = (
-    *("wer", "wer_utterance", "speaker_similarity", "mcd", "mcd_dtw", "mcd_dtw_sl"),
-    *("lse_c", "lse_d", "utmos", "dnsmos_ovrl", "dnsmos_sig", "dnsmos_bak"),
-    *("mel_distance_db_visualtts", "fd_mel_statistics"),
-)
-
-
-def get_config() -> ml_collections.ConfigDict:
-    return ml_collections.ConfigDict(
-        {"tasks": ("visualtts",), "metrics": METRICS, "recogniser": "none"}
-    )
+__all__ = ["get_config"]
