@@ -91,8 +91,8 @@ class Measure:
     Attributes:
       tasks: of clips that have it.
       function: may raise UserError where a clip is not fit for it.
-      package: that it needs, to import, and the extra that installs it; none, if "".
-      extra: that one.
+      package: that it needs, by the name to import; none, if "".
+      extra: that installs it.
     """
 
     tasks: tuple[str, ...]
@@ -105,7 +105,9 @@ class Measure:
         """How to get it, if its package is not there; else ""."""
         if not self.package or importlib.util.find_spec(self.package):
             return ""
-        return f"the package {self.package} is not installed: pip install -e '.[{self.extra}]'"
+        own = self.package == voices.PACKAGE
+        command = voices.INSTALL if own else f"pip install -e '.[{self.extra}]'"
+        return f"the package {self.package} is not installed: {command}"
 
 
 def _mean(value: float) -> Fraction:
@@ -185,7 +187,7 @@ MEASURES: Final[Mapping[str, Measure]] = {
     "mcd": Measure(("visualtts", "tts"), _mcd("plain"), *_WORLD),
     "mcd_dtw": Measure(("visualtts", "tts"), _mcd("dtw"), *_WORLD),
     "mcd_dtw_sl": Measure(("visualtts", "tts"), _mcd("dtw_sl"), *_WORLD),
-    "speaker_similarity": Measure(SPOKEN, _speaker_similarity, "resemblyzer", "voices"),
+    "speaker_similarity": Measure(SPOKEN, _speaker_similarity, voices.PACKAGE),
     **{
         f"dnsmos_{name}": Measure(SPOKEN, _dnsmos(name), dnsmos.PACKAGE, dnsmos.EXTRA)
         for name in dnsmos.NAMES
