@@ -18,6 +18,15 @@ GENERATED = [f"{name}-0" for name in NAMES[:14]] + ["unknown"]  # as samplers ca
 SEGMENTS = 15
 
 
+def scores_of(generated: Path, reference: Path) -> dict[str, float]:
+    """All scores that the features in two folders give."""
+    return {
+        name: caches.measure(name, generated, reference).value
+        for name in caches.METRICS
+        if not caches.absent(name, generated, reference)
+    }
+
+
 def tensors(names, *shape, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return {name: torch.randn(*shape, generator=generator) for name in names}
@@ -87,7 +96,7 @@ def network(monkeypatch):
 
 
 def test_scores_are_those_of_the_paired_features(files, folders):
-    scores = caches.scores(*folders)
+    scores = scores_of(*folders)
     generated, reference = files["generated"], files["reference"]
 
     def both(file, key=None, paired=GENERATED[:14], of=NAMES[:14]):
@@ -135,7 +144,7 @@ def test_what_is_not_there_is_left_out_and_said(folders):
     (reference / "imagebind_video.pth").unlink()
     (reference / "vggish_features.pth").unlink()
     lacking = {"kl_passt", "is_passt", "ib_score", "fd_vggish", "desync"}
-    assert set(caches.scores(*folders)) == set(caches.METRICS) - lacking
+    assert set(scores_of(*folders)) == set(caches.METRICS) - lacking
     reasons = {name: caches.absent(name, *folders) for name in caches.METRICS}
     assert {name for name, reason in reasons.items() if reason} == lacking
     assert f"no passt_logits.pth in {generated}: extract it with av-b" in reasons["kl_passt"]
@@ -193,7 +202,7 @@ def test_damaged_files_are_refused(content, folders):
     path = folders[0] / "passt_features_embed.pth"
     path.write_bytes(path.read_bytes()[:1000] if content is None else content)
     with pytest.raises(UserError, match=r"passt_features_embed\.pth is ") as error:
-        caches.scores(*folders)
+        scores_of(*folders)
     assert "\n" not in str(error.value)
 
 

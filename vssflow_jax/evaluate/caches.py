@@ -105,33 +105,13 @@ class Metric:
     network: str = ""
 
 
-def scores(
-    generated_dir: Path, reference_dir: Path, backbones: Backbones = _NO_BACKBONES
-) -> dict[str, float]:
-    """All scores that the features in two folders give; the others are `absent`.
-
-    Args:
-      generated_dir: features of the generated sounds.
-      reference_dir: features of the reference sounds and videos.
-      backbones: networks that are at hand; only "synchformer" matters.
-
-    Raises:
-      UserError: as `measure`.
-    """
-    return {
-        name: measure(name, generated_dir, reference_dir, backbones).value
-        for name in METRICS
-        if not absent(name, generated_dir, reference_dir, backbones)
-    }
-
-
 def absent(
     name: str,
     generated_dir: Path | None = None,
     reference_dir: Path | None = None,
     backbones: Backbones = _NO_BACKBONES,
 ) -> str:
-    """What a score lacks and how to get it, or "" if it can be had; arguments as in `scores`."""
+    """What a score lacks and how to get it, or "" if it can be had; arguments as in `measure`."""
     metric = METRICS[name]
     if metric.network and metric.network not in backbones:
         return (
@@ -155,7 +135,13 @@ def absent(
 def measure(
     name: str, generated_dir: Path, reference_dir: Path, backbones: Backbones = _NO_BACKBONES
 ) -> Score:
-    """One score; arguments as in `scores`.
+    """One score.
+
+    Args:
+      name: of it, in `METRICS`.
+      generated_dir: features of the generated sounds.
+      reference_dir: features of the reference sounds and videos.
+      backbones: networks that are at hand; only "synchformer" matters.
 
     Raises:
       UserError: a file is missing, damaged or of other features; no clips in common; too few for

@@ -165,7 +165,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         spec.loader.exec_module(module)
         config = module.get_config()
-    except Exception as error:
+    except Exception as error:  # A file of the user's own may raise anything.
         raise UserError(f"benchmark {path}: {type(error).__name__}: {error}") from error
     if not isinstance(config, ml_collections.ConfigDict):
         raise UserError(f"benchmark {path}: get_config must return a ConfigDict")

@@ -1,0 +1,218 @@
+"""Clips of a benchmark to sounds and rows, so that an evaluation may be stopped anywhere.
+
+Clips go through in batches, and what is known of a batch is written before the next but one begins:
+the sounds, and a row for each clip of what was measured. So memory does not grow with their number,
+and an evaluation that was killed goes on where it was. Of many processes each vocodes, measures and
+writes its share of every batch.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import jax
+import joblib
+import ml_collections
+import tqdm
+
+from vssflow_jax import hosts, media
+from vssflow_jax.audio import mel
+from vssflow_jax.dataset import BadRecord, Clip, ClipSource, Dataset
+from vssflow_jax.errors import UserError
+from vssflow_jax.evaluate import rows
+from vssflow_jax.evaluate.definition import Benchmark, Place
+from vssflow_jax.evaluate.measures import Measured, Told, measure
+from vssflow_jax.evaluate.rendering import Renderer, Sound
+from vssflow_jax.evaluate.rows import Row
+from vssflow_jax.run_files import JsonLines
+from vssflow_jax.train_step import TrainState
+from vssflow_jax.workers import pool
+
+CLIPS_WORTH_A_PROCESS = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Clips of a benchmark to rows.
+
+    Attributes:
+      config: of the model.
+      benchmark: that they are of.
+      dataset: that they are in.
+      places: where in it.
+      out: gets rows and sounds.
+    """
+
+    config: ml_collections.ConfigDict
+    benchmark: Benchmark
+    dataset: Dataset
+    places: Sequence[Place]
+    out: Path
+
+    def run(self, renderer: Renderer, state: TrainState) -> None:
+        """Make the rows that are not there yet; all processes return together."""
+        done = {(row.task, row.index) for row in rows.read(self.out) if not row.failed}
+        # All have read them before anyone writes another.
+        hosts.wait_for_all(f"read {self.out}")
+        size = min(self.config.eval.batch_size, len(self.places))
+        # Of the same clips however often it is stopped: what is generated may depend on its batch
+        # in the last bits.
+        batches = [self.places[i : i + size] for i in range(0, len(self.places), size)]
+        for kind in ("wav", "reference", *(["mp4"] if self.benchmark.mp4 else [])):
+            (self.out / kind).mkdir(exist_ok=True)
+        with ExitStack() as closing:
+            log = closing.enter_context(rows.log(self.out, jax.process_index()))
+            workers = closing.enter_context(measuring(len(self.places) - len(done)))
+            bar = closing.enter_context(
+                tqdm.tqdm(
+                    total=len(self.places),
+                    initial=len(done),
+                    desc=self.benchmark.name,
+                    unit="clip",
+                    disable=not hosts.is_main(),
+                )
+            )
+            measured: list[tuple[Row, Future[Measured]]] = []
+            for batch in batches:
+                missing = [place for place in batch if (place.task, place.index) not in done]
+                if missing:
+                    # While these are generated, those of the batch before are measured.
+                    submitted = self._submit(batch, missing, size, renderer, state, log, workers)
+                    self._finish(measured, log)
+                    measured = submitted
+                    bar.update(len(missing))
+            self._finish(measured, log)
+        hosts.wait_for_all(f"evaluated {self.out}")
+
+    def _submit(
+        self,
+        batch: Sequence[Place],
+        missing: Sequence[Place],
+        size: int,
+        renderer: Renderer,
+        state: TrainState,
+        log: JsonLines,
+        workers: Executor,
+    ) -> list[tuple[Row, Future[Measured]]]:
+        """Generate a batch, write this process's sounds of it, and start to measure them."""
+        clips, failed = self._read(batch)
+        for place in missing:
+            if place in failed and hosts.is_main():
+                log.write(dataclasses.asdict(Row(place.task, place.index, failed=failed[place])))
+        if not clips:
+            return []
+        members = list(clips)
+        # Filled up, so that all batches have one shape.
+        filled = [members[i % len(members)] for i in range(size)]
+        others = self._others(filled, clips)
+        log_mels = renderer.log_mels(state, [clips[place] for place in filled], others)
+        mine = range(jax.process_index(), len(members), jax.process_count())
+        own = [index for index in mine if members[index] in missing]
+        sounds = renderer.sounds(
+            [clips[members[index]] for index in own],
+            {version: mels[own] for version, mels in log_mels.items()},
+            self.benchmark.clip_sec,
+        )
+        return [
+            self._start(members[index], clips[members[index]], of_clip, renderer, workers)
+            for index, of_clip in zip(own, sounds, strict=True)
+        ]
+
+    def _read(self, batch: Sequence[Place]) -> tuple[dict[Place, Clip], dict[Place, str]]:
+        """The clips of a batch, and why others could not be read."""
+        clips, failed = {}, {}
+        for place in batch:
+            try:
+                clip = self._source(place.task)[place.index]
+            except BadRecord as error:
+                failed[place] = str(error)
+                continue
+            if len(clip.features.sound):
+                clips[place] = clip
+            else:
+                failed[place] = f"{clip.clip_id} has no sound to hold the generated one against"
+        return clips, failed
+
+    def _source(self, task: str) -> ClipSource:
+        return self.dataset.clips(self.benchmark.part, task)
+
+    @functools.cached_property
+    def _following(self) -> dict[Place, Place]:
+        """For each clip the next one of its task, round about."""
+        by_task: dict[str, list[Place]] = {}
+        for place in self.places:
+            by_task.setdefault(place.task, []).append(place)
+        return {
+            place: following
+            for same in by_task.values()
+            for place, following in zip(same, [*same[1:], same[0]], strict=True)
+        }
+
+    def _others(self, batch: Sequence[Place], clips: Mapping[Place, Clip]) -> list[Clip]:
+        """For each clip the next one of its task, round about, if there is any that can be read."""
+        if "shuffled" not in self.benchmark.versions:
+            return [clips[place] for place in batch]
+        others = {}
+        for place in set(batch):
+            following = self._following[place]
+            found = clips if following in clips else self._read([following])[0]
+            others[place] = found.get(following, clips[place])
+        return [others[place] for place in batch]
+
+    def _start(
+        self,
+        place: Place,
+        clip: Clip,
+        sounds: Mapping[str, Sound],
+        renderer: Renderer,
+        workers: Executor,
+    ) -> tuple[Row, Future[Measured]]:
+        """Write a clip's sound, and have it measured."""
+        problems = {}
+        generated = sounds["generated"]
+        wav = self.out / "wav" / f"{clip.clip_id}.wav"
+        media.write_wav(wav, generated.samples, mel.SAMPLING_RATE)
+        reference = self.out / "reference" / wav.name
+        media.write_wav(reference, sounds["ground_truth"].samples, mel.SAMPLING_RATE)
+        if self.benchmark.mp4:
+            video, mp4 = self.dataset.path / clip.video, self.out / "mp4" / f"{clip.clip_id}.mp4"
+            try:
+                if not clip.video:
+                    raise UserError("the dataset names no video of the clip")
+                media.replace_audio(video, generated.waveform, mel.SAMPLING_RATE, mp4)
+            except UserError as error:
+                problems["mp4"] = str(error)
+        told = Told(clip.task, clip.transcript, clip.event_times_sec, self.benchmark.normalisation)
+        heard = {version: (sound.waveform, sound.log_mel) for version, sound in sounds.items()}
+        row = Row(
+            place.task,
+            place.index,
+            clip.clip_id,
+            clip.transcript,
+            clip.voice,
+            problems=problems,
+            generate_sec=renderer.generate_sec,
+        )
+        return row, workers.submit(measure, told, heard, self.benchmark.measures)
+
+    def _finish(self, measured: Sequence[tuple[Row, Future[Measured]]], log: JsonLines) -> None:
+        """Write the rows of clips as they are measured."""
+        for row, future in measured:
+            found = future.result()
+            values = dataclasses.asdict(row) | dataclasses.asdict(found)
+            log.write(values | {"problems": {**row.problems, **found.problems}})
+
+
+@contextmanager
+def measuring(clips: int) -> Iterator[Executor]:
+    """Processes that measure; a thread for few clips, which would wait for processes to start."""
+    workers = min(joblib.cpu_count(), clips // CLIPS_WORTH_A_PROCESS)
+    with pool(workers) if workers > 1 else ThreadPoolExecutor(1) as executor:
+        try:
+            yield executor
+        except BaseException:
+            executor.shutdown(cancel_futures=True)
+            raise

@@ -1,0 +1,96 @@
+"""What the figures of an evaluation depend on, kept beside them: `evaluation.json`."""
+
+import dataclasses
+import importlib.metadata
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+
+from vssflow_jax import run_files
+from vssflow_jax.errors import UserError
+from vssflow_jax.evaluate import rows
+from vssflow_jax.evaluate.definition import Benchmark
+from vssflow_jax.train_step import TrainState
+
+SETTINGS = "evaluation.json"
+PACKAGES = ("jax", "flax", "numpy", "scipy", "librosa", "vssflow-jax")
+
+
+def describe(
+    config: ml_collections.ConfigDict,
+    benchmark: Benchmark,
+    state: TrainState,
+    checkpoint: str,
+    sha256: str,
+) -> dict[str, Any]:
+    """All that the figures depend on, and what they were computed by."""
+    return {
+        "benchmark": benchmark.name,
+        "definition": json.loads(json.dumps(dataclasses.asdict(benchmark))),
+        "measures": list(benchmark.measures),
+        "checkpoint": checkpoint,
+        "checkpoint_sha256": sha256,
+        "step": int(state.step),
+        "seed": config.eval.seed,
+        "sampler": run_files.resolved_values(config.eval.sampler),
+        "placement": config.model.placement,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves((state.params, state.frozen))),
+        "config": run_files.resolved_values(config),
+        "versions": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that the figures depend on."""
+    names = ("definition", "measures", "checkpoint_sha256", "step", "seed", "sampler")
+    data = ("path", "durations", "durations_path")
+    sections = ("model", "codec", "vocoder")
+    return {
+        **{name: settings[name] for name in names},
+        **{f"data.{name}": settings["config"]["data"][name] for name in data},
+        **{name: settings["config"][name] for name in sections},
+    }
+
+
+def claim(out: Path, settings: Mapping[str, Any], replace: bool) -> None:
+    """See that the folder is new or holds this evaluation, and write the settings there.
+
+    Raises:
+      UserError: it holds another one, and is not to be replaced.
+    """
+    path = out / SETTINGS
+    if path.exists() or (out / rows.FOLDER).exists():
+        wanted = identity(settings)
+        try:
+            there = identity(json.loads(path.read_text()))
+        except (OSError, ValueError, KeyError, TypeError):
+            there = dict.fromkeys(wanted)
+        differing = [name for name in wanted if there[name] != wanted[name]]
+        if differing and not replace:
+            raise UserError(
+                f"{out} holds an evaluation of another {differing[0]}; choose another --out, or "
+                "delete it"
+            )
+        if differing:
+            # Aside first: what a kill leaves of it must not be taken for this evaluation's.
+            old = out.with_name(f"{out.name}.replaced")
+            shutil.rmtree(old, ignore_errors=True)
+            out.rename(old)
+            shutil.rmtree(old)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        run_files.write_atomically(path, json.dumps(settings, indent=2) + "\n")
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written to ({error.strerror})") from error
