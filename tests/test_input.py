@@ -22,15 +22,8 @@ from tests import noise, tiny
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.dataset import BadRecord, Clip, ClipSource, Dataset
 from vssflow_jax.errors import UserError
-from vssflow_jax.input import (
-    Batches,
-    BatchIterator,
-    Example,
-    OnDevices,
-    Reading,
-    to_latent_rate,
-    train_batches,
-)
+from vssflow_jax.input import to_latent_rate, train_batches
+from vssflow_jax.reading import Batches, BatchIterator, Example, OnDevices, Reading
 
 SPEC = ClipSpec(duration_sec=3.0)
 

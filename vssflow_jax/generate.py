@@ -26,9 +26,10 @@ from vssflow_jax.clip import ClipSpec, stretch_phonemes
 from vssflow_jax.config import check
 from vssflow_jax.errors import UserError
 from vssflow_jax.generation import draw_start, make_generate_long
-from vssflow_jax.input import Example, conditions
+from vssflow_jax.input import conditions
 from vssflow_jax.joint import ClipFeatures
 from vssflow_jax.phonemes import phoneme_ids, phonemes
+from vssflow_jax.reading import Example
 from vssflow_jax.sampling import ADAPTIVE, TABLEAUS
 from vssflow_jax.sound import make_vocoder
 from vssflow_jax.train_step import Recipe

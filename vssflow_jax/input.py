@@ -4,61 +4,23 @@ Every example is a function of (seed, index) alone, so batches do not depend on 
 or hosts, and the position in the data is one number.
 """
 
-import contextlib
-import ctypes
 import dataclasses
 import itertools
-import sys
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import grain
 import ml_collections
 import numpy as np
-import tqdm
-from absl import flags
 
 from vssflow_jax import joint
 from vssflow_jax.clip import ClipSpec, nearest, nearest_exact, to_float
 from vssflow_jax.dataset import BadRecord, Clip, ClipSource, Dataset
 from vssflow_jax.errors import UserError
 from vssflow_jax.joint import ClipFeatures
-
-Example = dict[str, np.ndarray]
-Position = dict[str, int]
+from vssflow_jax.reading import AS_USUAL, Batches, Example, Reading
 
 MIXABLE = ("v2s", "visualtts", "tts", "joint")
-BATCHES_ON_DEVICES = 2  # put there before they are asked for
-
-# Of glibc's malloc.h; the largest threshold that it takes.
-_M_TRIM_THRESHOLD = -1
-_M_MMAP_THRESHOLD = -3
-_LARGEST_MMAP_THRESHOLD = 32 << 20
-_KEPT_BYTES = 1 << 30
-
-
-@dataclasses.dataclass(frozen=True)
-class Reading:
-    """How batches are read. What is in them does not depend on it.
-
-    Attributes:
-      workers: processes that read; 0 for threads of this one.
-      threads: that read, of each process.
-      batches_ahead: that each process makes before they are asked for.
-      max_bad_records: records that may be passed over since they cannot be used.
-    """
-
-    workers: int = 0
-    threads: int = 2
-    batches_ahead: int = 4
-    max_bad_records: int = 10
-
-    @classmethod
-    def from_config(cls, data: ml_collections.ConfigDict) -> "Reading":
-        """As the `data` section of a config says."""
-        return cls(**{field.name: data[field.name] for field in dataclasses.fields(cls)})
 
 
 class Drawn(NamedTuple):
@@ -164,9 +126,9 @@ def train_batches(
     seed: int,
     latents: str = "online",
     rows: np.ndarray | None = None,
-    reading: Reading = Reading(),
+    reading: Reading = AS_USUAL,
     bucket_sec: Sequence[float] = (),
-) -> "Batches":
+) -> Batches:
     """Endless batches of the training part.
 
     Batch i has the examples i b, ..., (i + 1) b - 1, of which a process may read some alone, so
@@ -286,146 +248,6 @@ def _split_of(dataset: Dataset, task: str) -> str:
     A dataset without speech that is not seen has it all the same: its picture is not looked at.
     """
     return "visualtts" if task == "tts" and not dataset.count("train", "tts") else task
-
-
-@dataclasses.dataclass(frozen=True)
-class Batches:
-    """Endless batches, to be gone through from any position.
-
-    Attributes:
-      made: batch i and what was wrong with the records that were passed over for it, by i.
-      reading: processes and threads.
-    """
-
-    made: grain.MapDataset
-    reading: Reading
-
-    def __iter__(self) -> "BatchIterator":
-        return BatchIterator(self)
-
-
-class BatchIterator(Iterator[Example]):
-    """Goes through batches; nothing is read before the first is asked for.
-
-    Says of each record that is passed over what is wrong with it, once.
-
-    Raises:
-      UserError: more records are bad than `Reading.max_bad_records`.
-    """
-
-    def __init__(self, batches: Batches):
-        self._batches = batches
-        self._bad: dict[str, None] = {}  # a set that remembers the order
-        self._position = 0
-        self._reader: grain.DatasetIterator | None = None
-
-    @property
-    def num_bad(self) -> int:
-        """Records passed over since this process began."""
-        return len(self._bad)
-
-    def __next__(self) -> Example:
-        self._reader = self._reader or self._read()
-        try:
-            example, passed_over = next(self._reader)
-        except RuntimeError as error:
-            if "Worker process" not in str(error):
-                raise
-            raise UserError(
-                "a process that reads was killed, perhaps for want of memory; the same command "
-                "goes on, with fewer --config.data.workers"
-            ) from error
-        self._position += 1
-        for reason in passed_over:
-            self._note(reason)
-        return example
-
-    def _read(self) -> grain.DatasetIterator:
-        reading = self._batches.reading
-        if reading.workers and not flags.FLAGS.is_parsed():
-            flags.FLAGS.mark_as_parsed()  # Grain asks them, and in a notebook nobody parses them.
-        # From here on, in place of the reader's own state, which knows how many workers it has.
-        read = self._batches.made.slice(slice(self._position, None)).to_iter_dataset(
-            grain.ReadOptions(
-                num_threads=reading.threads, prefetch_buffer_size=reading.batches_ahead
-            )
-        )
-        keep_freed_memory()
-        workers = grain.MultiprocessingOptions(num_workers=reading.workers)
-        return iter(read.mp_prefetch(workers, worker_init_fn=lambda *_: keep_freed_memory()))
-
-    def _note(self, reason: str) -> None:
-        if reason in self._bad:
-            return
-        self._bad[reason] = None
-        tqdm.tqdm.write(f"record passed over: {reason}", file=sys.stderr)
-        limit = self._batches.reading.max_bad_records
-        if len(self._bad) > limit:
-            raise UserError(
-                f"{len(self._bad)} records are bad, data.max_bad_records allows {limit}; the last: "
-                + reason
-            )
-
-    def get_state(self) -> Position:
-        """The position, as JSON values."""
-        return {"next_index": self._position}
-
-    def set_state(self, state: Position) -> None:
-        """Go on from a position."""
-        self.close()
-        self._position = state["next_index"]
-
-    def close(self) -> None:
-        """Stop what reads ahead."""
-        if self._reader:
-            self._reader.close()
-        self._reader = None
-
-
-class OnDevices(contextlib.AbstractContextManager["OnDevices"], Iterator[Any]):
-    """Batches put on the devices by a thread, some before they are asked for.
-
-    Args:
-      batches: at the position of the first batch.
-      put: from a batch in this process to one on the devices.
-    """
-
-    def __init__(self, batches: BatchIterator, put: Callable[[Example], Any]):
-        self._batches, self._put = batches, put
-        self._position = batches.get_state()
-        self._coming: deque[Future[tuple[Any, Position]]] = deque()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="put")
-
-    def __next__(self) -> Any:
-        while len(self._coming) <= BATCHES_ON_DEVICES:
-            self._coming.append(self._thread.submit(self._put_next))
-        batch, self._position = self._coming.popleft().result()
-        return batch
-
-    def _put_next(self) -> tuple[Any, Position]:
-        batch = self._put(next(self._batches))
-        return batch, self._batches.get_state()
-
-    def get_state(self) -> Position:
-        """The position after the batch given out last."""
-        return self._position
-
-    def __exit__(self, *error: object) -> None:
-        self._thread.shutdown(cancel_futures=True)
-        self._batches.close()
-
-
-def keep_freed_memory() -> None:
-    """Have the C library keep what is freed, for what is needed next.
-
-    Records and batches are blocks of megabytes. If they go back to the system when they are freed,
-    each new one is filled in page by page as it is touched, which takes longer than reading it.
-    Does nothing where the library is not glibc.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt:
-        mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
-        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def _posteriors(drawn: Sequence[Drawn], spec: ClipSpec) -> Example:

@@ -25,6 +25,7 @@ from vssflow_jax.errors import UserError
 from vssflow_jax.flops import step_flops
 from vssflow_jax.generation import draw_start, make_generate
 from vssflow_jax.profiling import StepTrace
+from vssflow_jax.reading import OnDevices, Reading
 from vssflow_jax.run_files import MetricsLog, claim
 from vssflow_jax.run_files import check as check_run
 from vssflow_jax.sound import Vocoder, latents_digest, make_vocoder
@@ -77,7 +78,7 @@ def train(
         config.seed,
         config.codec.latents,
     )
-    reading = input_pipeline.Reading.from_config(config.data)
+    reading = Reading.from_config(config.data)
     rows = recipe.layout.local_rows(config.train.batch_size)
     buckets = config.data.bucket_sec
     iterator = iter(batches(rows, reading, buckets))
@@ -120,9 +121,7 @@ def train(
         stop_after = closing.enter_context(stop_requested())
         sampler = Sampler(config, recipe, dataset, vocoder, board)
         on_devices = closing.enter_context(
-            input_pipeline.OnDevices(
-                iterator, lambda batch: sharding.put_batch(batch, recipe.layout)
-            )
+            OnDevices(iterator, lambda batch: sharding.put_batch(batch, recipe.layout))
         )
         clips, devices = config.train.batch_size, recipe.layout.mesh.devices
         peak = chips.peak_flops(devices.flat[0])

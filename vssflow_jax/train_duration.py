@@ -27,8 +27,8 @@ from vssflow_jax.clip import ClipSpec, fit_length, stretch_phonemes
 from vssflow_jax.dataset import Clip, Dataset
 from vssflow_jax.duration import DurationConfig, DurationPredictor, harden
 from vssflow_jax.errors import UserError
-from vssflow_jax.input import Reading
 from vssflow_jax.interop import weights
+from vssflow_jax.reading import Reading
 from vssflow_jax.run_files import MetricsLog, check, claim
 from vssflow_jax.sharding import Layout
 from vssflow_jax.stopping import stop_requested
