@@ -17,7 +17,8 @@ EXAMPLES = "cpu:8, local, v5e:2x4, v6e:16x16 or v5p:4x4x4"
 # Work on how fast a program compiles, not on how fast it runs. The FLOPs stay the same, and so do
 # the collectives, but that each is written once: with full effort an all-gather that overlaps with
 # others is written in several pieces, each as large as the whole.
-_TPU_OPTIONS: dict[str, str | float | bool] = {"exec_time_optimization_effort": -1.0}
+# (What this was called until jaxlib 0.10, `exec_time_optimization_effort`, later ones do not know.)
+_TPU_OPTIONS: dict[str, str | float | bool] = {"xla_optimization_level": "EFFORT_O0"}
 # Products are not to be cut into loops that gather or reduce as they go: those move the same bytes,
 # but loops cannot be counted.
 _TPU_COUNTING_OPTIONS = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": 1_000_000}
