@@ -1,10 +1,17 @@
 """Files of tensors as PyTorch projects leave them, whole and damaged."""
 
 import argparse
+import collections
+import datetime
+import enum
 import json
+import operator
+import os
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +24,7 @@ from vssflow_jax.interop.state_dict import (
     read_state_dict,
     write_state_dict,
 )
+from vssflow_jax.interop.torch_files import PLAIN
 
 TENSORS = {
     "single": torch.linspace(-1, 1, 6).reshape(2, 3),
@@ -97,7 +105,7 @@ def test_a_truncated_file_names_the_tensor_that_is_cut(tmp_path: Path) -> None:
         read_state_dict(tmp_path)
 
 
-@pytest.mark.parametrize("length", [0, 5, 8, 40])
+@pytest.mark.parametrize("length", [5, 8, 40])
 def test_a_file_without_its_header_is_refused(length: int, tmp_path: Path) -> None:
     path = write_safetensors(tmp_path)
     path.write_bytes(path.read_bytes()[:length])
@@ -135,13 +143,206 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
         read_state_dict(tmp_path)
 
 
-def test_a_checkpoint_that_could_run_code_is_refused(tmp_path: Path) -> None:
-    torch.save({"state_dict": TENSORS, "hparams": argparse.Namespace()}, tmp_path / "last.ckpt")
-    with pytest.raises(UserError, match=r"last\.ckpt holds more than tensors"):
+class Callback:
+    """Of a module that is not there where the file is read."""
+
+    def __init__(self, value: object):
+        self.value = value
+
+
+class Level(enum.Enum):
+    LOW = 1
+
+
+ELSEWHERE = ("somebody", "somebody.elses", "somebody.elses.trainer")
+Callback.__module__ = Level.__module__ = ELSEWHERE[-1]
+
+
+def of_a_trainer(folder: Path, **options: Any) -> Path:
+    """What a trainer leaves: settings, callbacks and an optimizer beside the tensors."""
+    path = folder / "last.ckpt"
+    parts = {
+        "epoch": 1,
+        "callbacks": {"Checkpoint{'mode': 'min'}": {"best": torch.tensor(0.5), "dir": folder}},
+        "hyper_parameters": argparse.Namespace(path=folder, level=Level.LOW, rates=np.ones(2)),
+        "optimizer_states": [{"state": {0: {"step": torch.tensor(3)}}, "param_groups": [{}]}],
+        "own": [Callback(1), {Callback(2)}, collections.defaultdict(list, a=[Callback(3)])],
+        "date": datetime.datetime(2026, 1, 1),
+        "state_dict": collections.OrderedDict(TENSORS),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ELSEWHERE:
+            patch.setitem(sys.modules, name, types.ModuleType(name))
+        vars(sys.modules[ELSEWHERE[-1]]).update(Callback=Callback, Level=Level)
+        torch.save(parts, path, **options)
+    return path
+
+
+ZIP_AND_LEGACY = [{}, {"_use_new_zipfile_serialization": False}]
+
+
+@pytest.mark.parametrize("options", ZIP_AND_LEGACY)
+def test_tensors_are_read_out_of_a_trainers_checkpoint(options: Any, tmp_path: Path) -> None:
+    assert_is_tensors(read_state_dict(of_a_trainer(tmp_path, **options)))
+
+
+class Attack:
+    """Calls a function, if it is ever read."""
+
+    def __init__(self, function: Any, *arguments: Any):
+        self.reduced = function, arguments
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return self.reduced
+
+
+@pytest.mark.parametrize("options", ZIP_AND_LEGACY)
+@pytest.mark.parametrize(
+    ("function", "named"),
+    [(os.system, r"(posix|nt)\.system"), (eval, r"builtins\.eval"), (exec, r"builtins\.exec")],
+)
+def test_a_file_that_wants_to_run_code_is_refused_by_name(
+    function: Any, named: str, options: Any, tmp_path: Path
+) -> None:
+    ran = tmp_path / "ran"
+    text = f"touch {ran}" if function is os.system else f"open({str(ran)!r}, 'w')"
+    attack = {"callbacks": [Attack(function, text)], "state_dict": TENSORS}
+    torch.save(attack, tmp_path / "last.ckpt", **options)
+    with pytest.raises(UserError, match=rf"last\.ckpt asks to run {named}"):
+        read_state_dict(tmp_path)
+    assert not ran.exists()
+
+
+def test_what_is_not_known_is_not_run_either(tmp_path: Path) -> None:
+    chain = Attack(getattr, Attack(operator.attrgetter, "system"), "__call__")
+    spy = Attack(torch.hub.load_state_dict_from_url, "http://nowhere.invalid/x.pt")
+    torch.save({"hparams": [chain, spy], "state_dict": TENSORS}, tmp_path / "last.ckpt")
+    assert_is_tensors(read_state_dict(tmp_path))
+
+
+# --------------------------------------------------------------------- names that wrappers write
+NETWORK = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Sequential(torch.nn.Linear(3, 2)))
+NAMES = ["0.weight", "0.bias", "1.0.weight", "1.0.bias"]
+
+
+def named(path: Path) -> dict[str, np.ndarray]:
+    found = read_state_dict(path)
+    return {name: value for name, value in found.items() if not name.startswith(PLAIN)}
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        lambda name: f"module.{name}",
+        lambda name: f"_orig_mod.{name}",
+        lambda name: f"module._orig_mod.{name}",
+        lambda name: name.replace("1.0.", "1._orig_mod.0."),
+        lambda name: name.replace("1.0.", "1._fsdp_wrapped_module._checkpoint_wrapped_module.0."),
+    ],
+)
+def test_what_wrappers_put_into_names_is_taken_out(
+    spell: Callable[[str], str], tmp_path: Path
+) -> None:
+    state_dict = {spell(name): value for name, value in NETWORK.state_dict().items()}
+    save_file(state_dict, tmp_path / "model.safetensors")
+    assert sorted(named(tmp_path)) == sorted(NAMES)
+
+
+def write_swa(path: Path) -> None:
+    averaged = torch.optim.swa_utils.AveragedModel(NETWORK)
+    averaged.update_parameters(NETWORK)
+    torch.save(averaged.state_dict(), path)
+
+
+def both(plain: str, averaged: str, *, dots: bool = True) -> Callable[[Path], None]:
+    """Writes the network and twice its weights as an average of it."""
+
+    def write(path: Path) -> None:
+        state_dict = NETWORK.state_dict()
+        spelt = {name: name if dots else name.replace(".", "") for name in state_dict}
+        values = {plain + name: value for name, value in state_dict.items()}
+        values |= {averaged + spelt[name]: 2 * value for name, value in state_dict.items()}
+        values |= {f"{averaged}decay": torch.tensor(0.9), "step": torch.tensor(3)}
+        torch.save({"state_dict": values}, path)
+
+    return write
+
+
+def beside(plain: str, averaged: str) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        state_dict = NETWORK.state_dict()
+        twice = {name: 2 * value for name, value in state_dict.items()}
+        torch.save({plain: state_dict, averaged: twice, "epoch": 3}, path)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("write", "times"),
+    [
+        (write_swa, 1),
+        (both("", "ema."), 2),
+        (both("online_model.", "ema_model."), 2),  # as ema-pytorch does
+        (both("", "model_ema.", dots=False), 2),  # as latent-diffusion does
+        (beside("state_dict", "state_dict_ema"), 2),  # as timm does
+        (beside("model", "ema"), 2),
+    ],
+)
+def test_the_average_is_taken_where_there_is_one(
+    write: Callable[[Path], None], times: int, tmp_path: Path
+) -> None:
+    write(tmp_path / "last.pt")
+    found = named(tmp_path)
+    assert sorted(found) == sorted(NAMES)
+    for name, value in NETWORK.state_dict().items():
+        np.testing.assert_array_equal(found[name], times * value.numpy())
+    others = [name for name in read_state_dict(tmp_path) if name.startswith(PLAIN)]
+    assert len(others) == (0 if times == 1 else len(NAMES))
+
+
+# ---------------------------------------------------------------------- files that are not weights
+LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (LFS_POINTER, "is a pointer of Git LFS, not the file itself; run git lfs pull"),
+        ("<!DOCTYPE html><html>Sign in</html>", "is a web page, not the file"),
+        ("", "is empty"),
+    ],
+)
+@pytest.mark.parametrize("name", ["model.safetensors", "last.ckpt", "config.json"])
+def test_what_only_stands_for_a_file_is_said(
+    name: str, text: str, says: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text)
+    read = read_config_beside if name == "config.json" else read_state_dict
+    with pytest.raises(UserError, match=rf"{name} {says}"):
+        read(tmp_path)
+
+
+def test_a_shard_that_is_a_pointer_is_said(tmp_path: Path) -> None:
+    write_shards(tmp_path)
+    (tmp_path / "model-1.safetensors").write_text(LFS_POINTER)
+    with pytest.raises(UserError, match=r"model-1\.safetensors is a pointer of Git LFS"):
         read_state_dict(tmp_path)
 
 
-@pytest.mark.parametrize("length", [0, 10, 900])
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(wrong: float, tmp_path: Path) -> None:
+    broken = TENSORS | {"brain": torch.tensor([1.0, wrong, wrong]).bfloat16()}
+    save_file(broken, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=r"'brain' holds 2 numbers of 3 that are not finite"):
+        read_state_dict(tmp_path)
+
+
+def test_large_numbers_whose_sum_overflows_are_numbers(tmp_path: Path) -> None:
+    save_file({"large": torch.full((4,), 3e38)}, tmp_path / "model.safetensors")
+    assert read_state_dict(tmp_path)["large"].shape == (4,)
+
+
+@pytest.mark.parametrize("length", [10, 900])
 def test_a_truncated_checkpoint_is_refused(length: int, tmp_path: Path) -> None:
     path = write_lightning(tmp_path)
     path.write_bytes(path.read_bytes()[:length])
@@ -151,7 +352,9 @@ def test_a_truncated_checkpoint_is_refused(length: int, tmp_path: Path) -> None:
 
 def test_a_checkpoint_without_a_state_dict_is_refused(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "last.ckpt")
-    with pytest.raises(UserError, match=r"last\.ckpt: 'epoch' is no tensor"):
+    with pytest.raises(
+        UserError, match=r"last\.ckpt holds no state dict; its entries are epoch \(int\)"
+    ):
         read_state_dict(tmp_path)
     torch.save([1, 2], tmp_path / "last.ckpt")
     with pytest.raises(UserError, match="no state dict but a list"):

@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx, traverse_util
 
 from vssflow_jax.errors import UserError
+from vssflow_jax.interop.state_dict import PLAIN
 
 Weights = dict[Any, Any]  # nested
 Initial = Callable[[Sequence[str]], Mapping[str, np.ndarray]]
@@ -155,7 +156,7 @@ def convert(
     assert not strange, f"rules for weights that there are not: {strange}"
 
     used = {name for rule in by_target.values() for name in rule.sources}
-    expected = tuple(expected_left_over)
+    expected = (PLAIN, *expected_left_over)
     unused = [
         Entry(LEFT_OVER if name.startswith(expected) else UNKNOWN, (name,), "", tensor.size)
         for name, tensor in source.items()

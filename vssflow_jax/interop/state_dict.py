@@ -5,7 +5,7 @@ Everything comes as NumPy arrays, floating point as float32.
 
 import contextlib
 import json
-import pickle
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from vssflow_jax.errors import UserError
-from vssflow_jax.optional import require
+from vssflow_jax.interop.torch_files import PLAIN, read_torch
 
 StateDict = dict[str, np.ndarray]
 
@@ -25,6 +25,15 @@ SAFETENSORS = ".safetensors"
 
 _INDEX = f"*{SAFETENSORS}.index.json"
 _TORCH = (".ckpt", ".pt", ".pth", ".bin")
+# What DistributedDataParallel, torch.compile, FSDP and activation checkpointing put into names.
+_WRAPPERS = re.compile(
+    r"(?:(?<=\.)|^)(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+)
+# What names of averaged copies begin with.
+_AVERAGED = ("ema.", "ema_model.", "model_ema.", "averaged_model.")
+_BESIDE_AVERAGED = "online_model."  # the other copy in files of ema-pytorch
+_BOOKKEEPING = ("n_averaged", "num_averaged", "num_updates", "decay", "initted", "step")
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _HEADER_SIZE_BYTES = 8  # a safetensors file: the header's length, the header as JSON, the tensors
 
 
@@ -40,14 +49,89 @@ def read_state_dict(path: Path) -> StateDict:
       UserError: names the file, and the key where one is cut off or missing.
     """
     path = _model_file(path)
+    check_is_itself(path)
     if path.suffix == ".json":
-        return _read_shards(path)
-    if path.suffix == SAFETENSORS:
-        return _read_safetensors(path)
-    if path.suffix in _TORCH:
-        return _read_torch(path)
-    known = ", ".join((SAFETENSORS, *_TORCH))
-    raise UserError(f"{path}: weights come in a file of these: {known}, or in a folder with one")
+        tensors = _read_shards(path)
+    elif path.suffix == SAFETENSORS:
+        tensors = _read_safetensors(path)
+    elif path.suffix in _TORCH:
+        tensors = read_torch(path)
+    else:
+        known = ", ".join((SAFETENSORS, *_TORCH))
+        raise UserError(
+            f"{path}: weights come in a file of these: {known}, or in a folder with one"
+        )
+    check_finite(path, tensors)
+    return unwrapped(path, tensors)
+
+
+def check_is_itself(path: Path) -> None:
+    """Check that a file is not what stands for a file of weights that was not fetched.
+
+    Raises:
+      UserError: it is empty, a pointer of Git LFS, or a web page.
+    """
+    with path.open("rb") as file:
+        start = file.read(len(_LFS_POINTER)).lower()
+    if not start:
+        raise UserError(f"{path} is empty; get it again")
+    if start == _LFS_POINTER:
+        raise UserError(
+            f"{path} is a pointer of Git LFS, not the file itself; run git lfs pull in the "
+            "repository that it is of"
+        )
+    if start.lstrip().startswith((b"<!doctype", b"<html")):
+        raise UserError(f"{path} is a web page, not the file; download the file itself")
+
+
+def check_finite(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Check that no tensor holds NaN or an infinite number.
+
+    Raises:
+      UserError: names the first that does.
+    """
+    for name, tensor in tensors.items():
+        # The sum first: it is NaN or infinite if a number is, and needs no array of its own.
+        if np.issubdtype(tensor.dtype, np.floating) and not np.isfinite(np.sum(tensor)):
+            wrong = int(np.sum(~np.isfinite(tensor)))
+            if wrong:
+                raise UserError(
+                    f"{path}: '{name}' holds {wrong} numbers of {tensor.size} that are not finite; "
+                    "get another checkpoint"
+                )
+
+
+def unwrapped(path: Path, tensors: Mapping[str, np.ndarray]) -> StateDict:
+    """Tensors by the names that the network itself gives them.
+
+    What wrappers of PyTorch put into names is taken out. Of a network that is there twice, as it is
+    and averaged, the averaged copy is taken; names of the other get `PLAIN` in front.
+
+    Raises:
+      UserError: two tensors would have one name.
+    """
+    # Numbers that averages keep beside the weights, such as `n_averaged` and `ema.decay`.
+    names = {
+        name: _WRAPPERS.sub("", name)
+        for name, tensor in tensors.items()
+        if tensor.ndim or name.rpartition(".")[2] not in _BOOKKEEPING
+    }
+    dotless = {own.replace(".", ""): own for own in names.values()}  # as LitEma writes them
+    averaged = {}
+    for name, own in names.items():
+        prefix = next((prefix for prefix in _AVERAGED if own.startswith(prefix)), "")
+        if prefix:
+            rest = own.removeprefix(prefix)
+            averaged[name] = rest if "." in rest else dotless.get(rest, rest)
+    taken = set(averaged.values())
+    result: StateDict = {}
+    for name, own in names.items():
+        plain = own.removeprefix(_BESIDE_AVERAGED) if averaged else own
+        final = averaged.get(name) or (PLAIN + plain if plain in taken else plain)
+        if final in result:
+            raise UserError(f"{path} holds '{final}' twice, under several names; save it once")
+        result[final] = tensors[name]
+    return result
 
 
 def write_state_dict(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
@@ -72,6 +156,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise UserError(f"{path} is missing; it belongs beside the weights")
+    check_is_itself(path)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -100,6 +185,7 @@ def open_safetensors(path: Path) -> Iterator[Any]:
     """
     if not path.is_file():
         raise UserError(f"{path} is missing")
+    check_is_itself(path)
     try:
         with safe_open(path, framework="numpy") as tensors:
             yield tensors
@@ -166,27 +252,3 @@ def _damage(path: Path, error: SafetensorError) -> str:
         if cut:
             return f"it ends within '{cut[0]}', {ends[-1][0] - held} bytes short; get it again"
     return f"{error}; get it again"
-
-
-def _read_torch(path: Path) -> StateDict:
-    torch = require("torch", "convert")
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path} holds more than tensors, and reading that could run its code; if you trust "
-            "it, save its 'state_dict' alone with torch and safetensors first (docs/weights.md)"
-        ) from error
-    except (RuntimeError, EOFError) as error:
-        reason = str(error).partition(".")[0] or "it is empty"
-        raise UserError(f"{path} is not a whole file of torch: {reason}; get it again") from error
-    tensors = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
-    if not isinstance(tensors, dict):
-        raise UserError(f"{path} holds no state dict but a {type(tensors).__name__}")
-    strange = [key for key, value in tensors.items() if not isinstance(value, torch.Tensor)]
-    if strange:
-        raise UserError(f"{path}: '{strange[0]}' is no tensor; give a state dict")
-    return {
-        key: (value.float() if value.is_floating_point() else value).numpy()
-        for key, value in tensors.items()
-    }

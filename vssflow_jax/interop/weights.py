@@ -15,6 +15,7 @@ from vssflow_jax.errors import UserError
 from vssflow_jax.interop.mapping import Weights, flatten
 from vssflow_jax.interop.state_dict import (
     CONFIG_FILE,
+    check_finite,
     open_safetensors,
     read_json,
     write_state_dict,
@@ -93,7 +94,9 @@ def load(folder: Path, kind: str, abstract: Weights) -> Weights:
         slices = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118
         _check_shapes(path, slices, flatten(abstract))
         loaded = {
-            keys: _place(leaf, slices[".".join(map(str, keys))]) for keys, leaf in leaves.items()
+            keys: _read(path, name, leaf, slices[name])
+            for keys, leaf in leaves.items()
+            for name in [".".join(map(str, keys))]
         }
     return traverse_util.unflatten_dict(loaded)
 
@@ -118,10 +121,23 @@ def _check_shapes(
             )
 
 
-def _place(leaf: jax.ShapeDtypeStruct, tensor: Any) -> jax.Array:
-    sharding = leaf.sharding or SingleDeviceSharding(jax.devices()[0])
+def _read(path: Path, name: str, leaf: jax.ShapeDtypeStruct, tensor: Any) -> jax.Array:
+    """The weight that `leaf` describes, from a slice of a file, checked to be finite."""
 
     def read(index: Any) -> np.ndarray:
-        return tensor[index].astype(leaf.dtype)
+        part = tensor[index]
+        check_finite(path, {name: part})
+        return part.astype(leaf.dtype)
 
-    return jax.make_array_from_callback(leaf.shape, sharding, read)
+    return jax.make_array_from_callback(leaf.shape, _sharding(leaf), read)
+
+
+def place(array: np.ndarray, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+    """A weight on the devices, as `leaf` says."""
+    return jax.make_array_from_callback(
+        leaf.shape, _sharding(leaf), lambda index: array[index].astype(leaf.dtype)
+    )
+
+
+def _sharding(leaf: jax.ShapeDtypeStruct) -> jax.sharding.Sharding:
+    return leaf.sharding or SingleDeviceSharding(jax.devices()[0])
