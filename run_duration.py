@@ -11,19 +11,25 @@ from absl import flags
 from ml_collections import config_flags
 
 from data import build
-from vssflow_jax import cli, train_duration
+from vssflow_jax import cli, hosts, train_duration
+from vssflow_jax.errors import UserError
 from vssflow_jax.run_files import write_atomically
 from vssflow_jax.train_duration import DurationRecipe
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "experiment", lock_config=True)
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "experiment; by default that of the run in --workdir", lock_config=True
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
 _PREDICT = flags.DEFINE_string("predict", None, "file to write durations to")
-flags.mark_flags_as_required(["config", "workdir"])
+flags.mark_flag_as_required("workdir")
 
 
 def main(argv: list[str]) -> None:
     del argv
     config, workdir = _CONFIG.value, Path(_WORKDIR.value)
+    if config is None:
+        raise UserError(f"{workdir} holds no run; name an experiment by --config")
+    hosts.start()
     if _PREDICT.value:
         durations = train_duration.predict(config, workdir)
         write_atomically(Path(_PREDICT.value), json.dumps(durations) + "\n")

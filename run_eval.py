@@ -1,8 +1,9 @@
-"""Evaluate a model: `python run_eval.py --config=configs/demo.py --workdir=runs/demo`.
+"""Evaluate a model: `python run_eval.py --workdir=runs/demo`.
 
-Or any checkpoint on any benchmark, into any folder:
+Or any checkpoint on any benchmark, into any folder; or imported weights, which need a config:
 
-python run_eval.py --config=C --checkpoint=RUN/checkpoints/STEP --benchmark=grid --out=DIR
+python run_eval.py --checkpoint=RUN/checkpoints/STEP --benchmark=grid --out=DIR
+python run_eval.py --config=C --config.train.init_from=WEIGHTS --out=DIR
 """
 
 from pathlib import Path
@@ -10,14 +11,14 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from vssflow_jax import cli, hosts
-from vssflow_jax.config import check
+from vssflow_jax import cli, hosts, trained
 from vssflow_jax.errors import UserError
-from vssflow_jax.trained import run_and_step
 
 BENCHMARKS = Path(__file__).parent / "configs" / "benchmarks"
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "experiment", lock_config=True)
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "experiment; by default the run's own", lock_config=True
+)
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "", "folder of a run, or RUN/checkpoints/STEP")
 flags.DEFINE_alias("workdir", "checkpoint")
 _BENCHMARK = flags.DEFINE_string(
@@ -25,7 +26,6 @@ _BENCHMARK = flags.DEFINE_string(
 )
 _OUT = flags.DEFINE_string("out", "", "folder of the results; by default RUN/eval")
 _DISTRIBUTED = hosts.define_flag()
-flags.mark_flags_as_required(["config"])
 
 
 def main(argv: list[str]) -> None:
@@ -33,14 +33,8 @@ def main(argv: list[str]) -> None:
     # They say in one line if their packages are missing.
     from vssflow_jax.evaluate import benchmark, definition, sweep
 
-    config = _CONFIG.value
     hosts.start(_DISTRIBUTED.value)
-    check(config)
-    run, step = run_and_step(Path(_CHECKPOINT.value)) if _CHECKPOINT.value else (None, None)
-    if run is None and not config.train.init_from:
-        raise UserError(
-            "no model: name a run by --checkpoint, or imported weights by --config.train.init_from"
-        )
+    config, run, step = trained.find(_CHECKPOINT.value, _CONFIG.value, cli.overridden())
     if run is None and not _OUT.value:
         raise UserError("imported weights have no folder of a run: name one for results by --out")
     chosen = definition.load(_BENCHMARK.value or config.eval.benchmark, BENCHMARKS)

@@ -1,6 +1,9 @@
 """Train: `python run_train.py --config=configs/demo.py --workdir=runs/demo`.
 
 Makes the dataset if the config says how, trains (or goes on from the newest checkpoint), evaluates.
+A run goes on by its folder alone, and longer if asked to:
+
+python run_train.py --workdir=runs/demo --config.train.steps=2400
 """
 
 from pathlib import Path
@@ -9,24 +12,30 @@ from absl import flags
 from ml_collections import config_flags
 
 from data import build
-from vssflow_jax import cli, hosts, sound
+from vssflow_jax import cli, hosts, run_config, sound, start
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.config import check
+from vssflow_jax.errors import UserError
 from vssflow_jax.train import train
 
 BENCHMARKS = Path(__file__).parent / "configs" / "benchmarks"
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "experiment", lock_config=True)
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "experiment; by default that of the run in --workdir", lock_config=True
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
 _DISTRIBUTED = hosts.define_flag()
-flags.mark_flags_as_required(["config", "workdir"])
+flags.mark_flag_as_required("workdir")
 
 
 def main(argv: list[str]) -> None:
     del argv
     config, workdir = _CONFIG.value, Path(_WORKDIR.value)
+    if config is None:
+        raise UserError(f"{workdir} holds no run to go on with; name an experiment by --config")
     hosts.start(_DISTRIBUTED.value)
     check(config)
+    config = run_config.for_training(workdir, config)
     evaluator = None
     if config.eval.after_training or config.eval.every_steps:
         # Imported here: it needs the video library and the recogniser, which training does not;
@@ -36,6 +45,8 @@ def main(argv: list[str]) -> None:
         chosen = definition.load(config.eval.benchmark, BENCHMARKS)
         evaluator = benchmark.in_training(config, chosen, workdir)
     sound.check(config)
+    if not run_config.exists(workdir):
+        start.check_source(config)
     if hosts.is_main():
         build.ensure(config.data, ClipSpec(**config.clip), config.codec)
     hosts.wait_for_all("dataset")

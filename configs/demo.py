@@ -11,8 +11,6 @@ import ml_collections
 from vssflow_jax.conditions import PLACEMENTS
 from vssflow_jax.errors import UserError
 
-STEPS = 1800
-
 
 def get_config(argument: str = "ablation=lip_synch_text") -> ml_collections.ConfigDict:
     """The demo: 3 s clips, a few million parameters, about 15 minutes on two cores.
@@ -27,7 +25,7 @@ def get_config(argument: str = "ablation=lip_synch_text") -> ml_collections.Conf
     if name != "ablation" or placement not in PLACEMENTS:
         known = ", ".join(f"ablation={name}" for name in PLACEMENTS)
         raise UserError(f"configs/demo.py:{argument}: choose one of: {known}")
-    config = ml_collections.ConfigDict(
+    return ml_collections.ConfigDict(
         {
             "seed": 0,
             "profile": (),  # (first, last) step of an XProf trace
@@ -79,14 +77,15 @@ def get_config(argument: str = "ablation=lip_synch_text") -> ml_collections.Conf
             },
             "train": {
                 "fine_tune": False,  # True insists on weights to start from
-                "init_from": "",  # a folder of imported weights to start from
-                "steps": STEPS,
+                "init_from": "",  # a run, a step of one, or imported weights to start from
+                "init_weights": "ema",  # of a run: averaged; "params": those of its last step
+                "steps": 1800,
                 "batch_size": 16,
                 "accumulation_steps": 1,
                 "learning_rate": 2e-3,
                 "warmup_steps": 50,
                 "schedule": "linear",
-                "decay_steps": STEPS,  # follows train.steps
+                "decay_steps": 0,  # where a linear schedule ends; 0: where the run was first to end
                 "beta1": 0.9,
                 "beta2": 0.99,
                 "weight_decay": 0.01,
@@ -131,5 +130,3 @@ def get_config(argument: str = "ablation=lip_synch_text") -> ml_collections.Conf
             },
         }
     )
-    config.train.decay_steps = config.train.get_oneway_ref("steps")
-    return config

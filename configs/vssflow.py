@@ -120,14 +120,15 @@ def get_config(argument: str = "base") -> ml_collections.ConfigDict:
             },
             "train": {
                 "fine_tune": False,  # True insists on weights to start from
-                "init_from": "",
+                "init_from": "",  # a run, a step of one, or imported weights to start from
+                "init_weights": "ema",  # of a run: averaged; "params": those of its last step
                 "steps": 251_000,
                 "batch_size": 288,
                 "accumulation_steps": 1,
                 "learning_rate": 0.0,  # follows batch_size, see below
                 "warmup_steps": 2000,
                 "schedule": "constant",
-                "decay_steps": 251_000,
+                "decay_steps": 0,  # where a linear schedule ends; 0: where the run was first to end
                 "beta1": 0.9,
                 "beta2": 0.999,
                 "weight_decay": 0.01,

@@ -232,7 +232,7 @@ def test_bad_flags(demo_data: Path, tmp_path: Path, flag: str, says: str) -> Non
 def test_evaluation_before_training(demo_data: Path, tmp_path: Path) -> None:
     failed = tiny.run(tiny.command("run_eval.py", demo_data, tmp_path / "run"))
     assert failed.returncode == 2
-    assert "no checkpoint" in one_error_line(failed.stderr)
+    assert "no run in" in one_error_line(failed.stderr)
     assert not (tmp_path / "run").exists()
 
 
@@ -247,3 +247,14 @@ def test_demo_clips_of_another_length(tmp_path: Path) -> None:
     config = tiny.config(tmp_path / "data", clip__duration_sec=2.0)
     with pytest.raises(UserError, match=r"demo clips last 3.0 s"):
         build.ensure(config.data, ClipSpec(**config.clip))
+
+
+@pytest.mark.parametrize("script", ["run_train.py", "run_eval.py"])
+def test_a_platform_that_is_not_there(script: str, demo_data: Path, tmp_path: Path) -> None:
+    command = tiny.command(script, demo_data, tmp_path / "run")
+    failed = tiny.run(command, {"JAX_PLATFORMS": "cuda"})
+    assert failed.returncode == 2
+    assert "JAX_PLATFORMS is 'cuda', but JAX cannot start such devices (there are none" in (
+        one_error_line(failed.stderr)
+    )
+    assert not (tmp_path / "run").exists()

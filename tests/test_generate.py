@@ -20,7 +20,7 @@ import soundfile
 from data.features import WEIGHTS_FREE
 from data.videos import Videos
 from tests import tiny
-from vssflow_jax import generate, media, records, run_files
+from vssflow_jax import generate, media, records, run_config
 from vssflow_jax.audio import mel
 from vssflow_jax.audio.patch_dct import CEPSTRA, LatentStats
 from vssflow_jax.checkpoint import Checkpoints
@@ -74,7 +74,7 @@ def random_state(*silent: str) -> TrainState:
 
 
 def save(workdir: Path, state: TrainState) -> Path:
-    config = run_files.claim(workdir, CONFIG)
+    config = run_config.write(workdir, CONFIG)
     with Checkpoints(workdir, keep=1) as checkpoints:
         checkpoints.save(STEP, state, {}, config)
     return workdir
@@ -299,7 +299,7 @@ def of_another_model(run: Path, tmp_path: Path, **changes: Any) -> Path:
     other.mkdir()
     (other / "checkpoints").symlink_to(run / "checkpoints")
     config = tiny.config(Path("unused"), **changes)
-    (other / "config.json").write_text(json.dumps(run_files.resolved_values(config)))
+    (other / "config.json").write_text(json.dumps(run_config.resolved_values(config)))
     return other
 
 
@@ -318,7 +318,7 @@ def test_a_model_of_other_encoders(run: Path, videos: Path, tmp_path: Path):
 def test_a_config_that_is_none(run: Path, videos: Path, tmp_path: Path):
     other = of_another_model(run, tmp_path)
     (other / "config.json").write_text('{"seed": 0}')
-    with pytest.raises(UserError, match=r"no config of this version .* give it by --config"):
+    with pytest.raises(UserError, match=r"config.json is not the config of a run"):
         sounds(other, videos / "clip.mp4", tmp_path / "out.wav")
 
 
@@ -380,5 +380,5 @@ def test_the_command_says_it_in_one_line(videos: Path, tmp_path: Path):
     command = [sys.executable, "-m", "vssflow_jax.generate", f"--checkpoint={tmp_path}"]
     done = tiny.run([*command, f"--video={videos}/clip.mp4", f"--out={tmp_path}/out.mp4"])
     assert done.returncode == 2
-    assert done.stderr.startswith("error: --checkpoint: no run in")
+    assert done.stderr.startswith("error: no run in")
     assert done.stderr.count("\n") == 1

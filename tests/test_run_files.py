@@ -1,105 +1,10 @@
-"""What a workdir remembers: whose run it is, and the rows of its metrics."""
+"""What a workdir remembers: the rows of its metrics."""
 
-import json
 from pathlib import Path
 
-import ml_collections
 import pytest
 
-from configs import demo
-from vssflow_jax.errors import UserError
-from vssflow_jax.run_files import MetricsLog, check, claim, read_metrics, write_atomically
-
-
-def config(**changes: object) -> ml_collections.ConfigDict:
-    """The demo's config; `changes` name fields with `__` for the dot."""
-    result = demo.get_config()
-    result.train.decay_steps = 5000  # else it follows train.steps
-    result.update_from_flattened_dict(
-        {name.replace("__", "."): value for name, value in changes.items()}
-    )
-    return result
-
-
-def test_a_new_workdir_is_made_and_keeps_the_config(tmp_path: Path):
-    workdir = tmp_path / "runs" / "first"
-    resolved = claim(workdir, config(seed=7))
-    assert json.loads((workdir / "config.json").read_text()) == resolved
-    assert resolved["seed"] == 7
-    assert resolved["train"]["batch_size"] == config().train.batch_size
-
-
-def test_the_same_config_may_claim_again(tmp_path: Path):
-    first = claim(tmp_path, config())
-    assert claim(tmp_path, config()) == first
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("seed", 3),
-        ("train.batch_size", 8),
-        ("train.learning_rate", 1e-5),
-        ("data.mixture.weights.tts", 0.5),
-        ("data.mixture.joint_modes", ("add", "insert")),
-        ("model.placement", "none"),
-        ("clip.duration_sec", 10.0),
-    ],
-)
-def test_another_config_is_refused_by_field_and_both_values(tmp_path: Path, name: str, value):
-    claim(tmp_path, config())
-    before = (tmp_path / "config.json").read_bytes()
-    with pytest.raises(UserError) as failure:
-        claim(tmp_path, config(**{name.replace(".", "__"): value}))
-    message = str(failure.value)
-    shown = list(value) if isinstance(value, tuple) else value
-    earlier = json.loads(before)
-    for key in name.split("."):
-        earlier = earlier[key]
-    assert f"{name} is {earlier} there and {shown} here" in message
-    assert str(tmp_path) in message
-    assert "\n" not in message
-    assert (tmp_path / "config.json").read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("train.steps", 5000),
-        ("train.log_every", 1),
-        ("train.checkpoint_every", 10),
-        ("train.sample_every", 10),
-        ("eval.sampler.steps", 3),
-        ("sharding.strategy", "dp"),
-        ("data.path", "elsewhere"),
-    ],
-)
-def test_a_resumed_run_may_go_on_longer_and_report_otherwise(tmp_path: Path, name: str, value):
-    claim(tmp_path, config())
-    changed = config(**{name.replace(".", "__"): value})
-    check(tmp_path, changed)
-    claim(tmp_path, changed)
-    kept = json.loads((tmp_path / "config.json").read_text())
-    for key in name.split("."):
-        kept = kept[key]
-    assert kept == value
-
-
-@pytest.mark.parametrize("here", [True, False])
-def test_a_field_of_one_side_only_is_called_absent(tmp_path: Path, here: bool):
-    more = config()
-    with more.unlocked():
-        more.train.extra = 1
-    earlier, now = (config(), more) if here else (more, config())
-    claim(tmp_path, earlier)
-    values = "absent there and 1 here" if here else "1 there and absent here"
-    with pytest.raises(UserError, match=f"train.extra is {values}"):
-        check(tmp_path, now)
-
-
-def test_checking_writes_nothing(tmp_path: Path):
-    check(tmp_path / "none", config())
-    assert not list(tmp_path.iterdir())
+from vssflow_jax.run_files import MetricsLog, read_metrics, write_atomically
 
 
 def rows(*steps: int) -> list[dict[str, float]]:

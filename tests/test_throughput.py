@@ -10,10 +10,9 @@ import pytest
 
 from configs import demo
 from tests import tiny
+from vssflow_jax import run_config
 from vssflow_jax.config import check
 from vssflow_jax.errors import UserError
-from vssflow_jax.run_files import check as check_run
-from vssflow_jax.run_files import claim
 from vssflow_jax.throughput import Account, StepTimes, Throughput
 from vssflow_jax.train import train
 
@@ -178,9 +177,9 @@ def test_a_real_run_and_its_trace(demo_data: Path, tmp_path: Path) -> None:
 
 def test_a_resumed_run_may_be_traced(tmp_path: Path) -> None:
     config = tiny.config(tmp_path)
-    claim(tmp_path, config)
+    run_config.write(tmp_path, config)
     config.profile = (1, 2)
-    check_run(tmp_path, config)
+    run_config.check_resumable(tmp_path, config)
 
 
 @pytest.mark.parametrize("steps", [(5,), (0, 2), (3, 2), (2, 6), (1, 2, 3), ("a", "b"), (1.0, 2.0)])

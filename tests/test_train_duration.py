@@ -202,5 +202,5 @@ def test_an_unknown_size_is_one_clear_line() -> None:
 
 
 def test_predicting_takes_a_trained_run(demo_data: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no checkpoint"):
+    with pytest.raises(UserError, match="no run in"):
         train_duration.predict(tiny_config(demo_data), tmp_path)

@@ -8,12 +8,14 @@ import contextlib
 import errno
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from vssflow_jax import hosts
@@ -24,6 +26,14 @@ State = TypeVar("State")  # any tree of arrays
 # A checkpoint is written beside the last one; leave room for its metadata too.
 _SPACE_MARGIN = 1.1
 _LONGEST_REASON = 200
+_CHECKSUMS = "checksums"
+
+
+class DamagedError(UserError):
+    """The files of a checkpoint are not whole, or not as they were written."""
+
+    def __init__(self, folder: Path, reason: str):
+        super().__init__(f"checkpoint {folder} is damaged ({reason})")
 
 
 class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
@@ -82,12 +92,13 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         except OSError as error:
             reason = f"no room for {needed / 1e6:.1f} MB ({error.strerror})"
             raise UserError(self._failure(reason)) from error
+        sums = checksums(state)
         with self._clear_errors(f"write step {step}"):
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(state),
-                    progress=ocp.args.JsonSave(progress),
+                    progress=ocp.args.JsonSave(progress | {_CHECKSUMS: sums}),
                     config=ocp.args.JsonSave(config),
                 ),
             )
@@ -96,34 +107,120 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         """The checkpoint of a step, placed as `abstract` says, and its progress.
 
         Args:
-          abstract: shapes, dtypes and shardings of the state.
+          abstract: shapes, dtypes and shardings of the state, or, a dict, of some of its fields by
+            name; what is not asked for is not read.
           step: of the checkpoint; the newest, if None.
 
         Raises:
-          UserError: there is none, or it does not fit `abstract`.
+          UserError: there is none, it is of another model, or it is damaged; then the newest whole
+            one is named.
         """
-        there = sorted(self._manager.all_steps())
-        if not there:
-            raise UserError(f"no checkpoint in {self._path}; train first")
-        step = there[-1] if step is None else step
+        there = self._steps()
+        step = there[0] if step is None else step
         if step not in there:
-            steps = ", ".join(map(str, there))
+            steps = ", ".join(map(str, sorted(there)))
             raise UserError(f"no checkpoint of step {step} in {self._path}; there are {steps}")
         try:
-            restored = self._manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore()
+            return self._read(abstract, step)
+        except DamagedError as damage:
+            others = [other for other in there if other != step]
+            whole = self._newest_whole(abstract, others)
+            raise UserError(
+                f"{damage}; no other one is whole: bring back a copy"
+                if whole is None
+                else f"{damage}; the newest whole one is {self._path / str(whole)}"
+            ) from damage
+
+    def resume(self, abstract: State) -> tuple[State, dict[str, Any]]:
+        """The newest whole checkpoint, as `restore` gives it, to go on from.
+
+        Damaged ones that are newer are set aside, in `damaged/` of the workdir, and told of.
+
+        Raises:
+          UserError: there is none, none is whole, or the newest is of another model.
+        """
+        damages: dict[int, DamagedError] = {}
+        for step in self._steps():
+            try:
+                restored = self._read(abstract, step)
+                break
+            except DamagedError as damage:
+                damages[step] = damage
+        else:
+            newest = next(iter(damages.values()))
+            raise UserError(
+                f"{newest}; no other one is whole: bring back a copy, or start anew in another "
+                "--workdir"
+            )
+        for damaged, why in damages.items():
+            self._set_aside(damaged, f"{why}; going on from step {step}")
+        return restored
+
+    def _steps(self) -> list[int]:
+        """Steps that have a checkpoint, the newest first.
+
+        Raises:
+          UserError: there are none.
+        """
+        there = sorted(self._manager.all_steps(), reverse=True)
+        if not there:
+            raise UserError(f"no checkpoint in {self._path}; train first")
+        return there
+
+    def _newest_whole(self, abstract: State, steps: Iterable[int]) -> int | None:
+        for step in steps:
+            with contextlib.suppress(DamagedError):
+                self._read(abstract, step)
+                return step
+        return None
+
+    def _read(self, abstract: State, step: int) -> tuple[State, dict[str, Any]]:
+        """One checkpoint; by orbax's handlers, as its managers wait where one process fails.
+
+        Raises:
+          UserError: it is of another model.
+          DamagedError: it is damaged, for any of the processes.
+        """
+        folder = self._path / str(step)
+        states, problem = ocp.PyTreeCheckpointHandler(), ""
+        try:
+            _check_shapes(folder, states.metadata(folder / "state"), abstract)
+            state = states.restore(
+                folder / "state",
+                args=ocp.args.PyTreeRestore(
+                    item=abstract,
+                    restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
+                    partial_restore=True,
                 ),
             )
+            progress = ocp.JsonCheckpointHandler().restore(
+                folder / "progress", args=ocp.args.JsonRestore()
+            )
+        except UserError:
+            raise
         except Exception as error:  # Of damaged files orbax and tensorstore raise anything.
             if hosts.is_loss(error):
                 raise
-            raise UserError(
-                f"checkpoint {self._path / str(step)} is damaged, or does not fit this config's "
-                f"model: {_short(error)}"
-            ) from error
-        return restored.state, restored.progress
+            problem = _short(error)
+        if not hosts.all_say(not problem):
+            raise DamagedError(folder, problem or "another process could not read its part")
+        # Earlier versions kept none.
+        kept = progress.pop(_CHECKSUMS, {})
+        for name, found in checksums(state).items():
+            if kept.get(name, found) != found:
+                raise DamagedError(folder, f"the numbers of {name} are not those that were saved")
+        return state, progress
+
+    def _set_aside(self, step: int, why: str) -> None:
+        if hosts.is_main():
+            print(f"warning: {why}", file=sys.stderr)
+            aside = self._path.with_name("damaged") / str(step)
+            while aside.exists():
+                aside = aside.with_name(f"{aside.name}.again")
+            aside.parent.mkdir(exist_ok=True)
+            (self._path / str(step)).rename(aside)
+        hosts.wait_for_all(f"checkpoint {step} set aside")
+        self._manager.reload()
 
     def wait(self) -> None:
         """Return when all that was saved is on the disk.
@@ -154,6 +251,50 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
 def _short(error: Exception) -> str:
     """What an error of the libraries below says, without their pages of context."""
     return " ".join(str(error).split())[:_LONGEST_REASON] or repr(error)
+
+
+def checksums(state: Any) -> dict[str, int]:
+    """The sum of the bits of each array, by its name: the same on any mesh.
+
+    What is stored has no checksums of its own: a flipped bit would be read as another number.
+    """
+    return {name: int(total) for name, total in jax.device_get(_sums(_by_name(state))).items()}
+
+
+@jax.jit
+def _sums(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    def total(x: jax.Array) -> jax.Array:
+        bits = jax.lax.bitcast_convert_type(x, f"uint{8 * x.dtype.itemsize}")
+        return jnp.sum(bits, dtype=jnp.uint32)  # which wraps around
+
+    return jax.tree.map(total, arrays)
+
+
+def _check_shapes(folder: Path, metadata: Any, abstract: Any) -> None:
+    """Check that the arrays of a checkpoint are those that are asked for.
+
+    Raises:
+      UserError: names the first that is missing, unknown or of another shape.
+    """
+    stored, wanted = (
+        {name: leaf.shape for name, leaf in _by_name(tree).items()}
+        for tree in (getattr(metadata, "tree", metadata), abstract)
+    )
+    if isinstance(abstract, dict):
+        stored = {name: stored[name] for name in stored if name.partition(".")[0] in abstract}
+    for name in sorted(stored.keys() | wanted.keys()):
+        there, here = stored.get(name, "absent"), wanted.get(name, "absent")
+        if there != here:
+            raise UserError(
+                f"checkpoint {folder} does not fit this config's model: {name} is {there} there "
+                f"and {here} here"
+            )
+
+
+def _by_name(tree: Any) -> dict[str, Any]:
+    """The leaves of a state, or what is known of them, by dotted name."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
 
 def _own_bytes(array: jax.Array) -> int:

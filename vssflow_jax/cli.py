@@ -4,13 +4,17 @@ import logging
 import re
 import sys
 import traceback
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn
 
 import absl.logging
+import ml_collections
 from absl import app, flags
+from ml_collections import config_flags
 
-from vssflow_jax import hosts
+from vssflow_jax import hosts, run_config
 from vssflow_jax.errors import UserError
 
 BUG = 1
@@ -20,6 +24,10 @@ INTERRUPTED = 130  # as shells say it
 
 MORE = "..."
 """In place of an operand: any number of them."""
+
+_CONFIG = "config"
+_RUN_FLAGS = ("workdir", "checkpoint")
+_PROSE = ("transcript",)  # flags whose text names no file
 
 
 def run(main: Callable[[list[str]], None], *operands: str) -> NoReturn:
@@ -63,6 +71,12 @@ def run(main: Callable[[list[str]], None], *operands: str) -> NoReturn:
     sys.exit(0)
 
 
+def overridden(values: flags.FlagValues = flags.FLAGS) -> list[str]:
+    """Dotted names of the fields of `--config` that were set one by one."""
+    flag = values[_CONFIG]
+    return [] if flag.value is None else [*config_flags.get_override_values(flag)]
+
+
 def fail(message: str, code: int = USER_ERROR) -> NoReturn:
     """Print one line and exit."""
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
@@ -73,11 +87,26 @@ def _quieten_libraries() -> None:
     """Leave what goes wrong to exceptions: the libraries below log it too, with tracebacks."""
     absl.logging.set_verbosity(absl.logging.FATAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    sys.excepthook = _unless_read_too_late
+
+
+def _unless_read_too_late(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Print an exception that nobody caught, unless tensorstore's threads found a loop closed.
+
+    One part of a damaged checkpoint that cannot be read ends the loop that the others wait for.
+    """
+    if str(error) != "Event loop is closed":
+        sys.__excepthook__(kind, error, trace)
 
 
 def _parse(argv: list[str]) -> list[str]:
     try:
-        return flags.FLAGS(argv)
+        operands = flags.FLAGS(_with_config_of_run(argv))
+        _check_local({f"--{name}": value for name, value in flags.FLAGS.flag_values_dict().items()})
+        _check_local({"the command line": operands[1:]})
+        return operands
     except (flags.Error, UserError) as error:
         fail(str(error))
     except (AttributeError, KeyError) as error:
@@ -88,3 +117,66 @@ def _parse(argv: list[str]) -> list[str]:
         fail(f"--config has no field '{name[1] if name else error}'; {hint}")
     except OSError as error:
         fail(f"--config: {error}")
+
+
+def _with_config_of_run(argv: Sequence[str]) -> list[str]:
+    """The command line, with a run's folder for `--config` as the config file of that run.
+
+    If there is no `--config`, it is that of the run which another flag names.
+    """
+    name, *given = flags.FLAGS.read_flags_from_files(list(argv), force_gnu=False)
+    if _CONFIG not in flags.FLAGS:
+        return [name, *given]
+    if named := _find(_CONFIG, given):
+        path, where = named
+        given[where] = [f"--{_CONFIG}={_config_of_run(path) or path}"]
+        return [name, *given]
+    for flag in _RUN_FLAGS:
+        if (named := _find(flag, given)) and (config := _config_of_run(named[0])):
+            return [name, f"--{_CONFIG}={config}", *given]
+    return [name, *given]
+
+
+def _find(flag: str, given: Sequence[str]) -> tuple[str, slice] | None:
+    """The value of a flag on a command line and where both stand; None if it is not there."""
+    for index, argument in enumerate(given):
+        if re.fullmatch(rf"--?{flag}", argument):
+            return "".join(given[index + 1 : index + 2]), slice(index, index + 2)
+        if match := re.fullmatch(rf"--?{flag}=(.*)", argument):
+            return match[1], slice(index, index + 1)
+    return None
+
+
+def _config_of_run(path: str) -> str:
+    """The run's config as ml_collections takes it; "" if the path is not that of a run."""
+    run, _ = run_config.run_and_step(Path(path))
+    return f"{run_config.__file__}:{run}" if path and run_config.exists(run) else ""
+
+
+def _check_local(values: dict[str, Any]) -> None:
+    """Check that no flag or field names a file by a URL.
+
+    Raises:
+      UserError: one does.
+    """
+    for name, value in values.items():
+        if name.removeprefix("--") in _PROSE:
+            continue
+        for field, text in _texts(name, value):
+            if "://" in text:
+                raise UserError(
+                    f"{field}: {text} is not a path of this machine; buckets and URLs are not "
+                    "understood, mount or copy what is there first (docs/launch.md)"
+                )
+
+
+def _texts(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    """All strings of a flag's value, with the names that they are given by."""
+    if isinstance(value, str):
+        yield name, value
+    elif isinstance(value, ml_collections.ConfigDict):
+        for field, part in value.items():
+            yield from _texts(f"{name}.{field}", part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _texts(name, part)

@@ -12,6 +12,7 @@ from vssflow_jax.errors import UserError
 from vssflow_jax.phonemes import NUM_IDS
 from vssflow_jax.sampling import ADAPTIVE, METHODS
 from vssflow_jax.sound import CODECS, LATENTS, VOCODERS
+from vssflow_jax.train_step import WEIGHTS_OF_A_RUN
 from vssflow_jax.transformer import REMAT
 
 INFINITY = math.inf
@@ -33,6 +34,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "train.accumulation_steps": (1, INFINITY),
     "train.learning_rate": (0, INFINITY),
     "train.warmup_steps": (0, INFINITY),
+    "train.decay_steps": (0, INFINITY),
     "train.beta1": (0, 1),
     "train.beta2": (0, 1),
     "train.weight_decay": (0, INFINITY),
@@ -67,6 +69,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "eval.sampler.method": METHODS,
     "data.source": ("demo", "none"),
     "train.schedule": ("constant", "linear"),
+    "train.init_weights": WEIGHTS_OF_A_RUN,
 }
 
 
@@ -109,13 +112,8 @@ def check(config: ml_collections.ConfigDict) -> None:
         )
     if config.train.fine_tune and not config.train.init_from:
         raise UserError(
-            "train.fine_tune is True: name a folder of weights to start from by "
+            "train.fine_tune is True: name a run or weights to start from by "
             "--config.train.init_from (docs/weights.md)"
-        )
-    if config.train.schedule == "linear" and config.train.steps > config.train.decay_steps:
-        raise UserError(
-            f"train.steps is {config.train.steps}, but the learning rate is 0 from step "
-            f"{config.train.decay_steps} on; raise train.decay_steps in a new --workdir"
         )
 
 

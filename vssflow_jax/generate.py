@@ -7,7 +7,6 @@ the root of the repository: the encoders in `data/` look at the video.
 """
 
 import dataclasses
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -21,7 +20,7 @@ import tqdm
 from absl import flags
 from ml_collections import config_flags
 
-from vssflow_jax import cli, media, run_files
+from vssflow_jax import cli, hosts, media, trained
 from vssflow_jax.clip import ClipSpec, stretch_phonemes
 from vssflow_jax.config import check
 from vssflow_jax.errors import UserError
@@ -33,7 +32,6 @@ from vssflow_jax.reading import Example
 from vssflow_jax.sampling import ADAPTIVE, TABLEAUS
 from vssflow_jax.sound import make_vocoder
 from vssflow_jax.train_step import Recipe
-from vssflow_jax.trained import restore, run_and_step
 from vssflow_jax.windows import Windows
 
 _SUFFIXES = (".mp4", ".wav")
@@ -59,8 +57,8 @@ def generate(values: flags.FlagValues) -> list[Path]:
 
     video = Path(values.video)
     paths = out_paths(Path(values.out), values.candidates, video)
-    run, step = run_and_step(Path(values.checkpoint)) if values.checkpoint else (None, None)
-    config = read_config(values.config, run)
+    overrides = cli.overridden(values)
+    config, run, step = trained.find(values.checkpoint, values.config, overrides)
     for name, value in (("guidance", values.guidance), ("steps", values.steps)):
         if value is not None:
             config.eval.sampler[name] = value
@@ -82,7 +80,7 @@ def generate(values: flags.FlagValues) -> list[Path]:
     print(f"{video}: {seen.duration_sec:.2f} s in {len(windows.starts)} windows{without}")
 
     vocoder = make_vocoder(config.vocoder)
-    state = restore(recipe, run, step)
+    state = trained.restore(recipe, run, step)
     whole = dataclasses.replace(recipe, spec=seen.spec)
     sampler = config.eval.sampler
     with tqdm.tqdm(total=_evaluations(sampler, values.candidates), desc="generate") as bar:
@@ -94,38 +92,6 @@ def generate(values: flags.FlagValues) -> list[Path]:
             write(path, waveform, seen.spec.sampling_rate, video)
         jax.effects_barrier()  # The last ticks of the bar.
     return paths
-
-
-# ------------------------------------------------------------------------------------- the model
-def read_config(
-    given: ml_collections.ConfigDict | None, run: Path | None
-) -> ml_collections.ConfigDict:
-    """The config of a run, or the one that is given, if it is of the same model.
-
-    Raises:
-      UserError: neither is there, the run is of another config, or of an earlier version.
-    """
-    if run is None:
-        if given is None or not given.train.init_from:
-            raise UserError(
-                "no model: name a run by --checkpoint, or a config by --config and imported "
-                "weights by --config.train.init_from"
-            )
-        return given
-    path = run / "config.json"
-    if not path.exists():
-        raise UserError(f"--checkpoint: no run in {run}, it has no config.json")
-    if given is not None:
-        run_files.check(run, given)
-        return given
-    try:
-        config = ml_collections.ConfigDict(json.loads(path.read_text()))
-        check(config)
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(
-            f"{path}: no config of this version ({error}); give it by --config"
-        ) from error
-    return config
 
 
 def _evaluations(sampler: ml_collections.ConfigDict, candidates: int) -> int | None:
@@ -287,6 +253,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
 
 def main(argv: list[str]) -> None:
     del argv
+    hosts.start()
     print(*generate(flags.FLAGS), sep="\n")
 
 

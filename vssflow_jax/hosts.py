@@ -11,8 +11,10 @@ import threading
 from typing import NoReturn
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import flags
+from jax.experimental import multihost_utils
 
 from vssflow_jax.errors import UserError
 
@@ -41,14 +43,29 @@ def define_flag() -> flags.FlagHolder[bool]:
     )
 
 
-def start(distributed: bool) -> None:
-    """Meet the other processes, if there are some; comes before all that looks at the devices.
+def start(distributed: bool = False) -> None:
+    """Meet the other processes, if there are some, and the devices; comes before all that computes.
 
     Raises:
-      UserError: nothing says which processes there are, or they cannot be reached.
+      UserError: nothing says which processes there are, or they cannot be reached; or there are no
+        devices of the platform that `JAX_PLATFORMS` asks for.
     """
-    if not distributed:
-        return
+    if distributed:
+        _meet()
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # The latter where no backend was even tried.
+        if is_loss(error):
+            raise
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        reason = str(error) or "there are none, or the package for them is not installed"
+        raise UserError(
+            f"JAX_PLATFORMS is '{asked}', but JAX cannot start such devices ({reason}); unset it "
+            "to take what is there, or install jax for them: extras cuda and tpu"
+        ) from error
+
+
+def _meet() -> None:
     try:
         jax.distributed.initialize()
     except (ValueError, RuntimeError, OSError, KeyError) as error:
@@ -73,6 +90,13 @@ def wait_for_all(name: str) -> None:
         return
     barrier = ocp.multihost.get_barrier_sync_fn()
     barrier(key=name, timeout_ms=1000 * _LONGEST_WAIT_SEC)
+
+
+def all_say(yes: bool) -> bool:
+    """Whether all processes, each of which comes by here, say yes."""
+    if not jax.distributed.is_initialized():
+        return yes
+    return bool(np.all(multihost_utils.process_allgather(np.array(yes))))
 
 
 def is_loss(error: BaseException) -> bool:

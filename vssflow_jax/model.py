@@ -22,6 +22,14 @@ from vssflow_jax.layers import Linear, zeros
 from vssflow_jax.sharding import Layout
 from vssflow_jax.transformer import Transformer, TransformerConfig
 
+# Fields of a `model` section that say how the network is computed, not what.
+COMPUTED_ALIKE = (
+    "transformer.unroll",
+    "transformer.remat",
+    "transformer.attention",
+    "transformer.token_multiple",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:

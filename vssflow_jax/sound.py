@@ -24,7 +24,7 @@ from vssflow_jax.interop.pretrained import AUTOENCODER, HIFIGAN
 CodecParams = Any  # a tree of arrays
 Vocoder = Callable[[np.ndarray], np.ndarray]
 
-CODECS = ("patch_dct", "audioldm_vae")
+PATCH_DCT, AUDIOLDM_VAE = CODECS = ("patch_dct", "audioldm_vae")
 VOCODERS = ("griffin_lim", "hifigan")
 LATENTS = ("online", "offline")
 
@@ -34,6 +34,7 @@ class Codec:
     """Pure functions of the codec's parameters.
 
     Attributes:
+      kind: one of `CODECS`.
       abstract: shapes of the parameters.
       prepare: parameters to train with, given a function that returns a sample of the training
         sounds as log-mels [b, n, m].
@@ -41,10 +42,16 @@ class Codec:
       decode: (parameters, latents [b, t, c]) to log-mels [b, n, m].
     """
 
+    kind: str
     abstract: CodecParams
     prepare: Callable[[Callable[[], jax.Array]], CodecParams]
     encode: Callable[[CodecParams, jax.Array], Posterior]
     decode: Callable[[CodecParams, jax.Array], jax.Array]
+
+    @property
+    def fitted(self) -> bool:
+        """Whether the parameters are fitted to the sounds of a run, rather than read from files."""
+        return self.kind == PATCH_DCT
 
 
 def make_codec(config: ml_collections.ConfigDict) -> Codec:
@@ -53,7 +60,7 @@ def make_codec(config: ml_collections.ConfigDict) -> Codec:
     Raises:
       UserError: its folder of weights is not one.
     """
-    return _patch_dct() if config.kind == "patch_dct" else _autoencoder(_folder("codec", config))
+    return _patch_dct() if config.kind == PATCH_DCT else _autoencoder(_folder("codec", config))
 
 
 def make_vocoder(config: ml_collections.ConfigDict) -> Vocoder:
@@ -95,6 +102,7 @@ def _folder(section: str, config: ml_collections.ConfigDict) -> Path:
 def _patch_dct() -> Codec:
     stats = jax.ShapeDtypeStruct((LATENT_CHANNELS,), jnp.float32)
     return Codec(
+        kind=PATCH_DCT,
         abstract=patch_dct.LatentStats(stats, stats),
         prepare=lambda sample: jax.jit(patch_dct.fit)(sample()),
         encode=lambda params, log_mel: Posterior(patch_dct.encode(params, log_mel), None),
@@ -107,6 +115,7 @@ def _autoencoder(folder: Path) -> Codec:
     definition = nnx.graphdef(nnx.eval_shape(lambda: AUTOENCODER.make(cfg)))
 
     return Codec(
+        kind=AUDIOLDM_VAE,
         abstract=AUTOENCODER.abstract(cfg),
         prepare=lambda sample: AUTOENCODER.load(folder),
         encode=lambda params, log_mel: nnx.merge(definition, params).encode(log_mel),

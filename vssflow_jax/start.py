@@ -1,41 +1,93 @@
-"""The state before the first step: random weights, or imported ones."""
+"""The state before the first step: random weights, those of another run, or imported ones."""
 
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NoReturn
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 from flax import traverse_util
 
+from vssflow_jax import run_config
 from vssflow_jax.audio import mel
+from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.clip import ClipSpec
+from vssflow_jax.errors import UserError
 from vssflow_jax.interop import vssflow
 from vssflow_jax.model import ModelConfig
-from vssflow_jax.train_step import Recipe, TrainState, shardings_of
+from vssflow_jax.sound import CodecParams
+from vssflow_jax.train_step import AVERAGED, LAST, Params, Recipe, TrainState, shardings_of
 
 Batches = Callable[[], Iterable[dict[str, np.ndarray]]]
 
 SAMPLE_BATCHES = 8  # that a codec may be fitted to
 
 
+def no_batches() -> NoReturn:
+    """In place of `Batches` where there are no sounds to fit a codec to.
+
+    Raises:
+      UserError: always.
+    """
+    raise UserError(
+        "codec 'patch_dct' is fitted to the sounds of a run: imported weights need "
+        "--config.codec.kind=audioldm_vae"
+    )
+
+
 def initial_state(recipe: Recipe, abstract: TrainState, batches: Batches) -> TrainState:
     """The state that a run starts from.
 
     Args:
-      recipe: of the run; `train.init_from` names a folder of imported weights, or is empty.
+      recipe: of the run; `train.init_from` names what to start from, or is empty.
       abstract: shapes and shardings of the state.
       batches: makes those of the training part; called only where a codec is fitted to them.
 
     Raises:
       UserError: weights that are not there, or are of another model.
     """
-    codec_params = recipe.codec.prepare(lambda: sample_log_mels(batches(), recipe.spec))
-    state = jax.jit(recipe.init, out_shardings=shardings_of(abstract))(codec_params)
-    folder = recipe.train.init_from
-    return with_weights(Path(folder), recipe.model, state, abstract) if folder else state
+    source = Path(recipe.train.init_from)
+    if not recipe.train.init_from:
+        return _init(recipe, abstract, _prepared_codec(recipe, batches))
+    if _is_run(source):
+        return _from_run(recipe, abstract, source)
+    # Read first: nothing is to be waited for if they do not fit.
+    weights = vssflow.load(source, recipe.model, _all_weights(abstract))
+    state = _init(recipe, abstract, _prepared_codec(recipe, batches))
+    return _with_weights(state, abstract, weights)
+
+
+def check_source(config: ml_collections.ConfigDict) -> None:
+    """Check that what `train.init_from` names is there, and of the config's model if it is a run.
+
+    Raises:
+      UserError: it is not.
+    """
+    source = Path(config.train.init_from)
+    if not config.train.init_from:
+        return
+    if not _is_run(source):
+        if not source.exists():
+            raise UserError(
+                f"train.init_from is {source}, which is not there; give a run, a step of one as "
+                "RUN/checkpoints/STEP, or weights (docs/weights.md)"
+            )
+        return
+    run, _ = run_config.run_and_step(source)
+    theirs = run_config.read(run)
+    if "placement" not in theirs.model:
+        raise UserError(f"train.init_from is {source}, a run of another network")
+    sizes = dataclasses.asdict(ModelConfig.from_config(theirs.model))
+    vssflow.check_sizes(source, sizes, ModelConfig.from_config(config.model))
+    if theirs.codec.kind != config.codec.kind:
+        raise UserError(
+            f"train.init_from is {source}, whose latents are of codec.kind '{theirs.codec.kind}'; "
+            f"the config says '{config.codec.kind}'"
+        )
 
 
 def sample_log_mels(batches: Iterable[dict[str, np.ndarray]], spec: ClipSpec) -> jax.Array:
@@ -45,25 +97,63 @@ def sample_log_mels(batches: Iterable[dict[str, np.ndarray]], spec: ClipSpec) ->
     return mel.log_mel(jnp.asarray(waveforms), spec.mel_frames)
 
 
-def with_weights(
-    folder: Path, model: ModelConfig, state: TrainState, abstract: TrainState
-) -> TrainState:
-    """The state, but with the weights of a folder of imported ones.
+def _is_run(source: Path) -> bool:
+    run, step = run_config.run_and_step(source)
+    return step is not None or (run / run_config.CHECKPOINTS).is_dir()
 
-    Raises:
-      UserError: no such folder, or weights of another model.
-    """
-    trained, frozen = (traverse_util.flatten_dict(x) for x in (abstract.params, abstract.frozen))
-    loaded = traverse_util.flatten_dict(
-        vssflow.load(folder, model, traverse_util.unflatten_dict(trained | frozen))
-    )
-    params, kept = (
-        traverse_util.unflatten_dict({name: loaded[name] for name in names})
-        for names in (trained, frozen)
-    )
+
+def _from_run(recipe: Recipe, abstract: TrainState, source: Path) -> TrainState:
+    """The state with the weights and the codec of a run, and nothing of its optimizer."""
+    run, step = run_config.run_and_step(source)
+    averaged = recipe.train.init_weights == AVERAGED and run_config.read(run).train.ema_decay
+    weights = AVERAGED if averaged else LAST
+    parts = {weights: abstract.params, "frozen": abstract.frozen, "codec": abstract.codec}
+    with Checkpoints(run) as checkpoints:
+        found, _ = checkpoints.restore(parts, step)
+    if not recipe.codec.fitted:
+        _check_same_codec(source, found["codec"], _prepared_codec(recipe, no_batches))
+    state = _init(recipe, abstract, found["codec"])
     return dataclasses.replace(
         state,
-        params=params,
-        ema=jax.tree.map(jnp.copy, params) if state.ema else {},
-        frozen=kept,
+        params=found[weights],
+        ema=_copied(found[weights]) if state.ema else {},
+        frozen=found["frozen"],
     )
+
+
+def _check_same_codec(source: Path, theirs: CodecParams, ours: CodecParams) -> None:
+    same = jax.tree.map(lambda a, b: np.array_equal(np.asarray(a), np.asarray(b)), theirs, ours)
+    if not jax.tree.all(same):
+        raise UserError(
+            f"codec.path holds other weights than those that the run {source} learned its latents "
+            "of; name the folder it was trained with"
+        )
+
+
+def _prepared_codec(recipe: Recipe, batches: Batches) -> CodecParams:
+    return recipe.codec.prepare(lambda: sample_log_mels(batches(), recipe.spec))
+
+
+def _init(recipe: Recipe, abstract: TrainState, codec: CodecParams) -> TrainState:
+    return jax.jit(recipe.init, out_shardings=shardings_of(abstract))(codec)
+
+
+def _all_weights(abstract: TrainState) -> Params:
+    trained, frozen = (traverse_util.flatten_dict(x) for x in (abstract.params, abstract.frozen))
+    return traverse_util.unflatten_dict(trained | frozen)
+
+
+def _with_weights(state: TrainState, abstract: TrainState, weights: Params) -> TrainState:
+    """The state, but with these weights, trained and frozen ones together."""
+    loaded = traverse_util.flatten_dict(weights)
+    params, frozen = (
+        traverse_util.unflatten_dict({name: loaded[name] for name in traverse_util.flatten_dict(x)})
+        for x in (abstract.params, abstract.frozen)
+    )
+    return dataclasses.replace(
+        state, params=params, ema=_copied(params) if state.ema else {}, frozen=frozen
+    )
+
+
+def _copied(params: Params) -> Params:
+    return jax.tree.map(jnp.copy, params)

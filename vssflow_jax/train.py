@@ -15,7 +15,7 @@ import numpy as np
 import tensorboardX
 import tqdm
 
-from vssflow_jax import chips, hosts, sharding
+from vssflow_jax import chips, hosts, run_config, sharding
 from vssflow_jax import input as input_pipeline
 from vssflow_jax.audio import mel
 from vssflow_jax.checkpoint import Checkpoints
@@ -26,10 +26,9 @@ from vssflow_jax.flops import step_flops
 from vssflow_jax.generation import draw_start, make_generate
 from vssflow_jax.profiling import StepTrace
 from vssflow_jax.reading import OnDevices, Reading
-from vssflow_jax.run_files import MetricsLog, claim
-from vssflow_jax.run_files import check as check_run
+from vssflow_jax.run_files import MetricsLog
 from vssflow_jax.sound import Vocoder, latents_digest, make_vocoder
-from vssflow_jax.start import initial_state
+from vssflow_jax.start import check_source, initial_state
 from vssflow_jax.stopping import stop_requested
 from vssflow_jax.throughput import Account, StepTimes, Throughput
 from vssflow_jax.train_step import Metrics, Recipe, TrainState, jit_train_step
@@ -56,6 +55,7 @@ def train(
     """
     account = Account(started_sec=time.time())
     check_config(config)
+    config = run_config.for_training(workdir, config)
 
     # ------------------------------------------------------------------------------------ mesh
     recipe = Recipe.from_config(config)
@@ -86,20 +86,21 @@ def train(
     # ------------------------------------------------------------------- model and shardings
     abstract = recipe.abstract_state()
     vocoder = make_vocoder(config.vocoder)
-    check_run(workdir, config)
     workdir.mkdir(parents=True, exist_ok=True)
     with ExitStack() as closing:
         # ----------------------------------------------------------------------------- restore
         checkpoints = closing.enter_context(Checkpoints(workdir, config.train.keep_checkpoints))
         if checkpoints.latest is None:
+            check_source(config)
             state = initial_state(recipe, abstract, batches)
         else:
-            state, progress = checkpoints.restore(abstract)
+            state, progress = checkpoints.resume(abstract)
             dataset.check_counts(progress["clips"])
             iterator.set_state(progress["data"])
             account = Account(**progress["account"])
         done, steps = int(state.step), config.train.steps
-        resolved = claim(workdir, config)
+        resolved = run_config.write(workdir, config)
+        note_end_of_schedule(config.train, done)
 
         # -------------------------------------------------------------------------------- loop
         log = closing.enter_context(MetricsLog(workdir))
@@ -235,6 +236,15 @@ def train(
             f"goodput {goodput:.0%}"
         )
     return done >= steps
+
+
+def note_end_of_schedule(train: ml_collections.ConfigDict, done: int) -> None:
+    """Say so where the rest of a run has a learning rate of 0."""
+    if train.schedule == "linear" and done < train.steps > train.decay_steps and hosts.is_main():
+        print(
+            f"note: the learning rate is 0 from step {train.decay_steps} on, where this run was "
+            f"first to end; --config.train.decay_steps={train.steps} stretches its schedule"
+        )
 
 
 def compiled_step(recipe: Recipe, latents: str) -> tuple[Callable[..., Any], int]:

@@ -21,7 +21,7 @@ import optax
 import tqdm
 from flax import nnx
 
-from vssflow_jax import sharding
+from vssflow_jax import run_config, sharding
 from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.clip import ClipSpec, fit_length, stretch_phonemes
 from vssflow_jax.dataset import Clip, Dataset
@@ -29,7 +29,7 @@ from vssflow_jax.duration import DurationConfig, DurationPredictor, harden
 from vssflow_jax.errors import UserError
 from vssflow_jax.interop import weights
 from vssflow_jax.reading import Reading
-from vssflow_jax.run_files import MetricsLog, check, claim
+from vssflow_jax.run_files import MetricsLog
 from vssflow_jax.sharding import Layout
 from vssflow_jax.stopping import stop_requested
 
@@ -155,6 +155,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
     layout = sharding.make_layout(config.sharding)
     recipe = DurationRecipe.from_config(config)
     _check_batch(recipe, layout)
+    run_config.check_resumable(workdir, config)
 
     # ------------------------------------------------------------------------------------ data
     dataset = open_dataset(config, recipe)
@@ -169,7 +170,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
         donate_argnums=0,
     )
 
-    resolved = claim(workdir, config)
+    resolved = run_config.write(workdir, config)
     with ExitStack() as closing:
         # ----------------------------------------------------------------------------- restore
         checkpoints = closing.enter_context(Checkpoints(workdir, config.train.keep_checkpoints))
@@ -179,7 +180,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
                 imported = weights.load(Path(config.train.init_from), "duration", abstract.params)
                 state = dataclasses.replace(state, params=imported)
         else:
-            state, progress = checkpoints.restore(abstract)
+            state, progress = checkpoints.resume(abstract)
             dataset.check_counts(progress["clips"])
             iterator.set_state(progress["data"])
         done, steps = int(state.step), config.train.steps
@@ -333,7 +334,7 @@ def predict(
     Raises:
       UserError: no checkpoint, or another config's.
     """
-    check(workdir, config)
+    config = run_config.for_use(workdir, config)
     recipe = DurationRecipe.from_config(config)
     dataset = open_dataset(config, recipe)
     layout = sharding.make_layout(config.sharding)

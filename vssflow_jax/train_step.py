@@ -30,6 +30,10 @@ Params = Any  # nested dicts of arrays, as nnx.to_pure_dict makes them
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 
+AVERAGED, LAST = "ema", "params"
+WEIGHTS_OF_A_RUN = (AVERAGED, LAST)
+"""Parts of a state that hold trained weights: their running mean, and those of the last step."""
+
 _LATENT_NOISE = 1  # folded into a step's key, which is split for the other draws
 
 
@@ -249,9 +253,10 @@ class Recipe:
 def schedule(train: ml_collections.ConfigDict) -> optax.Schedule:
     """Learning rate by steps done: linear warm-up, then constant or linear decay to zero."""
     peak, warmup = train.learning_rate, train.warmup_steps
+    end = train.decay_steps or train.steps
     after = {
         "constant": optax.constant_schedule(peak),
-        "linear": optax.linear_schedule(peak, 0.0, max(1, train.decay_steps - warmup)),
+        "linear": optax.linear_schedule(peak, 0.0, max(1, end - warmup)),
     }
     rise = optax.linear_schedule(0.0, peak, warmup)
     return optax.join_schedules([rise, after[train.schedule]], [warmup])

@@ -1,37 +1,59 @@
-"""A trained model to generate with: a run's checkpoint, or imported weights."""
+"""A trained model to use: a run's checkpoint, or imported weights."""
 
 import hashlib
+from collections.abc import Collection
 from pathlib import Path
-from typing import NoReturn
 
 import ml_collections
 
 from vssflow_jax.checkpoint import Checkpoints
+from vssflow_jax.config import check
 from vssflow_jax.errors import UserError
-from vssflow_jax.start import Batches, initial_state
+from vssflow_jax.run_config import CHECKPOINTS, for_use, run_and_step
+from vssflow_jax.start import Batches, check_source, initial_state, no_batches
 from vssflow_jax.train_step import Recipe, TrainState
 
-_CHECKPOINTS = "checkpoints"
 _READ_BYTES = 1 << 24
 
 
-def run_and_step(checkpoint: Path) -> tuple[Path, int | None]:
-    """The run, and the step if one is named, of RUN or RUN/checkpoints/STEP."""
-    path = checkpoint.absolute()
-    if path.parent.name == _CHECKPOINTS and path.name.isdigit():
-        return path.parent.parent, int(path.name)
-    return path, None
+def find(
+    checkpoint: str, given: ml_collections.ConfigDict | None, overrides: Collection[str] = ()
+) -> tuple[ml_collections.ConfigDict, Path | None, int | None]:
+    """The config of a trained model, its run, and the step of it that is named.
 
+    Args:
+      checkpoint: RUN or RUN/checkpoints/STEP; "" for the weights that `given` names.
+      given, overrides: a config with changes, as in `run_config.for_use`.
 
-def _no_batches() -> NoReturn:
-    raise UserError(
-        "codec 'patch_dct' is fitted to the sounds of a run: imported weights need "
-        "--config.codec.kind=audioldm_vae"
-    )
+    Returns:
+      the config, checked; the folder of the run, None for imported weights; the step, None for the
+      newest.
+
+    Raises:
+      UserError: no model, another one than `given` is of, or values that cannot be.
+    """
+    run, step = run_and_step(Path(checkpoint)) if checkpoint else (None, None)
+    if run:
+        config = for_use(run, given, overrides)
+    elif given is not None and given.train.init_from:
+        config = given
+        check_source(config)
+    else:
+        raise UserError(
+            "no model: name a run by --checkpoint, or a config by --config and imported weights by "
+            "--config.train.init_from"
+        )
+    try:
+        check(config)
+    except (KeyError, AttributeError, TypeError) as error:
+        raise UserError(
+            f"{run or '--config'}: the config is of another version ({error}); train by this one"
+        ) from error
+    return config, run, step
 
 
 def restore(
-    recipe: Recipe, run: Path | None, step: int | None = None, batches: Batches = _no_batches
+    recipe: Recipe, run: Path | None, step: int | None = None, batches: Batches = no_batches
 ) -> TrainState:
     """The state of a run, or that of the weights which `train.init_from` names.
 
@@ -54,11 +76,19 @@ def restore(
 
 def digest(config: ml_collections.ConfigDict, run: Path | None, step: int) -> str:
     """SHA-256 over the names and bytes of a checkpoint's files, or of the imported weights'."""
-    folder = run / _CHECKPOINTS / str(step) if run else Path(config.train.init_from)
+    source = run / CHECKPOINTS / str(step) if run else _imported(Path(config.train.init_from))
+    files = [source] if source.is_file() else source.rglob("*")
     total = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        total.update(str(path.relative_to(folder)).encode())
+    for path in sorted(path for path in files if path.is_file()):
+        total.update(str(path.relative_to(source)).encode())
         with path.open("rb") as file:
             while part := file.read(_READ_BYTES):
                 total.update(part)
     return total.hexdigest()
+
+
+def _imported(source: Path) -> Path:
+    """What `train.init_from` takes weights from: of a run, the folder of its newest step."""
+    run, step = run_and_step(source)
+    steps = [int(path.name) for path in run.glob(f"{CHECKPOINTS}/*") if path.name.isdigit()]
+    return run / CHECKPOINTS / str(max(steps)) if step is None and steps else source

@@ -298,8 +298,8 @@ def test_a_sound_that_cannot_be_written_is_one_line(
     [
         ({"benchmark": "grit"}, "benchmark 'grit': no file .*choose one of chem, demo, grid"),
         ({"checkpoint": "{run}/checkpoints/7"}, "no checkpoint of step 7"),
-        ({"checkpoint": "{run}/nowhere"}, "no checkpoint"),
-        ({"config.model.transformer.heads": "1"}, "another config: model.transformer.heads"),
+        ({"checkpoint": "{run}/nowhere"}, "no run in .*/nowhere"),
+        ({"config.model.transformer.heads": "1"}, "heads=1: the run in .* was trained with 2"),
         ({"config.eval.backbones.panns": "/nowhere"}, "eval.backbones.panns is /nowhere; there"),
     ],
 )

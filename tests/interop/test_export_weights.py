@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from vssflow_jax import run_files
+from vssflow_jax import run_config
 from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.errors import UserError
 from vssflow_jax.interop import export_weights, weights
@@ -39,22 +39,14 @@ def state() -> TrainState:
 @pytest.fixture(scope="module")
 def run(state: TrainState, tmp_path_factory: pytest.TempPathFactory) -> Path:
     workdir = tmp_path_factory.mktemp("run")
-    resolved = run_files.claim(workdir, CONFIG)
+    resolved = run_config.write(workdir, CONFIG)
     with Checkpoints(workdir, keep=1) as checkpoints:
         checkpoints.save(3, state, {}, resolved)
     return workdir
 
 
 def command(*arguments: str) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "vssflow_jax.interop.export_weights",
-        *arguments,
-        f"--config={tiny.ROOT / 'configs' / 'demo.py'}",
-        "--config.data.path=unused",
-        *(f"--config.{name}={value}" for name, value in tiny.OVERRIDES.items()),
-    ]
+    return [sys.executable, "-m", "vssflow_jax.interop.export_weights", *arguments]
 
 
 def test_exports_the_averaged_weights_of_a_run(
@@ -71,7 +63,8 @@ def test_exports_the_averaged_weights_of_a_run(
 
 
 def test_a_run_has_the_weights_of_the_last_step_too(run: Path, state: TrainState) -> None:
-    params, frozen = export_weights.of_run(run, CONFIG, "params")
+    params, frozen, cfg = export_weights.of_run(f"{run}/checkpoints/3", "params")
+    assert cfg == CFG
     jax.tree.map(np.testing.assert_array_equal, params, state.params)
     jax.tree.map(np.testing.assert_array_equal, frozen, state.frozen)
 
@@ -82,7 +75,7 @@ def test_exports_imported_weights(tmp_path: Path) -> None:
         lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), abstract_weights(CFG)
     )
     weights.save(tmp_path / "imported", "vssflow", dataclasses.asdict(CFG), imported)
-    state_dict = to_reference(*export_weights.of_folder(tmp_path / "imported", CFG), CFG)
+    state_dict = to_reference(*export_weights.of_folder(tmp_path / "imported"))
     again, _ = from_reference(state_dict, CFG)
     jax.tree.map(np.testing.assert_array_equal, again, imported)
 
@@ -90,11 +83,11 @@ def test_exports_imported_weights(tmp_path: Path) -> None:
 def test_wrong_arguments_are_refused(tmp_path: Path) -> None:
     done = tiny.run(command(f"--out={tmp_path / 'out.safetensors'}"))
     assert done.returncode == 2
-    assert done.stderr.strip() == "error: give either --workdir or --source"
+    assert done.stderr.strip() == "error: give either --checkpoint or --source"
     with pytest.raises(UserError, match=r"must end in \.safetensors"):
         export_weights.check_out(tmp_path / "out.ckpt")
     (tmp_path / "old.safetensors").touch()
     with pytest.raises(UserError, match="is there already"):
         export_weights.check_out(tmp_path / "old.safetensors")
-    with pytest.raises(UserError, match="no checkpoint"):
-        export_weights.of_run(tmp_path, CONFIG)
+    with pytest.raises(UserError, match="no run in"):
+        export_weights.of_run(str(tmp_path))

@@ -9,7 +9,7 @@ from typing import Any
 import ml_collections
 import soundfile
 
-from vssflow_jax import hosts, run_files
+from vssflow_jax import hosts, run_config, run_files
 from vssflow_jax.dataset import Clip, Dataset
 from vssflow_jax.evaluate import rows, summary
 from vssflow_jax.evaluate.clip_by_clip import Evaluation
@@ -40,7 +40,8 @@ def evaluate(
     """Evaluate a trained model on a benchmark, or go on with it.
 
     Args:
-      config: of the model; its `eval` section says how sounds are generated.
+      config: of the model; its `eval` section says how sounds are generated. What may not differ
+        from the config of the run (`run_config.USABLE`) is taken from there.
       benchmark: which clips, and what is measured.
       out: gets `metrics.json`, `per_clip.csv`, `report.html`, `wav/`, Kaldi's lists, `mp4/` if the
         benchmark asks for it, and `evaluation.json` with all settings.
@@ -58,7 +59,7 @@ def evaluate(
     # -------------------------------------------------------------------------- clips and model
     backbones(config)  # to hear at once if one is not there
     if run:
-        run_files.check(run, config)
+        config = run_config.for_use(run, config)
     recipe = Recipe.from_config(config)
     dataset = Dataset(
         config.data.path, recipe.spec, config.data.durations, config.data.durations_path
@@ -123,7 +124,7 @@ def is_done(out: Path, config: ml_collections.ConfigDict) -> bool:
     if not path.exists():
         return False
     metrics = json.loads(path.read_text())
-    wanted = (config.train.steps, run_files.resolved_values(config.eval.sampler))
+    wanted = (config.train.steps, run_config.resolved_values(config.eval.sampler))
     return (metrics["step"], metrics["sampler"]) == wanted
 
 

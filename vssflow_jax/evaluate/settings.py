@@ -11,10 +11,11 @@ from typing import Any
 import jax
 import ml_collections
 
-from vssflow_jax import run_files
 from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate import rows
 from vssflow_jax.evaluate.definition import Benchmark
+from vssflow_jax.run_config import resolved_values
+from vssflow_jax.run_files import write_atomically
 from vssflow_jax.train_step import TrainState
 
 SETTINGS = "evaluation.json"
@@ -37,10 +38,10 @@ def describe(
         "checkpoint_sha256": sha256,
         "step": int(state.step),
         "seed": config.eval.seed,
-        "sampler": run_files.resolved_values(config.eval.sampler),
+        "sampler": resolved_values(config.eval.sampler),
         "placement": config.model.placement,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves((state.params, state.frozen))),
-        "config": run_files.resolved_values(config),
+        "config": resolved_values(config),
         "versions": {name: _version(name) for name in PACKAGES},
     }
 
@@ -91,6 +92,6 @@ def claim(out: Path, settings: Mapping[str, Any], replace: bool) -> None:
             shutil.rmtree(old)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        run_files.write_atomically(path, json.dumps(settings, indent=2) + "\n")
+        write_atomically(path, json.dumps(settings, indent=2) + "\n")
     except OSError as error:
         raise UserError(f"{out}: cannot be written to ({error.strerror})") from error

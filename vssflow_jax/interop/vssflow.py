@@ -9,27 +9,24 @@ Letters: c input channels of the reference (latent, then concatenated conditions
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 from flax import nnx
 from flax.traverse_util import flatten_dict
 
-from vssflow_jax.conditions import PLACEMENTS
+from vssflow_jax.conditions import PLACEMENTS, ConditionWidths
 from vssflow_jax.errors import UserError
 from vssflow_jax.interop import mapping, weights
 from vssflow_jax.interop.mapping import Rule, Weights
-from vssflow_jax.interop.state_dict import StateDict
-from vssflow_jax.model import ModelConfig, VSSFlow
+from vssflow_jax.interop.state_dict import StateDict, read_state_dict
+from vssflow_jax.model import COMPUTED_ALIKE, ModelConfig, VSSFlow
+from vssflow_jax.transformer import TransformerConfig
 
 KIND = "vssflow"  # what folders of imported weights call it
-# How it is computed, not what: may differ from what weights were imported with.
-_COMPUTED_ALIKE = (
-    "dtype",
-    "transformer.unroll",
-    "transformer.remat",
-    "transformer.attention",
-    "transformer.token_multiple",
-)
+# How it is computed, not what: may differ from what weights were trained or imported with.
+_MAY_DIFFER = ("dtype", *COMPUTED_ALIKE)
 # Frozen networks whose weights a Lightning checkpoint carries along.
 CARRIED_ALONG = ("image_encoder.", "vae.", "vocoder.")
 TRUNK = "vaflow."
@@ -115,20 +112,60 @@ def from_reference(source: Mapping[str, np.ndarray], cfg: ModelConfig) -> mappin
     )
 
 
-def load(folder: Path, cfg: ModelConfig, abstract: Weights) -> Weights:
-    """Read a folder of imported weights; see `vssflow_jax.interop.weights.load`.
+def load(source: Path, cfg: ModelConfig, abstract: Weights) -> Weights:
+    """Read weights: a folder of imported ones, or a file of the reference's.
+
+    Args:
+      source: a folder as `import_weights` makes it, or what `read_state_dict` takes.
+      cfg: sizes of the network.
+      abstract: as in `vssflow_jax.interop.weights.load`.
 
     Raises:
       UserError: as there, or weights of a network of other sizes: shapes alone do not tell heads.
     """
-    saved = flatten_dict(weights.read_config(folder, KIND), sep=".")
+    folder = source.parent if source.name == weights.WEIGHTS_FILE else source
+    if (folder / weights.WEIGHTS_FILE).is_file():
+        check_sizes(folder, weights.read_config(folder, KIND), cfg)
+        return weights.load(folder, KIND, abstract)
+    converted, _ = from_reference(read_state_dict(source), cfg)
+    return jax.tree.map(weights.place, converted, abstract)
+
+
+def saved_config(folder: Path) -> ModelConfig:
+    """The sizes that were saved with a folder of imported weights.
+
+    Raises:
+      UserError: no such folder, weights of another network, or sizes of another version.
+    """
+    saved = weights.read_config(folder, KIND)
+    try:
+        widths = {name: ConditionWidths(**width) for name, width in saved["widths"].items()}
+        transformer = TransformerConfig(**saved["transformer"])
+        return ModelConfig(**{**saved, "widths": widths, "transformer": transformer})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{folder}: its sizes are of another version ({error}); import the weights again"
+        ) from error
+
+
+def check_sizes(source: Path, saved: Mapping[str, Any], cfg: ModelConfig) -> None:
+    """Check that weights are of a network of a config's sizes.
+
+    Args:
+      source: where they are.
+      saved: fields of the `ModelConfig` that they are of, nested.
+      cfg: the config's.
+
+    Raises:
+      UserError: names the first size that differs.
+    """
+    theirs = flatten_dict(saved, sep=".")
     for name, size in flatten_dict(dataclasses.asdict(cfg), sep=".").items():
-        if name not in _COMPUTED_ALIKE and saved.get(name) != size:
+        if name not in _MAY_DIFFER and theirs.get(name) != size:
             raise UserError(
-                f"{folder} holds weights of model.{name} = {saved.get(name)}, the config says "
+                f"{source} holds weights of model.{name} = {theirs.get(name)}, the config says "
                 f"{size}; change the config or give other weights"
             )
-    return weights.load(folder, KIND, abstract)
 
 
 def to_reference(params: Weights, frozen: Weights, cfg: ModelConfig) -> StateDict:

@@ -102,7 +102,7 @@ def _no_codec() -> Codec:
     def refuse(*_: Any) -> Any:
         raise AssertionError("a plan with offline latents uses no codec")
 
-    return Codec(abstract={}, prepare=lambda sample: {}, encode=refuse, decode=refuse)
+    return Codec(kind="none", abstract={}, prepare=lambda sample: {}, encode=refuse, decode=refuse)
 
 
 def _needed_bytes(message: str) -> int | None:

@@ -1,0 +1,220 @@
+"""The config of a run: kept in its folder as `config.json`, and what may differ from it later.
+
+Whoever has the folder of a run needs no other config to train it longer, to evaluate it or to
+export it: entry points take the one in the folder (`vssflow_jax.cli`), which is given to
+ml_collections as `--config=vssflow_jax/run_config.py:RUN`.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+from flax.traverse_util import flatten_dict
+
+from vssflow_jax import hosts
+from vssflow_jax.errors import UserError
+from vssflow_jax.model import COMPUTED_ALIKE
+from vssflow_jax.run_files import write_atomically
+
+_FILE = "config.json"
+CHECKPOINTS = "checkpoints"
+"""The folder of a run's checkpoints, a folder a step."""
+
+# Fields that configs of earlier versions lack, with what they did.
+_ADDED = {"train": {"init_weights": "ema"}}
+
+_HOW_COMPUTED = tuple(f"model.{name}" for name in COMPUTED_ALIKE)
+# What a resumed run may change: how long it goes on, what it reports, where it runs and reads,
+# and how it computes the same.
+RESUMABLE = (
+    "profile",
+    "train.steps",
+    "train.decay_steps",
+    "train.log_every",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+    "train.sample_every",
+    "train.init_from",
+    "train.init_weights",
+    "train.fine_tune",
+    "data.path",
+    "data.durations_path",
+    "data.workers",
+    "data.threads",
+    "data.batches_ahead",
+    "data.max_bad_records",
+    "codec.path",
+    *_HOW_COMPUTED,
+)
+RESUMABLE_SECTIONS = ("eval.", "sharding.", "vocoder.")
+# What may differ where a trained model is used: what it is used on, and how it is computed.
+USABLE = ("profile", "codec.path", "model.dtype", *_HOW_COMPUTED)
+USABLE_SECTIONS = ("data", "eval", "sharding", "vocoder")
+# What makes a model another one; the rest of a config is of its training.
+_OF_THE_MODEL = ("model.", "clip.", "codec.kind")
+
+
+def get_config(run: str) -> ml_collections.ConfigDict:
+    """The config of the run in a folder, as ml_collections asks a config file for it.
+
+    Raises:
+      UserError: there is none, or it is damaged.
+    """
+    return read(Path(run))
+
+
+def run_and_step(checkpoint: Path) -> tuple[Path, int | None]:
+    """The run, and the step if one is named, of RUN or RUN/checkpoints/STEP."""
+    path = checkpoint.absolute()
+    if path.parent.name == CHECKPOINTS and path.name.isdigit():
+        return path.parent.parent, int(path.name)
+    return path, None
+
+
+def exists(run: Path) -> bool:
+    """Whether a folder is that of a run."""
+    return (run / _FILE).is_file()
+
+
+def read(run: Path) -> ml_collections.ConfigDict:
+    """The config of the run in a folder.
+
+    Raises:
+      UserError: there is none, or it is damaged.
+    """
+    path = run / _FILE
+    if not path.is_file():
+        raise UserError(f"no run in {run}: it has no {_FILE}; train first")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if "placement" in values["model"]:
+            values |= {name: added | values[name] for name, added in _ADDED.items()}
+        return ml_collections.ConfigDict(_with_tuples(values))
+    except (ValueError, TypeError, KeyError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{path} is not the config of a run ({reason}); get it again") from error
+
+
+def write(workdir: Path, config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Write the config into the folder of its run, which is made if need be.
+
+    Returns:
+      the config as JSON values.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    resolved = resolved_values(config)
+    if hosts.is_main():
+        write_atomically(workdir / _FILE, json.dumps(resolved, indent=2) + "\n")
+    return resolved
+
+
+def resolved_values(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """The config as JSON values, references resolved."""
+    return json.loads(config.copy_and_resolve_references().to_json_best_effort())
+
+
+# ------------------------------------------------------------------------------------- to train on
+def for_training(workdir: Path, config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """The config to train by in a workdir, its schedule's end resolved.
+
+    `train.decay_steps` of 0 stands for the number of steps that the run was first started with, so
+    that a run which is trained longer keeps its schedule.
+
+    Raises:
+      UserError: the workdir holds another config's run, or the schedule of a new run ends before
+        the run does.
+    """
+    check_resumable(workdir, config)
+    resumed = exists(workdir)
+    first = read(workdir).train if resumed else config.train
+    end = config.train.decay_steps or first.decay_steps or first.steps
+    if config.train.schedule == "linear" and config.train.steps > end and not resumed:
+        raise UserError(
+            f"train.steps is {config.train.steps}, but the learning rate is 0 from step {end} on; "
+            "leave out train.decay_steps or raise it"
+        )
+    resolved = config.copy_and_resolve_references()
+    resolved.train.decay_steps = end
+    return resolved
+
+
+def check_resumable(workdir: Path, config: ml_collections.ConfigDict) -> None:
+    """Check that a workdir is new or holds a run that a config can go on with.
+
+    Raises:
+      UserError: it holds another config's run; `RESUMABLE` fields may differ.
+    """
+    if not exists(workdir):
+        return
+    for name, (there, here) in _differences(read(workdir), config).items():
+        if name not in RESUMABLE and not name.startswith(RESUMABLE_SECTIONS):
+            raise UserError(
+                f"workdir {workdir} holds a run of another config: {name} is {there} there and "
+                f"{here} here; choose another --workdir or the earlier value, or leave out "
+                "--config to go on with the run's own"
+            )
+
+
+# ------------------------------------------------------------------------------------------ to use
+def for_use(
+    run: Path,
+    given: ml_collections.ConfigDict | None = None,
+    overrides: Collection[str] = (),
+) -> ml_collections.ConfigDict:
+    """The config to evaluate, generate with or export a run by: the run's own, with changes.
+
+    Args:
+      run: its folder.
+      given: a config to take what is `USABLE` from; the run's own, if None.
+      overrides: dotted names of the fields of `given` that were set one by one.
+
+    Raises:
+      UserError: no run, a config of another model, or a field that was set but may not differ.
+    """
+    config = read(run)
+    if given is None:
+        return config
+    for name, (there, here) in _differences(config, given).items():
+        if name in USABLE or name.startswith(tuple(f"{section}." for section in USABLE_SECTIONS)):
+            continue
+        if name in overrides:
+            sections = ", ".join(f"{section}.*" for section in USABLE_SECTIONS)
+            raise UserError(
+                f"--config.{name}={here}: the run in {run} was trained with {there}; only "
+                f"{sections}, {', '.join(USABLE)} may differ"
+            )
+        if name.startswith(_OF_THE_MODEL):
+            raise UserError(
+                f"--config is of another model than the run in {run}: {name} is {there} there and "
+                f"{here} here; leave out --config"
+            )
+    given = given.copy_and_resolve_references()
+    config.update({section: given[section] for section in USABLE_SECTIONS if section in given})
+    values = flatten_dict(given.to_dict(), sep=".")
+    config.update_from_flattened_dict({name: values[name] for name in USABLE if name in values})
+    return config
+
+
+def _differences(
+    earlier: ml_collections.ConfigDict, now: ml_collections.ConfigDict
+) -> dict[str, tuple[Any, Any]]:
+    """Values of both, by the dotted names of the fields in which they differ."""
+    before, after = _flat(earlier), _flat(now)
+    return {
+        name: (before.get(name, "absent"), after.get(name, "absent"))
+        for name in sorted(before | after)
+        if before.get(name) != after.get(name)
+    }
+
+
+def _flat(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    return flatten_dict(resolved_values(config), sep=".")
+
+
+def _with_tuples(values: Any) -> Any:
+    """JSON values with tuples for lists, as configs have them."""
+    if isinstance(values, Mapping):
+        return {name: _with_tuples(value) for name, value in values.items()}
+    return tuple(map(_with_tuples, values)) if isinstance(values, list) else values
