@@ -17,7 +17,7 @@ from PIL import Image
 
 from vssflow_jax.audio import mel
 from vssflow_jax.errors import UserError
-from vssflow_jax.evaluate import curves, labels, ranking, report
+from vssflow_jax.evaluate import benchmark, curves, definition, labels, ranking, report
 from vssflow_jax.evaluate.published import PUBLISHED
 from vssflow_jax.page import DYNAMIC_RANGE_DB
 
@@ -169,6 +169,40 @@ def test_nothing_lies_outside_the_file(write, clip):
     assert all(link.startswith(("data:", "#")) for link in links)
 
 
+def test_what_is_heard_comes_before_figures_and_what_is_absent_last(write, clip):
+    everything = results(absent={"fd_panns": "no weights"}, failed={"clip-9": "corrupt"})
+    page = write(
+        settings=SETTINGS | {"benchmark": "vggsound"},
+        results=everything | {"problems": {"clip-x": {"mcd": "too short"}}},
+        clips=[clip],
+    )
+    order = ["visualtts", "scores", "training", "published", "failed", "partial"]
+    assert page.attributes("section", "id") == [*order, "settings", "absent"]
+    assert page.source.index("<video") < page.source.index("<table")
+    links = {link.removeprefix("#") for link in page.attributes("a", "href")}
+    assert links == {*order, "settings", "absent"}
+
+
+def test_few_scores_come_before_all_clips(write, clip):
+    first = " ".join(write(clips=[clip]).text.partition(clip.clip_id)[0].split())
+    assert "Word error rate \N{DOWNWARDS ARROW} 23.7 % [18.0, 26.0]" in first
+    assert "ground truth 8.7 shuffled 87.4" in first
+    assert "0.70 [0.61, 0.80] shuffled 0.25" in first
+    assert "Real time factor" not in first
+    unmeasured = {"wer": {"generated": score(math.nan)}, "desync": {"codec": score(0.5)}}
+    assert "headlines" not in write(results=results(unmeasured)).source.partition("<body>")[2]
+
+
+def test_scores_that_say_most_are_chosen(write):
+    names = ["dnsmos_ovrl", "dnsmos_sig", "mcd", "wer_joint", "mel_distance_db_joint"]
+    names += ["onset_recall_joint", "fd_mel_statistics"]
+    page = write(results=results({name: {"generated": score(1.0)} for name in names}))
+    shown = page.text.partition("Scores")[0]
+    chosen = ["Word error rate, joint clips", "DNSMOS, overall", "Onset recall", "Mel distance"]
+    assert sorted(chosen, key=shown.index) == chosen
+    assert not re.search("Mel-cepstral|speech quality|Fréchet", shown)
+
+
 def test_videos_decode_to_the_files(write, clip, video):
     uris = write(clips=[clip]).attributes("video", "src")
     assert [decode(uri, "video/mp4") for uri in uris] == [video.read_bytes()] * 2
@@ -176,7 +210,7 @@ def test_videos_decode_to_the_files(write, clip, video):
 
 def test_clips_stand_under_their_task(write, clip):
     clips = [
-        dataclasses.replace(clip, clip_id=f"clip-{task}-{index}", task=task)
+        dataclasses.replace(clip, clip_id=f"clip-{task}-{index}", task=task, scores={"wer": index})
         for index in range(2)
         for task in ("joint", "visualtts")
     ]
@@ -189,7 +223,7 @@ def test_clips_stand_under_their_task(write, clip):
         "clip-joint-0",
         "clip-joint-1",
     ]
-    body = page.text.rpartition("Training")[2]
+    body = page.text.partition("Not measured")[0].partition("Settings")[2]  # after the navigation
     assert sorted(order, key=body.index) == order
     assert page.text.count(report.TASK_HEADINGS["visualtts"]) == 2  # in the navigation too
     assert report.TASK_HEADINGS["v2s"] not in page.text
@@ -225,6 +259,47 @@ def test_table_has_a_row_for_each_metric(write):
     assert re.search(r"Word error rate\s*, %\s*↓", page.text)
     assert re.search(r"Onset F1, joint clips\s*↑", page.text)
     assert re.search(r"Real time factor\s*real_time_factor", page.text)
+
+
+def test_only_metrics_that_were_measured_are_defined(write):
+    absent = {"fd_panns": "no weights", "wer_tts": "no such clips", "utmos": "elsewhere"}
+    source = write(results=results(absent=absent)).source
+    shown, _, rest = source.partition('<section id="absent">')
+    heard, unheard = (labels.label(name).explanation for name in ("wer", "fd_panns"))
+    assert shown.count(heard.replace("'", "&#39;")) == 1
+    assert unheard not in shown
+    assert rest.count(unheard) == 1
+    assert heard.replace("'", "&#39;") not in rest
+
+
+def test_what_was_not_measured_is_folded(write):
+    absent = {"fd_panns": "no weights", "utmos": "elsewhere"}
+    source = write(results=results(absent=absent)).source
+    before, _, folded = source.partition('<section id="absent">')[2].partition("<details>")
+    assert "2 metrics: why, and how to get each" in folded.partition("</summary>")[0]
+    assert folded.index("elsewhere") < folded.index("no weights") < folded.index("</details>")
+    assert not re.search("elsewhere|no weights", before)
+
+
+def test_printed_table_is_markdown_in_80_columns(tmp_path, capsys):
+    every = {name: {v: score(0.5) for v in labels.VERSIONS} for name in definition.METRICS}
+    metrics = every | METRICS | {"speaker_similarity": {"generated": score(-0.0312)}}
+    benchmark.print_table(results(metrics, failed={"clip-1": "corrupt"}), tmp_path)
+    _, head, rule, *rows, failed, _, where = capsys.readouterr().out.splitlines()
+    assert {len(line) for line in (head, rule, *rows)} == {79}
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in (head, *rows)]
+    assert cells[0] == ["", "generated", "ground truth", "codec", "shuffled"]
+    assert re.fullmatch(r"\| -+ (\| -+: ){4}\|", rule)
+    by_name = {name: values for name, *values in cells[1:]}
+    assert len(by_name) == len(metrics)
+    assert by_name["`wer` \N{DOWNWARDS ARROW}"] == ["0.237", "0.087", "-", "0.874"]
+    assert by_name["`onset_f1_joint` \N{UPWARDS ARROW}"] == ["0.70", "-", "-", "0.25"]
+    assert by_name["`real_time_factor`"] == ["3.2", "-", "-", "-"]
+    assert by_name["`speaker_similarity` \N{UPWARDS ARROW}"][0] == "\N{MINUS SIGN}0.031"
+    assert failed.startswith("1 clips failed")
+    assert where == f"open {tmp_path / 'report.html'}"
+    benchmark.print_table(results({}), tmp_path)
+    assert "no metrics were measured" in capsys.readouterr().out
 
 
 def test_bars_lie_as_the_intervals_do(write):
@@ -267,6 +342,11 @@ def test_what_is_absent_or_failed_is_said(write):
     assert ["mcd: too short; mp4: no video"] in page.rows
     assert ["fd_panns", absent["fd_panns"]] in page.rows
     assert "Failed clips: 120" in page.text
+    header = page.source.partition("</header>")[0]
+    assert re.search('href="#failed">120 clips failed<', header)
+    assert re.search('href="#partial">1 measured in part<', header)
+    assert "none failed" not in header
+    assert "12 clips, none failed" in write().text
     assert "corrupt file 99" in page.text
     assert "corrupt file 100" not in page.text
     assert not re.search("Failed clips|measured in part|Not measured", write().text)
@@ -280,14 +360,14 @@ def test_settings_are_all_there(write):
     assert [SETTINGS["checkpoint_sha256"]] in page.rows
 
 
-def test_worst_and_best_clips_come_first(write, clip):
+def test_best_and_worst_clips_come_first(write, clip):
     rates = {"a": 0.5, "b": math.nan, "c": 0.0, "d": 1.0, "e": 0.25}
     clips = [
         dataclasses.replace(clip, clip_id=f"clip-{k}", scores={"wer": v}) for k, v in rates.items()
     ]
     text = write(clips=clips).text
-    order = ["Worst first (Word error rate)", "clip-d", "clip-a", "Best first (Word error rate)"]
-    order += ["clip-c", "clip-e", "Without a score to order them", "clip-b"]
+    order = ["Best first (Word error rate)", "clip-c", "clip-e", "Worst first (Word error rate)"]
+    order += ["clip-d", "clip-a", "Without a score to order them", "clip-b"]
     assert sorted(order, key=text.index) == order
 
 
@@ -343,6 +423,7 @@ def test_metrics_come_in_one_order():
 def test_score_that_is_not_a_number_shows_as_absent(write, clip):
     page = write(clips=[clip], results=results({}))
     scores = page.text.partition(clip.clip_id)[2]
+    assert scores.count("Word error rate") == 1  # what it is ordered by, above its sounds
     assert re.search(r"Word error rate\s*33\.3\s%", scores)
     assert re.search(r"Mel distance\s*-", scores)
     assert not re.search(r"\bnan\b", page.text, re.IGNORECASE)

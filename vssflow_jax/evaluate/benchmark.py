@@ -11,10 +11,9 @@ import soundfile
 
 from vssflow_jax import hosts, run_config, run_files
 from vssflow_jax.dataset import Clip, Dataset
-from vssflow_jax.evaluate import rows, summary
+from vssflow_jax.evaluate import rows, summary, tables
 from vssflow_jax.evaluate.clip_by_clip import Evaluation
 from vssflow_jax.evaluate.definition import Benchmark
-from vssflow_jax.evaluate.measures import VERSIONS
 from vssflow_jax.evaluate.ranking import extremes
 from vssflow_jax.evaluate.rendering import Renderer, of_samples
 from vssflow_jax.evaluate.report import ReportClip, write_report
@@ -179,16 +178,8 @@ def _shown(row: Row, clip: Clip, dataset: Dataset, out: Path) -> ReportClip:
 
 
 def print_table(metrics: Mapping[str, Any], out: Path) -> None:
-    """Print the scores of each version, and where the page is."""
-    versions = [
-        version
-        for version in VERSIONS
-        if any(version in values for values in metrics["metrics"].values())
-    ]
-    print(f"\n{'':26}" + "".join(f"{version:>14}" for version in versions))
-    for name, values in metrics["metrics"].items():
-        cells = [f"{values[v]['value']:14.3f}" if v in values else f"{'':14}" for v in versions]
-        print(f"{name:26}" + "".join(cells))
+    """Print the scores of each version, as a Markdown table, and where the page is."""
+    print(f"\n{tables.markdown(metrics['metrics']) or 'no metrics were measured'}")
     if metrics["failed"]:
         print(f"{len(metrics['failed'])} clips failed: see {out / METRICS}")
     print(f"\nopen {out / REPORT}")

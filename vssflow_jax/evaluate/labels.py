@@ -2,13 +2,33 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, Literal
 
 ABSENT: Final = "-"
 _MINUS: Final = "\N{MINUS SIGN}"
 _TASKS: Final = ("visualtts", "tts", "v2s", "joint")
 """A metric's name may end in one, and then is of such clips only. In the order to show."""
+_ARROWS: Final = {"lower": "\N{DOWNWARDS ARROW}", "higher": "\N{UPWARDS ARROW}", "": ""}
+
+VERSIONS: Final[Mapping[str, tuple[str, str]]] = {
+    "generated": ("generated", "the model's sound for each clip."),
+    "ground_truth": (
+        "ground truth",
+        "the original sound, measured the same way: the best that can be hoped for.",
+    ),
+    "codec": (
+        "codec",
+        "the original sound encoded, decoded and turned back into a waveform: what the codec and "
+        "vocoder alone cost.",
+    ),
+    "shuffled": (
+        "shuffled",
+        "the same model given another clip's conditions: what it scores without looking at the "
+        "right one.",
+    ),
+}
+"""Version -> heading of its column, and what it means. In the order to show."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +57,19 @@ class Label:
     def title(self) -> str:
         """The name, and the clips that it is of."""
         return f"{self.name}, {self.task} clips" if self.task else self.name
+
+    @property
+    def arrow(self) -> str:
+        """Up where higher values are better, down where lower ones are; "" if nobody can say."""
+        return _ARROWS[self.better]
+
+    @property
+    def as_stored(self) -> "Label":
+        """For numbers on the scale that they are stored in, to as many significant digits."""
+        if self.decimals is None or self.scale == 1:
+            return self
+        decimals = self.decimals + round(math.log10(self.scale))
+        return dataclasses.replace(self, unit="", scale=1.0, decimals=decimals)
 
     def number(self, value: float | None, *, sign: bool = False) -> str:
         """`value` as people read it, without unit; "-" for one that is missing or not finite.

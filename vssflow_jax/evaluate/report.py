@@ -6,7 +6,8 @@ that it shows.
 
 import dataclasses
 import difflib
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,10 +16,19 @@ import numpy as np
 from vssflow_jax import page
 from vssflow_jax.evaluate import clip_view, curves
 from vssflow_jax.evaluate.clip_view import ClipView, Sound
-from vssflow_jax.evaluate.labels import Label, in_order, label
+from vssflow_jax.evaluate.labels import VERSIONS, Label, in_order, label
 from vssflow_jax.evaluate.published import PUBLISHED, Publication
 from vssflow_jax.evaluate.ranking import rank
-from vssflow_jax.evaluate.tables import Cell, Table, Whisker, flat, whiskers
+from vssflow_jax.evaluate.tables import (
+    Cell,
+    Scores,
+    Table,
+    Whisker,
+    flat,
+    version_heading,
+    versions,
+    whiskers,
+)
 from vssflow_jax.sampling import ADAPTIVE
 
 TASK_HEADINGS: Final[Mapping[str, str]] = {
@@ -29,24 +39,17 @@ TASK_HEADINGS: Final[Mapping[str, str]] = {
 }
 """Task -> heading of its clips, in the order of the page."""
 
-_VERSIONS: Final[Mapping[str, tuple[str, str]]] = {
-    "generated": ("generated", "the model's sound for each clip."),
-    "ground_truth": (
-        "ground truth",
-        "the original sound, measured the same way: the best that can be hoped for.",
-    ),
-    "codec": (
-        "codec",
-        "the original sound encoded, decoded and turned back into a waveform: what the codec and "
-        "vocoder alone cost.",
-    ),
-    "shuffled": (
-        "shuffled",
-        "the same model given another clip's conditions: what it scores without looking at the "
-        "right one.",
-    ),
-}
-"""Version -> heading of its column, and what it means."""
+_HEADLINES: Final = (
+    *("wer", "onset_f1", "wer_joint", "onset_recall_joint"),
+    *("fd_passt", "is_panns", "ib_score", "desync"),
+    *("wer_tts", "lse_d", "utmos", "speaker_similarity", "dnsmos_ovrl", "mcd_dtw"),
+    *("mel_distance_db_visualtts", "mel_distance_db_tts", "mel_distance_db_v2s"),
+    *("mel_distance_db_joint", "fd_mel_statistics"),
+)
+"""Scores by how much they say to one who reads a few only; others come after them."""
+_NUM_HEADLINES = 4
+_REFERENCES: Final = ("ground_truth", "shuffled")
+"""Versions that a headline is held against: the best that can be hoped for, and chance."""
 
 _THIS = "this evaluation"
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -109,27 +112,30 @@ def write_report(
         all, as `metrics.json` has them. A score that is missing or not finite shows as "-".
       history: rows of `metrics.jsonl`: `step`, and in any row `loss` and `loss_t0`, `loss_t1`, ...,
         the losses in equal bins of flow time. The last value of a step counts. May be empty.
-      clips: clips to show; those of a task are ordered from its worst and from its best one.
+      clips: clips to show; those of a task are ordered from its best and from its worst one.
 
     Raises:
       UserError: a clip's video or sound cannot be read.
     """
     scores = results["metrics"]
-    versions = _versions(scores)
-    labels = {name: label(name) for name in in_order({**scores, **results["absent"]})}
+    columns = versions(scores)
+    absent = in_order(results["absent"])
+    legend = _explanations(in_order(scores))
     failed, partial = [*results["failed"].items()], [*results.get("problems", {}).items()]
     values = {
         "title": f"VSSFlow on {settings['benchmark']}",
+        "clips": results["clips"],
+        "facts": _facts(settings),
+        "headlines": _headlines(scores),
         "summary": _summary(settings, results),
         "settings": Table(["value"], {name: [text] for name, text in flat(settings).items()}),
-        "versions": {name: _VERSIONS.get(name, (name, "")) for name in versions},
-        "rows": [
-            _row(name, labels[name], scores[name], versions) for name in labels if name in scores
-        ],
-        "legend": {one.name: one.explanation for one in labels.values() if one.explanation},
-        "absent": [
-            (name, labels[name], why) for name in labels if (why := results["absent"].get(name))
-        ],
+        "versions": {version_heading(name): VERSIONS.get(name, ("", ""))[1] for name in columns},
+        "rows": [_row(name, scores[name], columns) for name in in_order(scores)],
+        "legend": legend,
+        "absent": [(name, label(name), results["absent"][name]) for name in absent],
+        "absent_legend": {
+            name: text for name, text in _explanations(absent).items() if name not in legend
+        },
         "publications": [
             _beside(publication, scores) for publication in PUBLISHED.get(settings["benchmark"], ())
         ],
@@ -154,11 +160,57 @@ def write_report(
     page.write(path, _TEMPLATE, values)
 
 
-# ---------------------------------------------------------------------------------------- settings
+# ----------------------------------------------------------------------------------------- summary
+
+
+@dataclasses.dataclass(frozen=True)
+class _Headline:
+    """A score to be read first, and what it is held against."""
+
+    label: Label
+    text: str
+    interval: str
+    references: dict[str, str]  # heading of a version -> number
+
+
+def _headlines(scores: Scores) -> list[_Headline]:
+    """The few scores of the generated sounds that say most, in the order of the table."""
+    there = [
+        metric
+        for metric in dict.fromkeys((*_HEADLINES, *in_order(scores)))
+        if math.isfinite(scores.get(metric, {}).get("generated", {}).get("value", math.nan))
+        and label(metric).better
+    ]
+    return [_headline(metric, scores[metric]) for metric in in_order(there[:_NUM_HEADLINES])]
+
+
+def _headline(metric: str, scores: Mapping[str, Mapping[str, Any]]) -> _Headline:
+    known, own = label(metric), scores["generated"]
+    return _Headline(
+        known,
+        known.text(own["value"]),
+        known.interval(own["low"], own["high"]),
+        {
+            version_heading(version): known.number(scores[version]["value"])
+            for version in _REFERENCES
+            if version in scores
+        },
+    )
+
+
+def _facts(settings: Mapping[str, Any]) -> list[str]:
+    """What was evaluated and how, in one line."""
+    parameters = _millions(settings.get("parameters"))
+    facts = [
+        f"{settings['checkpoint']}, step {settings['step']:,}",
+        f"{parameters} parameters" if parameters else "",
+        _sampler(settings.get("sampler", {})),
+    ]
+    return [fact for fact in facts if fact]
 
 
 def _summary(settings: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, str]:
-    """What a reader wants to know first; all of it is further down the page."""
+    """The settings that a reader wants to know first; all of them are in the table below."""
     values = {
         "checkpoint": settings.get("checkpoint"),
         "SHA-256": str(settings.get("checkpoint_sha256", ""))[:_SHOWN_DIGITS],
@@ -206,23 +258,21 @@ class _Published:
     systems: dict[str, list[str]]
 
 
-def _versions(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Those that any score is of: known ones first, in their order."""
-    there = dict.fromkeys(version for values in scores.values() for version in values)
-    known = [version for version in _VERSIONS if version in there]
-    return known + [version for version in there if version not in _VERSIONS]
+def _explanations(metrics: Iterable[str]) -> dict[str, str]:
+    """Name of a metric, once for all its tasks -> what it is, where the name does not say it."""
+    labels = map(label, metrics)
+    return {one.name: one.explanation for one in labels if one.explanation}
 
 
-def _row(
-    metric: str, label: Label, scores: Mapping[str, Mapping[str, Any]], versions: Sequence[str]
-) -> _Row:
+def _row(metric: str, scores: Mapping[str, Mapping[str, Any]], columns: Sequence[str]) -> _Row:
     """The scores of one metric, a cell for each version."""
-    row = [scores.get(version) for version in versions]
+    known = label(metric)
+    row = [scores.get(version) for version in columns]
     clips = max(score["clips"] for score in scores.values())
-    return _Row(metric, label, [Cell.of(label, score) for score in row], whiskers(row), clips)
+    return _Row(metric, known, [Cell.of(known, score) for score in row], whiskers(row), clips)
 
 
-def _beside(publication: Publication, scores: Mapping[str, Mapping[str, Any]]) -> _Published:
+def _beside(publication: Publication, scores: Scores) -> _Published:
     labels = {metric: label(metric) for metric in publication.metrics}
     own = [scores.get(metric, {}).get("generated", {}).get("value") for metric in labels]
     return _Published(
@@ -249,7 +299,8 @@ class _Card:
     clip_id: str
     transcript: list[_Word]
     recognised: list[_Word]
-    scores: list[tuple[str, str]]
+    main_score: tuple[str, str] | None
+    other_scores: list[tuple[str, str]]
     view: ClipView
 
 
@@ -257,33 +308,38 @@ class _Card:
 class _Section:
     task: str
     heading: str
-    groups: dict[str, list[_Card]]  # heading -> clips
+    ends: dict[str, list[_Card]]  # heading -> clips, from the best one and from the worst one
+    rest: list[_Card]  # those without a score to order them
 
 
 def _section(task: str, clips: Sequence[ReportClip]) -> _Section:
-    """The clips of a task: the worse half from the worst one on, then the better half."""
+    """The clips of a task: the better half from the best one on, the worse from the worst."""
     ranking = rank(task, [clip.scores for clip in clips])
     num_worst = (len(ranking.order) + 1) // 2
     by = label(ranking.score).name
-    groups = {
-        f"Worst first ({by})": ranking.order[:num_worst],
+    ends = {
         f"Best first ({by})": ranking.order[num_worst:][::-1],
-        "Without a score to order them": ranking.rest,
+        f"Worst first ({by})": ranking.order[:num_worst],
     }
     return _Section(
         task,
         TASK_HEADINGS[task],
         {
-            heading: [_card(clips[index]) for index in indices]
-            for heading, indices in groups.items()
+            heading: [_card(clips[index], ranking.score) for index in indices]
+            for heading, indices in ends.items()
             if indices
         },
+        [_card(clips[index], ranking.score) for index in ranking.rest],
     )
 
 
-def _card(clip: ReportClip) -> _Card:
-    """Everything that the page shows of one clip."""
+def _card(clip: ReportClip, main_score: str) -> _Card:
+    """Everything that the page shows of one clip; `main_score` is what it is ordered by."""
     transcript, recognised = _compare_words(clip.transcript, clip.recognised)
+    texts = {
+        name: (label(name).name, label(name).text(clip.scores[name]))
+        for name in in_order(clip.scores)
+    }
     if clip.generated_video:
         generated = clip_view.video(clip.generated_video, clip.clip_id)
     else:
@@ -296,10 +352,8 @@ def _card(clip: ReportClip) -> _Card:
         clip_id=clip.clip_id,
         transcript=transcript,
         recognised=recognised,
-        scores=[
-            (label(name).name, label(name).text(clip.scores[name]))
-            for name in in_order(clip.scores)
-        ],
+        main_score=texts.pop(main_score, None),
+        other_scores=[*texts.values()],
         view=ClipView.of(
             [
                 Sound("generated", generated, clip.generated_log_mel),

@@ -1,4 +1,4 @@
-"""Tables that the pages of evaluations have in common."""
+"""Tables of scores, on the pages of evaluations and in print."""
 
 import dataclasses
 import math
@@ -9,7 +9,10 @@ import numpy as np
 from flax import traverse_util
 
 from vssflow_jax import page
-from vssflow_jax.evaluate.labels import ABSENT, Label
+from vssflow_jax.evaluate.labels import ABSENT, VERSIONS, Label, in_order, label
+
+Scores = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""Metric -> version -> value, ends of its interval, and clips, as `metrics.json` has them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +21,38 @@ class Table:
 
     columns: Sequence[str]
     rows: Mapping[str, Sequence[str]]
+
+
+def versions(scores: Scores) -> list[str]:
+    """Those that any score is of: known ones first, in their order."""
+    there = dict.fromkeys(version for values in scores.values() for version in values)
+    known = [version for version in VERSIONS if version in there]
+    return known + [version for version in there if version not in VERSIONS]
+
+
+def version_heading(version: str) -> str:
+    """What the column of a version is called."""
+    return VERSIONS[version][0] if version in VERSIONS else version
+
+
+def markdown(scores: Scores) -> str:
+    """A line for each metric and a column for each version; "" if nothing was measured.
+
+    Metrics go by the names, and values by the scale, that `metrics.json` has, rounded as on the
+    page. The columns are aligned, so that it is a table in a terminal too.
+    """
+    columns = versions(scores)
+    lines = [["", *map(version_heading, columns)]]
+    for metric in in_order(scores):
+        known, values = label(metric).as_stored, scores[metric]
+        name = f"`{metric}` {known.arrow}".rstrip()
+        lines.append([name, *(known.number(values.get(v, {}).get("value")) for v in columns)])
+    if len(lines) == 1:
+        return ""
+    first, *others = (max(map(len, column)) for column in zip(*lines, strict=True))
+    rows = [[name.ljust(first), *map(str.rjust, numbers, others)] for name, *numbers in lines]
+    rule = ["-" * first, *("-" * (width - 1) + ":" for width in others)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [rows[0], rule, *rows[1:]])
 
 
 @dataclasses.dataclass(frozen=True)
