@@ -346,7 +346,7 @@ def test_what_is_absent_or_failed_is_said(write):
     assert re.search('href="#failed">120 clips failed<', header)
     assert re.search('href="#partial">1 measured in part<', header)
     assert "none failed" not in header
-    assert "12 clips, none failed" in write().text
+    assert "12 clips measured, none failed" in write().text
     assert "corrupt file 99" in page.text
     assert "corrupt file 100" not in page.text
     assert not re.search("Failed clips|measured in part|Not measured", write().text)
