@@ -1,12 +1,12 @@
 """What every entry point shares: flags to config, and errors to one line with exit code 2."""
 
+import io
 import logging
 import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NoReturn
 
 import absl.logging
@@ -87,18 +87,20 @@ def _quieten_libraries() -> None:
     """Leave what goes wrong to exceptions: the libraries below log it too, with tracebacks."""
     absl.logging.set_verbosity(absl.logging.FATAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    sys.excepthook = _unless_read_too_late
+    sys.unraisablehook = _unless_read_too_late
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # A terminal may lack a letter.
 
 
-def _unless_read_too_late(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
-    """Print an exception that nobody caught, unless tensorstore's threads found a loop closed.
+def _unless_read_too_late(unraisable: Any) -> None:
+    """Print an exception that nothing could catch, unless a thread found a loop closed.
 
-    One part of a damaged checkpoint that cannot be read ends the loop that the others wait for.
+    One part of a damaged checkpoint that cannot be read ends the loop that tensorstore's other
+    reads report to.
     """
-    if str(error) != "Event loop is closed":
-        sys.__excepthook__(kind, error, trace)
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def _parse(argv: list[str]) -> list[str]:
