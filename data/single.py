@@ -7,16 +7,17 @@ from pathlib import Path
 
 import ml_collections
 import numpy as np
+import tqdm
 
 from data import encoders
-from data.encoders.files import Absent
 from data.features import WEIGHTS_FREE, Box, Encoders, Footage
 from data.inspection.stored import Stored
 from data.shards import Rejected
 from data.videos import VOICE_SAMPLE_SEC
 from vssflow_jax import dataset, media
-from vssflow_jax.clip import ClipSpec, fit_length
+from vssflow_jax.clip import ClipSpec
 from vssflow_jax.errors import UserError
+from vssflow_jax.media import Track
 from vssflow_jax.records import DTYPES
 
 _ROUNDING = 1e-6
@@ -76,45 +77,42 @@ def _recorded(data: ml_collections.ConfigDict) -> str:
 
 
 def look(
-    video: Path, spec: ClipSpec, chosen: Encoders, mouth: Box | None, voice: Path | None
+    track: Track, spec: ClipSpec, chosen: Encoders, mouth: Box | None, voice: Path | None
 ) -> Seen:
     """Features of a whole video.
 
     Args:
-      video: the file; its name without suffix is the clip's, for features from files.
+      track: of the video; the name of its file without suffix is the clip's, for features from
+        files.
       spec: of the clips of training.
       chosen: encoders.
-      mouth: where it is, in pixels of the video.
+      mouth: where it is, in pixels of the video as it is shown.
       voice: sound file of the speaker, of whom its name is the voice's.
 
     Raises:
-      UserError: a file that cannot be read, a video without frames, or features that do not fit.
+      UserError: a file that cannot be read, or features that do not fit.
     """
-    if mouth is None and chosen.lips == WEIGHTS_FREE.lips:
-        # It would be given every picture at full size, only to find no mouth.
-        chosen = dataclasses.replace(chosen, lips=Absent(chosen.lips.width))
-    pictures, duration_sec = media.read_frames(video, chosen.views(spec), math.inf)
+    duration_sec = float(track.duration)
     latent_frames = math.ceil(duration_sec * spec.latent_rate - _ROUNDING)
     whole = dataclasses.replace(
         spec, duration_sec=max(latent_frames, spec.latent_frames) / spec.latent_rate
     )
     sample_length = round(VOICE_SAMPLE_SEC * spec.sampling_rate)
-    footage = Footage(
-        clip_id=video.stem,
-        spec=whole,
-        duration_sec=duration_sec,
-        frames={
-            view: fit_length(frames, round(view.rate * whole.duration_sec))
-            for view, frames in pictures.items()
-        },
-        mouth=mouth,
-        voice=voice.stem if voice else "",
-        voice_sample=media.read_audio(voice, spec.sampling_rate)[:sample_length] if voice else None,
-    )
+    sample = media.read_audio(voice, spec.sampling_rate)[:sample_length] if voice else None
     try:
+        with tqdm.tqdm(total=len(track.packets), desc="look") as bar:
+            kept = chosen.watch(track, whole, mouth, bar.update)
+        footage = Footage(
+            clip_id=track.path.stem,
+            spec=whole,
+            duration_sec=duration_sec,
+            kept=kept,
+            voice=voice.stem if voice else "",
+            voice_sample=sample,
+        )
         streams = chosen(footage)
     except Rejected as reason:
-        raise UserError(f"{video}: {reason}") from reason
+        raise UserError(f"{track.path}: {reason}") from reason
     if not len(streams["speaker"]):
         streams["speaker"] = np.zeros(chosen.speaker.width, np.float32)
     return Seen(

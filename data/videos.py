@@ -59,8 +59,9 @@ class Videos:
         """See `data.shards.Source`."""
         spec, path = self.spec, self.root / row["video"]
         with _rejecting("unreadable file"):
-            views = self.encoders.views(spec)
-            pictures, video_sec = media.read_frames(path, views, spec.duration_sec)
+            track = media.read_track(path)
+            mouth = tuple(row["mouth_box"]) if row["mouth_box"] else None
+            kept = self.encoders.watch(track, spec, mouth)
             sample = row["voice_sample"]
             voice_sample = _read_voice(self.root / sample, spec.sampling_rate) if sample else None
         with _rejecting("no sound"):
@@ -70,7 +71,8 @@ class Videos:
         with _rejecting("bad transcript"):
             ids = phoneme_ids(phonemes(row["transcript"]) if row["transcript"] else [])
         audio_sec = len(audio) / spec.sampling_rate
-        duration_sec = row["duration_sec"] or min(video_sec, audio_sec, spec.duration_sec)
+        video_sec = min(float(track.duration), spec.duration_sec)
+        duration_sec = row["duration_sec"] or min(video_sec, audio_sec)
         audio = fit_length(audio, round(duration_sec * spec.sampling_rate))
         samples = np.round(np.clip(audio, -1, 1) * _INT16_MAX).astype(np.int16)
         _check(samples, audio_sec, len(ids), spec.phoneme_frames(duration_sec), spec)
@@ -78,11 +80,7 @@ class Videos:
             clip_id=row["clip_id"],
             spec=spec,
             duration_sec=duration_sec,
-            frames={
-                view: fit_length(frames, round(view.rate * spec.duration_sec))
-                for view, frames in pictures.items()
-            },
-            mouth=tuple(row["mouth_box"]) if row["mouth_box"] else None,
+            kept=kept,
             voice=row["voice"],
             voice_sample=voice_sample,
         )

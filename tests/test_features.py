@@ -24,9 +24,11 @@ def encode(
     encoder: Encoder, frames: np.ndarray, spec: ClipSpec = SHORT, mouth: Box | None = MOUTH
 ) -> np.ndarray:
     """Features of pictures, whatever their size."""
-    view = encoder.view(spec)
-    assert view is not None
-    return encoder(Footage("clip", spec, spec.duration_sec, {view: frames}, mouth))
+    look = encoder.look(spec, mouth)
+    # In two blocks: what is kept of pictures does not depend on how they are cut.
+    first, second = np.split(frames, [len(frames) // 3])
+    kept = look and np.concatenate([look.keep(first, first[0]), look.keep(second, first[-1])])
+    return encoder(Footage("clip", spec, spec.duration_sec, {encoder: kept} if look else {}))
 
 
 def encode_voice(waveform: np.ndarray) -> np.ndarray:

@@ -20,6 +20,8 @@ import soundfile
 from data.features import WEIGHTS_FREE
 from data.videos import Videos
 from tests import tiny
+from tests.media import clips
+from tests.media.clips import Case
 from vssflow_jax import generate, media, records, run_config
 from vssflow_jax.audio import mel
 from vssflow_jax.audio.patch_dct import CEPSTRA, LatentStats
@@ -245,6 +247,51 @@ def test_a_video_gets_its_own_pictures_and_the_new_sound(run: Path, videos: Path
     assert np.corrcoef(old, new)[0, 1] < 0.2
 
 
+def test_pictures_that_are_reordered_all_arrive_with_the_sound(run: Path, tmp_path: Path):
+    # The first packets of such a Matroska file have no time of decoding.
+    video = clips.make(tmp_path / "in.mkv", Case("matroska", "h264 with B", "both late", "90"))
+    out = tmp_path / "out.MP4"
+    generate.generate(flag_values(workdir=run, video=video, out=out, steps=2))
+    before, after = clips.shown(video), clips.shown(out)
+    assert [shown.raw for shown in after] == [shown.raw for shown in before]
+    _, _, start_sec = clips.heard(out)
+    assert start_sec == pytest.approx(after[0].time_sec, abs=1e-3)
+
+
+def test_what_cannot_be_copied_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    video = clips.make(tmp_path / "in.webm", Case("webm", "vp8"))
+    assert generate.plan_output(media.read_track(video), ".Mp4").obstacle
+    said = capsys.readouterr().out
+    assert "in.webm: its pictures are encoded anew, to H.264" in said
+    assert "cannot be copied to .Mp4 ('mp4' format does not support 'vp8' codec)" in said
+    assert "to .mkv they can" in said
+
+
+@pytest.mark.parametrize("fault", [None, ZeroDivisionError("a bug")])
+def test_a_sound_is_not_lost_with_the_video(
+    fault: Exception | None, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    video = tmp_path / "in.mp4"
+    video.write_bytes((videos / "clip.mp4").read_bytes())
+    output = generate.plan_output(media.read_track(video), ".mp4")
+    video.unlink()  # While its sound is generated.
+
+    def fail(*arguments: Any) -> None:
+        raise fault
+
+    if fault:
+        monkeypatch.setattr(media.Plan, "write", fail)
+    waveform = 0.1 * RNG(0).normal(size=16_000)
+    with pytest.raises((UserError, ZeroDivisionError)) as caught:
+        generate.write(tmp_path / "out.mp4", waveform, 16_000, output)
+    said = str(caught.value) + "".join(getattr(caught.value, "__notes__", []))
+    assert f"the sound is kept in {tmp_path}/out.mp4.wav" in said
+    assert ("no such file" in said) != bool(fault)
+    kept, _ = soundfile.read(tmp_path / "out.mp4.wav")
+    np.testing.assert_allclose(kept, waveform, atol=1e-4)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4.wav"]
+
+
 # -------------------------------------------------------------------------------------- speech
 WINDOW = RECIPE.spec
 WHOLE = ClipSpec(duration_sec=LONG_SEC)
@@ -357,7 +404,7 @@ def test_videos_that_are_none(make: Callable[[Path], None], says: str, run: Path
         ({"checkpoint": ""}, "no model: name a run by --checkpoint"),
         ({"checkpoint": "nowhere"}, "no run in .*nowhere"),
         ({"checkpoint": "RUN/checkpoints/9"}, "no checkpoint of step 9 .* there are 7"),
-        ({"out": "out.mp3"}, r"its name ends in .mp4 or .wav"),
+        ({"out": "out.mp3"}, r"its name ends in .mp4, .mkv, .mov, .wav"),
         ({"out": "nowhere/out.mp4"}, "no folder that can be written to"),
         ({"out": "VIDEOS/clip.mp4"}, "the video itself"),
         ({"mouth_box": "1 2 3"}, "left top right bottom"),

@@ -34,7 +34,7 @@ from vssflow_jax.sound import make_vocoder
 from vssflow_jax.train_step import Recipe
 from vssflow_jax.windows import Windows
 
-_SUFFIXES = (".mp4", ".wav")
+_SUFFIXES = (*media.SUFFIXES, ".wav")
 _NO_SOUND = np.zeros(0, np.int16)
 
 
@@ -71,7 +71,9 @@ def generate(values: flags.FlagValues) -> list[Path]:
         config.data, values.clip, values.speaker, values.features_root, values.weights_free
     )
     check_widths(chosen.widths, recipe.model.feature_widths)
-    seen = single.look(video, recipe.spec, chosen, mouth, voice)
+    track = media.read_track(video)
+    output = plan_output(track, paths[0].suffix)
+    seen = single.look(track, recipe.spec, chosen, mouth, voice)
     spoken = speech(values, recipe.spec, seen.spec, seen.duration_sec)
     features = jax.device_put(told(seen.streams, spoken, seen.spec, seen.duration_sec))
     absent = [name for name, stream in seen.streams.items() if not stream.any()]
@@ -89,7 +91,7 @@ def generate(values: flags.FlagValues) -> list[Path]:
             start = draw_start(whole, seed, [video.stem], sampler.mask_ratio)
             log_mel = jax.device_get(sample(state, features, start))[0]
             waveform = vocoder(log_mel)[: round(seen.duration_sec * seen.spec.sampling_rate)]
-            write(path, waveform, seen.spec.sampling_rate, video)
+            write(path, waveform, seen.spec.sampling_rate, output)
         jax.effects_barrier()  # The last ticks of the bar.
     return paths
 
@@ -191,8 +193,8 @@ def out_paths(out: Path, candidates: int, video: Path) -> list[Path]:
     Raises:
       UserError: of another kind, where nothing can be written, or the video itself.
     """
-    if out.suffix not in _SUFFIXES:
-        raise UserError(f"--out={out}: its name ends in {' or '.join(_SUFFIXES)}")
+    if out.suffix.lower() not in _SUFFIXES:
+        raise UserError(f"--out={out}: its name ends in {', '.join(_SUFFIXES)}")
     names = [out.name] if candidates == 1 else _numbered(out, candidates)
     paths = [out.with_name(name) for name in names]
     if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
@@ -209,16 +211,44 @@ def _numbered(out: Path, count: int) -> Iterable[str]:
     return (f"{out.stem}-{number}{out.suffix}" for number in range(count))
 
 
-def write(path: Path, waveform: np.ndarray, sampling_rate: int, video: Path) -> None:
-    """Write a sound, or the video with it, as the name of the file says.
+def plan_output(track: media.Track, suffix: str) -> media.Plan | None:
+    """How the video is written with its sound; None if the sound is written alone.
 
     Raises:
-      UserError: it cannot be written.
+      UserError: it cannot be.
     """
-    if path.suffix == ".mp4":
-        media.replace_audio(video, waveform, sampling_rate, path)
+    if suffix.lower() not in media.SUFFIXES:
+        return None
+    planned = media.plan(track, suffix.lower())
+    if planned.obstacle:
+        exact = [name for name in media.SUFFIXES if not media.plan(track, name).obstacle]
+        print(
+            f"{track.path}: its pictures are encoded anew, to H.264, for they cannot be copied to "
+            f"{suffix} ({planned.obstacle})"
+            + (f"; to {' or '.join(exact)} they can" if exact else "")
+        )
+    return planned
+
+
+def write(path: Path, waveform: np.ndarray, sampling_rate: int, output: media.Plan | None) -> None:
+    """Write a sound, or the video with it.
+
+    Raises:
+      UserError: it cannot be written; the sound of a video is kept in a file of its own.
+    """
+    if output is None:
+        media.write_wav(path, waveform, sampling_rate)
         return
-    media.write_wav(path, waveform, sampling_rate)
+    try:
+        output.write(path, waveform, sampling_rate)
+    except Exception as error:
+        # Whatever it is, what took long to generate must not be lost.
+        kept = path.with_name(f"{path.name}.wav")
+        media.write_wav(kept, waveform, sampling_rate)
+        if isinstance(error, UserError):
+            raise UserError(f"{error}; the sound is kept in {kept}") from error
+        error.add_note(f"the sound is kept in {kept}")
+        raise
 
 
 # ------------------------------------------------------------------------------------ the command
@@ -231,7 +261,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
         "config", None, "experiment; by default the run's own", lock_config=True, **own
     )
     flags.DEFINE_string("video", None, "file to give a sound to", required=True, **own)
-    flags.DEFINE_string("out", None, "file to write, .mp4 or .wav", required=True, **own)
+    flags.DEFINE_string("out", None, "file to write: .mp4 .mkv .mov .wav", required=True, **own)
     flags.DEFINE_integer("seed", 0, "of the first candidate, 1 more for each", lower_bound=0, **own)
     flags.DEFINE_integer("candidates", 1, "sounds to generate", lower_bound=1, **own)
     flags.DEFINE_float("guidance", None, "weight of classifier-free guidance", lower_bound=0, **own)

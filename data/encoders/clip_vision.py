@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import safetensors
 
-from data.features import Footage
+from data.features import Box, Footage, Look
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.errors import UserError
 from vssflow_jax.media import View
 from vssflow_jax.optional import require
 
 _EXTRA = "extract"
-_FRAMES_AT_ONCE = 128
 _WHITE = 255.0
 # Of the pictures that CLIP was trained on, red, green and blue.
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -39,14 +38,15 @@ class ClipVision:
     def width(self) -> int:
         return _config(self.folder).hidden_size
 
-    def view(self, spec: ClipSpec) -> View:
+    def look(self, spec: ClipSpec, mouth: Box | None) -> Look:
         side = _config(self.folder).image_size
-        return View(spec.clip_rate, (side, side), "BICUBIC")
+        return Look(View(spec.clip_rate, (side, side), "BICUBIC"), self._keep)
+
+    def _keep(self, pictures: np.ndarray, before: np.ndarray) -> np.ndarray:
+        return _network(self.folder)(pictures)
 
     def __call__(self, footage: Footage) -> np.ndarray:
-        frames = footage.frames[self.view(footage.spec)]
-        parts = np.split(frames, range(_FRAMES_AT_ONCE, len(frames), _FRAMES_AT_ONCE))
-        return np.concatenate([_network(self.folder)(part) for part in parts])
+        return footage.kept[self]
 
 
 @functools.cache

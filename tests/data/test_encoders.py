@@ -41,8 +41,9 @@ def noise(num_frames: int) -> np.ndarray:
     return rng.integers(0, 256, (num_frames, SIDE, SIDE, 3), dtype=np.uint8)
 
 
-def footage(encoder: ClipVision, frames: np.ndarray) -> Footage:
-    return Footage("a", SPEC, SPEC.duration_sec, {encoder.view(SPEC): frames})
+def encode(encoder: ClipVision, frames: np.ndarray) -> np.ndarray:
+    kept = encoder.look(SPEC, None).keep(frames, frames[0])
+    return encoder(Footage("a", SPEC, SPEC.duration_sec, {encoder: kept}))
 
 
 def test_clip_is_the_token_before_the_last_norm(clip_folder: Path) -> None:
@@ -50,9 +51,9 @@ def test_clip_is_the_token_before_the_last_norm(clip_folder: Path) -> None:
     from transformers import CLIPVisionModel
 
     encoder = ClipVision(clip_folder)
-    frames = noise(200)  # more than a batch of them
-    features = encoder(footage(encoder, frames))
-    assert features.shape == (200, HIDDEN) == (200, encoder.width)
+    frames = noise(20)
+    features = encode(encoder, frames)
+    assert features.shape == (20, HIDDEN) == (20, encoder.width)
     assert features.dtype == np.float32
 
     pixels = frames / 255.0
@@ -69,7 +70,7 @@ def test_clip_is_the_token_before_the_last_norm(clip_folder: Path) -> None:
 
 
 def test_clip_sees_squares_ten_times_a_second(clip_folder: Path) -> None:
-    view = ClipVision(clip_folder).view(SPEC)
+    view = ClipVision(clip_folder).look(SPEC, None).view
     assert (view.rate, view.size) == (10, (SIDE, SIDE))
 
 
@@ -83,11 +84,11 @@ def test_a_folder_without_clip_is_named(clip_folder: Path, tmp_path: Path) -> No
     (half_there / "config.json").write_bytes((clip_folder / "config.json").read_bytes())
     encoder = ClipVision(half_there)
     with pytest.raises(UserError, match="half: bad weights"):
-        encoder(footage(encoder, noise(1)))
+        encode(encoder, noise(1))
     weights = (clip_folder / "model.safetensors").read_bytes()
     (half_there / "model.safetensors").write_bytes(weights[: len(weights) // 2])
     with pytest.raises(UserError, match="half: bad weights"):
-        encoder(footage(encoder, noise(1)))
+        encode(encoder, noise(1))
 
     other = tmp_path / "other"
     config = transformers.ViTConfig(
@@ -96,7 +97,7 @@ def test_a_folder_without_clip_is_named(clip_folder: Path, tmp_path: Path) -> No
     transformers.ViTModel(config).save_pretrained(other)
     encoder = ClipVision(other)
     with pytest.raises(UserError, match="other: "):
-        encoder(footage(encoder, noise(1)))
+        encode(encoder, noise(1))
 
 
 def of_files(root: Path, stream: str, array: np.ndarray, duration_sec: float = 3.0) -> np.ndarray:

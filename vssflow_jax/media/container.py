@@ -1,0 +1,98 @@
+"""Opening and closing of files; which streams of them count."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Final
+
+from vssflow_jax.errors import UserError
+from vssflow_jax.optional import require
+
+EXTRA: Final = "demo"
+FORMATS: Final = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov"}
+"""What FFmpeg calls the containers that are written, by suffix."""
+SUFFIXES: Final = tuple(FORMATS)
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[Any]:
+    """Opens a file for reading; FFmpeg's errors, also those of decoding, become UserErrors."""
+    av = require("av", EXTRA)
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file")
+    with reading(path), av.open(str(path)) as container:
+        yield container
+
+
+@contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """FFmpeg's errors become UserErrors that name the file."""
+    av = require("av", EXTRA)
+    try:
+        yield
+    except av.FFmpegError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); replace the file") from error
+
+
+@contextmanager
+def created(path: str | Path) -> Iterator[Any]:
+    """Opens a file for writing; it appears under its name only when it is whole.
+
+    It is written beside its final place under a temporary name and renamed, so that an interrupted
+    run leaves no half of a file behind.
+    """
+    av = require("av", EXTRA)
+    path = Path(path)
+    suffix = path.suffix.lower()
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{suffix}")
+    try:
+        with av.open(str(partial), "w", format=FORMATS[suffix]) as container:
+            yield container
+        os.replace(partial, path)
+    except (av.FFmpegError, OSError) as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def video_stream(container: Any, path: str | Path) -> Any:
+    """The stream that a player shows: the first that is marked as default, or the first.
+
+    Raises:
+      UserError: there is none, or only a cover picture.
+    """
+    chosen = find_video(container)
+    if chosen is None:
+        only = ", only a cover picture" if container.streams.video else ""
+        raise UserError(f"{path}: has no video stream{only}")
+    return chosen
+
+
+def find_video(container: Any) -> Any | None:
+    """As `video_stream`; None if there is none."""
+    still = require("av", EXTRA).stream.Disposition.attached_pic
+    return _default([s for s in container.streams.video if not s.disposition & still])
+
+
+def audio_stream(container: Any, path: str | Path) -> Any:
+    """The stream that a player plays: the first that is marked as default, or the first.
+
+    Raises:
+      UserError: there is none.
+    """
+    chosen = _default(container.streams.audio)
+    if chosen is None:
+        raise UserError(f"{path}: has no audio stream")
+    return chosen
+
+
+def exact(ratio: Any) -> Fraction | None:
+    """A ratio of PyAV, whose type depends on its version; None if it is 0 or unknown."""
+    return Fraction(ratio.numerator, ratio.denominator) if ratio else None
+
+
+def _default(streams: Any) -> Any | None:
+    default = require("av", EXTRA).stream.Disposition.default
+    return next((s for s in streams if s.disposition & default), next(iter(streams), None))
