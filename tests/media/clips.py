@@ -1,6 +1,8 @@
 """Short video files of many kinds. At one moment something flashes in the picture and clicks."""
 
+import contextlib
 import itertools
+import os
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -183,6 +185,24 @@ def flashes(frame: np.ndarray) -> bool:
 
 
 # --------------------------------------------------------------------------------------- files
+@contextlib.contextmanager
+def usual_priority() -> Iterator[None]:
+    """Leaves the thread as it was: SVT-AV1 gives its caller, if root, real-time priority for good.
+
+    Whatever the thread starts later would inherit it, and starve the machine where it waits by
+    spinning, as OpenBLAS does.
+    """
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, priority)
+
+
+@usual_priority()
 def make(path: Path, case: Case) -> Path:
     """Writes the file of a case."""
     kind = CONTAINERS[case.container]

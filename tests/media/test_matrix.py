@@ -4,6 +4,7 @@ Every two of them that can meet do.
 """
 
 import functools
+import os
 from pathlib import Path
 
 import numpy as np
@@ -127,3 +128,10 @@ def test_every_pair_is_met() -> None:
     assert {(case.container, case.codec) for case in CASES} == {
         (name, codec) for name, kind in clips.CONTAINERS.items() for codec in kind.codecs
     }
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="a matter of Linux")
+def test_making_a_file_leaves_the_process_its_priority(tmp_path: Path) -> None:
+    before = os.sched_getscheduler(0)
+    clips.make(tmp_path / "clip.mkv", Case("matroska", "av1"))
+    assert os.sched_getscheduler(0) == before
