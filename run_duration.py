@@ -31,7 +31,7 @@ def main(argv: list[str]) -> None:
         raise UserError(f"{workdir} holds no run; name an experiment by --config")
     hosts.start()
     if _PREDICT.value:
-        durations = train_duration.predict(config, workdir)
+        durations = train_duration.predict(config, workdir, overrides=cli.overridden())
         write_atomically(Path(_PREDICT.value), json.dumps(durations) + "\n")
         print(f"durations of {len(durations)} clips in {_PREDICT.value}")
         return

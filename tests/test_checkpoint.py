@@ -1,6 +1,7 @@
 """Checkpoints whose files are damaged, in the ways in which files get lost, and of other models."""
 
 import dataclasses
+import errno
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from tests import tiny
@@ -160,6 +162,28 @@ def test_readers_name_the_newest_whole_one_and_change_nothing(run: Path) -> None
 
 
 # ------------------------------------------------------------------------------- of another model
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EMFILE, "Too many open files"),
+        MemoryError("out of memory"),
+        ValueError("PERMISSION_DENIED: Error opening local file [OS error 13]"),
+    ],
+)
+def test_what_is_not_the_files_fault_moves_none(
+    run: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(ocp.PyTreeCheckpointHandler, "restore", fail)
+    with pytest.raises(UserError, match=r"checkpoints/6 could not be read, which need not be"):
+        resume(run)
+    monkeypatch.undo()
+    assert not (run / "damaged").exists()
+    assert_is(resume(run)[0], 6)
+
+
 def test_another_model_is_no_damage(run: Path) -> None:
     with Checkpoints(run, keep=3) as checkpoints:
         with pytest.raises(UserError, match=r"this config's model: .* \(300,\) there and \(8,\)"):

@@ -7,11 +7,12 @@ import ml_collections
 import pytest
 from absl import flags
 
-from configs import demo, vssflow
+from configs import demo, duration, vssflow
 from vssflow_jax import cli, run_config
 from vssflow_jax.config import check
 from vssflow_jax.errors import UserError
 from vssflow_jax.run_config import check_resumable, for_training, for_use, read, write
+from vssflow_jax.train_duration import DurationRecipe
 
 
 def config(**changes: object) -> ml_collections.ConfigDict:
@@ -144,6 +145,15 @@ def test_a_new_run_does_not_outlast_its_schedule(tmp_path: Path):
     for_training(tmp_path, given)
 
 
+@pytest.mark.parametrize("steps", [10, 40])
+def test_a_new_run_by_the_config_of_another_has_a_schedule_of_its_own(tmp_path: Path, steps: int):
+    write(tmp_path / "old", for_training(tmp_path / "old", config(train__steps=20)))
+    given = run_config.get_config(str(tmp_path / "old"))
+    given.train.steps = steps
+    assert for_training(tmp_path / "new", given).train.decay_steps == steps
+    assert for_training(tmp_path / "old", given).train.decay_steps == 20
+
+
 # ----------------------------------------------------------------------------------------- to use
 USABLE = {
     "data.path": "elsewhere",
@@ -181,8 +191,33 @@ def test_what_may_not_differ_is_refused_by_name_if_it_was_set(tmp_path: Path):
     for_use(tmp_path, given)
     with pytest.raises(UserError, match=r"--config.train.batch_size=4: .* trained with 16; only"):
         for_use(tmp_path, given, overrides=["train.batch_size"])
+    given.train.mask_ratios = (0.5,)
+    for whole_or_part in ("train", "train.mask_ratios[0]"):
+        with pytest.raises(UserError, match=r"--config.train.*may differ"):
+            for_use(tmp_path, given, overrides=[whole_or_part])
     # Given as it was is not another value.
     for_use(tmp_path, config(train__steps=20), overrides=["train.steps"])
+
+
+def test_a_section_is_taken_whole(tmp_path: Path):
+    run, given = config(), config()
+    for one, rules in ((run, {"embed": "fsdp", "mlp": "tensor"}), (given, {"embed": "fsdp"})):
+        with one.unlocked():
+            one.sharding.strategies = {"mine": {"rules": rules}}
+    write(tmp_path, run)
+    assert for_use(tmp_path, given).sharding.to_dict() == given.sharding.to_dict()
+
+
+def test_the_config_of_something_else_is_one_line(tmp_path: Path):
+    with pytest.raises(UserError, match=r"the config is of run_duration.py"):
+        check(duration.get_config())
+    with pytest.raises(UserError, match=r"the config is of run_train.py"):
+        DurationRecipe.from_config(config())
+    older = config()
+    with older.unlocked():
+        del older.data["max_bad_records"]
+    with pytest.raises(UserError, match=r"or of another version: .*max_bad_records"):
+        check(older)
 
 
 def test_a_config_of_another_model_is_refused(tmp_path: Path):
@@ -228,12 +263,21 @@ def test_the_config_of_a_run_is_taken_where_none_is_named(named, tmp_path: Path,
     assert parsed([*argv, f"--config={demo_file}"], monkeypatch).config.seed == 0
 
 
-@pytest.mark.parametrize("form", ["--config=RUN", "--config RUN", "--config=RUN/checkpoints/5"])
+@pytest.mark.parametrize(
+    "form",
+    ["--config=RUN", "--config RUN", "--config=RUN/checkpoints/5", "--config=RUN/config.json"],
+)
 def test_a_run_is_a_config_too(form: str, tmp_path: Path, monkeypatch):
     write(tmp_path, config(seed=5))
     argv = form.replace("RUN", str(tmp_path)).split()
     values = parsed([*argv, "--config.train.steps=7"], monkeypatch)
     assert (values.config.seed, values.config.train.steps) == (5, 7)
+
+
+def test_a_field_of_no_config_is_one_line(tmp_path: Path, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        parsed([f"--workdir={tmp_path}/none", "--config.train.steps=7"], monkeypatch)
+    assert f"there is no run in {tmp_path}/none; name --config" in capsys.readouterr().err
 
 
 def test_without_a_run_there_is_no_config(tmp_path: Path, monkeypatch):

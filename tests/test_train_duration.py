@@ -167,6 +167,13 @@ def test_predictions_do_not_depend_on_the_batch(run: Path, demo_data: Path) -> N
     assert of_test == {clip_id: of_all[clip_id] for clip_id in of_test}
 
 
+def test_predictions_are_by_the_run_alone(run: Path, demo_data: Path) -> None:
+    config = tiny_config(demo_data)
+    config.seed = 9
+    with pytest.raises(UserError, match=r"--config.seed=9: the run in .* was trained with 0"):
+        train_duration.predict(config, run, overrides=["seed"])
+
+
 def test_the_comparison_is_printed(
     run: Path, demo_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,6 +7,7 @@ and number of processes. All processes call each function here; each writes its 
 import contextlib
 import errno
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -26,6 +27,14 @@ State = TypeVar("State")  # any tree of arrays
 # A checkpoint is written beside the last one; leave room for its metadata too.
 _SPACE_MARGIN = 1.1
 _LONGEST_REASON = 200
+# How tensorstore's errors begin, and the system's within them read, that do not tell of damage.
+_PASSING = (
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "UNAVAILABLE",
+    "DEADLINE_EXCEEDED",
+    "Too many open files",
+)
 _CHECKSUMS = "checksums"
 
 
@@ -178,11 +187,11 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         """One checkpoint; by orbax's handlers, as its managers wait where one process fails.
 
         Raises:
-          UserError: it is of another model.
+          UserError: it is of another model, or the machine is at fault.
           DamagedError: it is damaged, for any of the processes.
         """
         folder = self._path / str(step)
-        states, problem = ocp.PyTreeCheckpointHandler(), ""
+        states, problem, passing = ocp.PyTreeCheckpointHandler(), "", False
         try:
             _check_shapes(folder, states.metadata(folder / "state"), abstract)
             state = states.restore(
@@ -201,8 +210,13 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         except Exception as error:  # Of damaged files orbax and tensorstore raise anything.
             if hosts.is_loss(error):
                 raise
-            problem = _short(error)
+            problem, passing = _short(error), _may_pass(error)
         if not hosts.all_say(not problem):
+            if not hosts.all_say(not passing):
+                raise UserError(
+                    f"checkpoint {folder} could not be read, which need not be its fault: "
+                    f"{problem or 'another process could not'}; see to the machine and start again"
+                )
             raise DamagedError(folder, problem or "another process could not read its part")
         # Earlier versions kept none.
         kept = progress.pop(_CHECKSUMS, {})
@@ -251,6 +265,16 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
 def _short(error: Exception) -> str:
     """What an error of the libraries below says, without their pages of context."""
     return " ".join(str(error).split())[:_LONGEST_REASON] or repr(error)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether a read failed for want of memory, files or rights, not for what is on the disk."""
+    wants = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.ESTALE}
+    return (
+        isinstance(error, MemoryError)
+        or getattr(error, "errno", None) in wants
+        or re.search("|".join(_PASSING), str(error)) is not None
+    )
 
 
 def checksums(state: Any) -> dict[str, int]:

@@ -109,6 +109,12 @@ def _parse(argv: list[str]) -> list[str]:
         _check_local({f"--{name}": value for name, value in flags.FLAGS.flag_values_dict().items()})
         _check_local({"the command line": operands[1:]})
         return operands
+    except flags.UnrecognizedFlagError as error:
+        if error.flagname.startswith(f"{_CONFIG}."):
+            where = [named for flag in _RUN_FLAGS if (named := _find(flag, argv[1:]))]
+            holds_none = f": there is no run in {where[0][0]}" if where else ""
+            fail(f"--{error.flagname} is of a config, and none is given{holds_none}; name --config")
+        fail(str(error))
     except (flags.Error, UserError) as error:
         fail(str(error))
     except (AttributeError, KeyError) as error:

@@ -1,6 +1,8 @@
 """Checks of a config's values, before anything is spent on them."""
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import ml_collections
@@ -77,8 +79,33 @@ def check(config: ml_collections.ConfigDict) -> None:
     """See that single values are within bounds and fit each other.
 
     Raises:
-      UserError: names the first field that is not, and what it may be.
+      UserError: names the first field that is not, and what it may be; or it is a config of
+        something else.
     """
+    with clear_misfits(config):
+        _check(config)
+
+
+@contextlib.contextmanager
+def clear_misfits(config: ml_collections.ConfigDict) -> Iterator[None]:
+    """Turns the lack of a field into an error that says what the config is of.
+
+    Raises:
+      UserError: a field that is asked for within is not there.
+    """
+    try:
+        yield
+    except (KeyError, AttributeError, TypeError) as error:
+        commands = {"placement": "run_train.py", "encoder_layers": "run_duration.py"}
+        of = [command for field, command in commands.items() if field in config.get("model", {})]
+        lacking = " ".join(str(error).split())
+        raise UserError(
+            f"the config is of {' or '.join(of) or 'something else'}, or of another version: "
+            f"{lacking}"
+        ) from error
+
+
+def _check(config: ml_collections.ConfigDict) -> None:
     for name, (low, high) in BOUNDS.items():
         value = _get(config, name)
         if not low <= value <= high:

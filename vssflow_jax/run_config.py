@@ -6,6 +6,7 @@ ml_collections as `--config=vssflow_jax/run_config.py:RUN`.
 """
 
 import json
+import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -59,15 +60,22 @@ _OF_THE_MODEL = ("model.", "clip.", "codec.kind")
 def get_config(run: str) -> ml_collections.ConfigDict:
     """The config of the run in a folder, as ml_collections asks a config file for it.
 
+    A schedule that ends with the run, or before it did, ends anew with what is made of the config.
+
     Raises:
       UserError: there is none, or it is damaged.
     """
-    return read(Path(run))
+    config = read(Path(run))
+    if config.train.get("decay_steps", math.inf) <= config.train.steps:
+        config.train.decay_steps = 0
+    return config
 
 
 def run_and_step(checkpoint: Path) -> tuple[Path, int | None]:
-    """The run, and the step if one is named, of RUN or RUN/checkpoints/STEP."""
+    """The run, and the step if one is named, of RUN, RUN/config.json or RUN/checkpoints/STEP."""
     path = checkpoint.absolute()
+    if path.name == _FILE:
+        return path.parent, None
     if path.parent.name == CHECKPOINTS and path.name.isdigit():
         return path.parent.parent, int(path.name)
     return path, None
@@ -179,7 +187,7 @@ def for_use(
     for name, (there, here) in _differences(config, given).items():
         if name in USABLE or name.startswith(tuple(f"{section}." for section in USABLE_SECTIONS)):
             continue
-        if name in overrides:
+        if any(_holds(field, name) for field in overrides):
             sections = ", ".join(f"{section}.*" for section in USABLE_SECTIONS)
             raise UserError(
                 f"--config.{name}={here}: the run in {run} was trained with {there}; only "
@@ -191,10 +199,17 @@ def for_use(
                 f"{here} here; leave out --config"
             )
     given = given.copy_and_resolve_references()
-    config.update({section: given[section] for section in USABLE_SECTIONS if section in given})
+    for section in USABLE_SECTIONS:
+        if section in given:  # Taken whole: a mapping that was given may have fewer keys.
+            config[section] = given[section]
     values = flatten_dict(given.to_dict(), sep=".")
     config.update_from_flattened_dict({name: values[name] for name in USABLE if name in values})
     return config
+
+
+def _holds(field: str, name: str) -> bool:
+    """Whether a field that was set, as "train.mask_ratios[0]" or "train", is `name` or holds it."""
+    return f"{name}.".startswith(f"{field.partition('[')[0]}.")
 
 
 def _differences(

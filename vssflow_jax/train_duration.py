@@ -7,7 +7,7 @@ to p = t, lip frames to t; neither padding is attended to, so that a clip's resu
 import dataclasses
 import itertools
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from flax import nnx
 from vssflow_jax import run_config, sharding
 from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.clip import ClipSpec, fit_length, stretch_phonemes
+from vssflow_jax.config import clear_misfits
 from vssflow_jax.dataset import Clip, Dataset
 from vssflow_jax.duration import DurationConfig, DurationPredictor, harden
 from vssflow_jax.errors import UserError
@@ -95,8 +96,13 @@ class DurationRecipe:
         """As a config file describes it.
 
         Raises:
-          UserError: a value that cannot be.
+          UserError: a value that cannot be, or a config of something else.
         """
+        with clear_misfits(config):
+            return cls._checked(config)
+
+    @classmethod
+    def _checked(cls, config: ml_collections.ConfigDict) -> "DurationRecipe":
         for name, least in AT_LEAST.items():
             value = operator.attrgetter(name)(config)
             if not value >= least:
@@ -319,26 +325,29 @@ def example(clip: Clip, recipe: DurationRecipe) -> Example:
 
 
 def predict(
-    config: ml_collections.ConfigDict, workdir: Path, parts: Sequence[str] = ("train", "test")
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    parts: Sequence[str] = ("train", "test"),
+    overrides: Collection[str] = (),
 ) -> dict[str, list[int]]:
     """Durations of all clips with speech, by the newest checkpoint.
 
     Args:
-      config: of the run.
+      config: of the run, with changes.
       workdir: of the run.
       parts: parts of the dataset.
+      overrides: fields of the config that were set, as in `run_config.for_use`.
 
     Returns:
       by clip id, how many latent frames each phoneme lasts.
 
     Raises:
-      UserError: no checkpoint, or another config's.
+      UserError: no checkpoint, another config's, or a field that may not differ.
     """
-    config = run_config.for_use(workdir, config)
+    config = run_config.for_use(workdir, config, overrides)
     recipe = DurationRecipe.from_config(config)
     dataset = open_dataset(config, recipe)
     layout = sharding.make_layout(config.sharding)
-    _check_batch(recipe, layout)
     with Checkpoints(workdir) as checkpoints:
         state = checkpoints.restore(recipe.abstract_state(layout))[0]
     definition = recipe.definition
@@ -348,10 +357,12 @@ def predict(
         return align(nnx.merge(definition, params), batch)
 
     durations = {}
-    for clips in _batches(speech_clips(dataset, parts), config.train.batch_size):
+    devices = layout.batch_devices
+    size = devices * -(-config.train.batch_size // devices)
+    for clips in _batches(speech_clips(dataset, parts), size):
         # A batch that is not full is filled up with its own clips, so that all have one shape.
         examples = [example(clip, recipe) for clip in clips]
-        members = [examples[i % len(clips)] for i in range(config.train.batch_size)]
+        members = [examples[i % len(clips)] for i in range(size)]
         batch = jax.tree.map(lambda *x: np.stack(x), *members)
         maps = jax.device_get(attention(state.params, sharding.put_batch(batch, layout)))
         for clip, one, shares in zip(clips, examples, maps, strict=False):

@@ -43,12 +43,7 @@ def find(
             "no model: name a run by --checkpoint, or a config by --config and imported weights by "
             "--config.train.init_from"
         )
-    try:
-        check(config)
-    except (KeyError, AttributeError, TypeError) as error:
-        raise UserError(
-            f"{run or '--config'}: the config is of another version ({error}); train by this one"
-        ) from error
+    check(config)
     return config, run, step
 
 
