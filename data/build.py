@@ -155,6 +155,8 @@ def _videos_contents(values: flags.FlagValues) -> shards.Contents:
     spec = ClipSpec(duration_sec=values.duration_sec)
     table = Path(values.transcripts)
     rows, rejected = videos.read_rows(Path(values.videos or table.parent), table)
+    for remark in videos.remarks(rows):
+        print(f"transcript of {remark}")
     chosen = encoders.choose(values.clip, values.speaker, values.features_root, values.weights_free)
     return shards.Contents(
         rows=shards.scattered(rows),

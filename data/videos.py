@@ -5,7 +5,7 @@ import csv
 import dataclasses
 import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from data.shards import Rejected, Row
 from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec, fit_length
 from vssflow_jax.errors import UserError
-from vssflow_jax.phonemes import BLANK, phoneme_ids, phonemes
+from vssflow_jax.phonemes import phoneme_ids
+from vssflow_jax.text import read
 
 COLUMNS = (
     "video",
@@ -69,7 +70,7 @@ class Videos:
         if not np.isfinite(audio).all():
             raise Rejected(f"not finite: the sound of {path} holds NaN or infinity")
         with _rejecting("bad transcript"):
-            ids = phoneme_ids(phonemes(row["transcript"]) if row["transcript"] else [])
+            ids = phoneme_ids(read(row["transcript"]).symbols if row["transcript"] else [])
         audio_sec = len(audio) / spec.sampling_rate
         video_sec = min(float(track.duration), spec.duration_sec)
         duration_sec = row["duration_sec"] or min(video_sec, audio_sec)
@@ -125,6 +126,22 @@ def read_rows(
             name = fields["clip_id"] or fields["video"]
             rejected.append((name, f"{reason} ({transcripts_tsv.name}, line {number})"))
     return list(rows.values()), rejected
+
+
+def remarks(rows: Iterable[Mapping[str, Any]], limit: int = 10) -> Iterator[str]:
+    """What is not read as it stands in transcripts, a line each, of at most `limit` rows.
+
+    Transcripts that cannot be read at all are rejected later, with their reason.
+    """
+    found = 0
+    for row in rows:
+        with contextlib.suppress(UserError):
+            lines = read(row["transcript"]).remarks() if row["transcript"] else []
+            found += bool(lines)
+            if found <= limit:
+                yield from (f"{row['clip_id']}: {line}" for line in lines)
+    if found > limit:
+        yield f"... and of {found - limit} more rows"
 
 
 def _read_table(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -244,7 +261,7 @@ def phoneme_frames(row: Row, spec: ClipSpec) -> np.ndarray:
     starts_sec = [0.0]
     ends_sec = [*(word[0] for word in words[1:]), row["speech_end_sec"]]
     for text, times_sec, end_sec in zip(row["transcript"].split(), words, ends_sec, strict=True):
-        count = sum(symbol != BLANK for symbol in phonemes(text))
+        count = len(read(text).symbols) - 2
         positions = np.arange(count) / count
         bounds = np.arange(len(times_sec) + 1) / len(times_sec)
         starts_sec += list(np.interp(positions, bounds, [*times_sec, end_sec]))

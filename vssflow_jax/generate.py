@@ -27,10 +27,11 @@ from vssflow_jax.errors import UserError
 from vssflow_jax.generation import draw_start, make_generate_long
 from vssflow_jax.input import conditions
 from vssflow_jax.joint import ClipFeatures
-from vssflow_jax.phonemes import phoneme_ids, phonemes
+from vssflow_jax.phonemes import phoneme_ids
 from vssflow_jax.reading import Example
 from vssflow_jax.sampling import ADAPTIVE, TABLEAUS
 from vssflow_jax.sound import make_vocoder
+from vssflow_jax.text import read
 from vssflow_jax.train_step import Recipe
 from vssflow_jax.windows import Windows
 
@@ -133,7 +134,8 @@ def speech(
       int32 [n], laid evenly over the time of speech, by default the whole of a single window.
 
     Raises:
-      UserError: no times where they are needed, times that are none, or too little time.
+      UserError: no times where they are needed, times that are none, or too little time; a text
+        that cannot be read.
     """
     text, start_sec, end_sec = values.transcript.strip(), values.speech_start, values.speech_end
     ids = np.zeros(whole.latent_frames, np.int32)
@@ -153,7 +155,10 @@ def speech(
     first, end = whole.phoneme_frames(start_sec), whole.phoneme_frames(end_sec)
     if end > whole.phoneme_frames(duration_sec):
         raise UserError(f"speech ends at {end_sec} s, but the video at {duration_sec:.2f} s")
-    said = phoneme_ids(phonemes(text))
+    reading = read(text)
+    for remark in reading.remarks():
+        print(f"transcript: {remark}")
+    said = phoneme_ids(reading.symbols)
     if len(said) > end - first:
         raise UserError(
             f"too many phonemes: {len(said)} in {end_sec - start_sec:.2f} s, in which there are "

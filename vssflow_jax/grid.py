@@ -3,6 +3,8 @@
 A sentence has six words, one of each slot of `SLOTS`, as in "bin blue at f two now".
 """
 
+from collections.abc import Sequence
+from operator import contains
 from typing import Final
 
 import numpy as np
@@ -17,6 +19,12 @@ SLOTS: Final[dict[str, tuple[str, ...]]] = {
     "adverb": ("again", "now", "please", "soon"),
 }
 """Slot name -> the words that may stand in it, in the order in which the slots are spoken."""
+
+
+def is_sentence(words: Sequence[str]) -> bool:
+    """Whether the words are one of the grammar's sentences."""
+    slots = list(SLOTS.values())
+    return len(words) == len(slots) and all(map(contains, slots, words))
 
 
 def sentence(rng: np.random.Generator) -> str:

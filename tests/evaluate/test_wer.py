@@ -100,6 +100,13 @@ def test_normalisation(normalisation: wer.Normalisation, expected: list[str]):
     assert rate == (0.75 if normalisation == "raw" else 0)
 
 
+def test_what_is_said_is_compared_however_it_is_written():
+    said = "Dr. Lee paid $5.50 — on the 1st."
+    heard = "doctor lee paid five dollars fifty cents on the first"
+    assert wer.corpus_wer([said], [heard], "spoken") == 0
+    assert wer.word_errors(["I have 42"], ["I have forty"], "spoken")[0].tolist() == [1]
+
+
 def test_lists_of_different_lengths_are_refused():
     with pytest.raises(ValueError, match="1 references for 2 hypotheses"):
         wer.corpus_wer(["bin"], ["bin", "lay"])

@@ -1,10 +1,12 @@
 """Word error rates against `metrics_wer.json`."""
 
 from collections.abc import Iterator
-from typing import get_args
 
 from tests.parity.golden import EXACT, METRIC, Golden, Row, compare
 from vssflow_jax.evaluate.metrics import wer
+
+NORMALISATIONS: tuple[wer.Normalisation, ...] = ("raw", "lower_nopunct")
+"""Those of published figures; `spoken` is our own."""
 
 
 def check(golden: Golden) -> Iterator[Row]:
@@ -12,7 +14,7 @@ def check(golden: Golden) -> Iterator[Row]:
     for key in ("about", "jiwer", "rapidfuzz"):
         golden[key]  # what the data was made with
     for texts in ("", "edge/"):
-        for normalisation in get_args(wer.Normalisation):
+        for normalisation in NORMALISATIONS:
             yield from check_block(golden, texts, normalisation)
 
 

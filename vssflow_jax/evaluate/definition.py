@@ -8,7 +8,7 @@ import dataclasses
 import importlib.util
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import ml_collections
 
@@ -72,7 +72,7 @@ class Benchmark:
         self._check("metrics", self.metrics, METRICS)
         self._check("recogniser", (self.recogniser,), RECOGNISERS)
         self._check("versions", self.versions, EXTRA_VERSIONS)
-        self._check("normalisation", (self.normalisation,), ("raw", "lower_nopunct"))
+        self._check("normalisation", (self.normalisation,), get_args(Normalisation))
 
     def _check(self, field: str, values: tuple[str, ...], known: tuple[str, ...]) -> None:
         for value in values:

@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from vssflow_jax import grid
 from vssflow_jax.errors import UserError
 from vssflow_jax.optional import require
+from vssflow_jax.text import spoken_words
 
-Normalisation = Literal["raw", "lower_nopunct"]
+Normalisation = Literal["raw", "lower_nopunct", "spoken"]
 """What is done to a text before it is split at spaces.
 
 Both make one space of several white-space characters and strip the ends. `lower_nopunct` lowers
-the case and deletes punctuation before ("well-known" becomes "wellknown"); neither spells out
-digits.
+the case and deletes punctuation before ("well-known" becomes "wellknown"). `spoken` compares
+what is said: numbers, money, abbreviations and addresses in words, as phonemes are made of them
+(`vssflow_jax.text`); the others do not spell out digits.
 """
 
 SAMPLING_RATE: Final = 16_000
@@ -60,7 +62,7 @@ def words(text: str, normalisation: Normalisation = "raw") -> list[str]:
     Raises:
       UserError: jiwer is not installed.
     """
-    return _transform(normalisation)([text])[0]
+    return _transform(normalisation)([_said(text, normalisation)])[0]
 
 
 def word_errors(
@@ -87,7 +89,9 @@ def word_errors(
         raise UserError("word error rate: there are no utterances")
     transform = _transform(normalisation)
     found = [
-        jiwer.process_words(reference, hypothesis, transform, transform)
+        jiwer.process_words(
+            _said(reference, normalisation), _said(hypothesis, normalisation), transform, transform
+        )
         for reference, hypothesis in zip(references, hypotheses, strict=True)
     ]
     errors = [output.substitutions + output.deletions + output.insertions for output in found]
@@ -126,9 +130,13 @@ def corpus_wer(
     return float(errors.sum() / max(counts.sum(), 1))
 
 
+def _said(text: str, normalisation: Normalisation) -> str:
+    return " ".join(spoken_words(text)) if normalisation == "spoken" else text
+
+
 def _transform(normalisation: Normalisation) -> Any:
     jiwer = require("jiwer", _EXTRA)
-    if normalisation == "raw":
+    if normalisation in ("raw", "spoken"):
         return jiwer.wer_default
     return jiwer.Compose([jiwer.ToLowerCase(), jiwer.RemovePunctuation(), jiwer.wer_default])
 
