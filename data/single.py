@@ -97,8 +97,7 @@ def look(
     whole = dataclasses.replace(
         spec, duration_sec=max(latent_frames, spec.latent_frames) / spec.latent_rate
     )
-    sample_length = round(VOICE_SAMPLE_SEC * spec.sampling_rate)
-    sample = media.read_audio(voice, spec.sampling_rate)[:sample_length] if voice else None
+    sample = media.read_voice(voice, spec.sampling_rate, VOICE_SAMPLE_SEC) if voice else None
     try:
         with tqdm.tqdm(total=len(track.packets), desc="look") as bar:
             kept = chosen.watch(track, whole, mouth, bar.update)

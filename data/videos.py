@@ -242,7 +242,7 @@ def _rejecting(fault: str) -> Iterator[None]:
 @functools.lru_cache(_VOICES_KEPT)
 def _read_voice(path: Path, sampling_rate: int) -> np.ndarray:
     """The start of a voice sample, which many rows may name."""
-    return media.read_audio(path, sampling_rate)[: round(VOICE_SAMPLE_SEC * sampling_rate)]
+    return media.read_voice(path, sampling_rate, VOICE_SAMPLE_SEC)
 
 
 def phoneme_frames(row: Row, spec: ClipSpec) -> np.ndarray:

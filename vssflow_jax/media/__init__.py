@@ -15,7 +15,7 @@ from vssflow_jax.media.container import SUFFIXES
 from vssflow_jax.media.encode import write_video
 from vssflow_jax.media.pictures import View, blocks, read_video
 from vssflow_jax.media.remux import Plan, plan, replace_audio
-from vssflow_jax.media.sound import read_audio, write_wav
+from vssflow_jax.media.sound import read_audio, read_voice, write_wav
 from vssflow_jax.media.track import Track, read_track
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "read_audio",
     "read_track",
     "read_video",
+    "read_voice",
     "replace_audio",
     "write_video",
     "write_wav",

@@ -14,12 +14,20 @@ from vssflow_jax.optional import require
 
 _MICROSECONDS: Final = 1_000_000
 """Unit of a container's start time."""
+_CANCELLED: Final = 0.1
+"""A mix that is weaker than its louder channel by this factor (-20 dB) has been cancelled."""
+_VOICE_MIN_SEC: Final = 0.3
+_SILENCE: Final = 1e-4
+"""Full scale is 1; what stays below -80 dB is silence."""
 _GAP_SEC: Final = 0.02
 """How far a file's times may be from those of its samples: they are rounded, and clocks drift."""
 
 
 def read_audio(path: str | Path, sampling_rate: int) -> np.ndarray:
     """Reads the sound as mono, resampled, aligned with the pictures if there are any.
+
+    Two channels that cancel each other, one being the other with its sign turned, are not mixed:
+    the louder one is taken.
 
     An encoder's priming samples and what sounds before the first picture are dropped; a late start
     and gaps are filled with zeros, so that sample k sounds at k / sampling_rate seconds after the
@@ -40,18 +48,42 @@ def read_audio(path: str | Path, sampling_rate: int) -> np.ndarray:
         if not any(len(piece) for _, piece in pieces):
             raise UserError(f"{path}: its audio stream has no samples; replace the file")
         first_sec = pieces[0][0] - float(zero_sec)
-        waveform = np.zeros(0, np.float32)
+        channels = np.zeros((0, pieces[0][1].shape[1]), np.float32)
         for time_sec, piece in pieces:
             start = round((time_sec - float(zero_sec)) * sampling_rate)
             piece, start = piece[max(-start, 0) :], max(start, 0)
-            missing = start + len(piece) - len(waveform)
-            waveform = np.pad(waveform, (0, max(missing, 0)))
-            waveform[start : start + len(piece)] = piece
+            missing = start + len(piece) - len(channels)
+            channels = np.pad(channels, ((0, max(missing, 0)), (0, 0)))
+            channels[start : start + len(piece)] = piece
+        waveform = _mono(channels)
         # The last AAC frame is padded to full length; the stream's duration is the true one.
         if stream.duration is not None:
             duration_sec = first_sec + float(stream.duration * stream.time_base)
             waveform = waveform[: max(round(duration_sec * sampling_rate), 0)]
         return waveform
+
+
+def read_voice(path: str | Path, sampling_rate: int, longest_sec: float) -> np.ndarray:
+    """Reads the start of a speaker's sample.
+
+    Returns:
+      Waveform, float32 [n], full scale 1.
+
+    Raises:
+      UserError: as `read_audio`; or nobody can be known by the sample, since it is too short,
+        silent, or not of finite numbers.
+    """
+    waveform = read_audio(path, sampling_rate)[: round(longest_sec * sampling_rate)]
+    if not np.isfinite(waveform).all():
+        raise UserError(f"voice {path}: it holds NaN or infinity; replace the file")
+    if len(waveform) < _VOICE_MIN_SEC * sampling_rate:
+        raise UserError(
+            f"voice {path}: it lasts {len(waveform) / sampling_rate:.3f} s; take at least "
+            f"{_VOICE_MIN_SEC} s of the speaker"
+        )
+    if np.abs(waveform).max() < _SILENCE:
+        raise UserError(f"voice {path}: its first {longest_sec:g} s are silent; cut them off")
+    return waveform
 
 
 def write_wav(path: str | Path, samples: np.ndarray, sampling_rate: int) -> None:
@@ -67,27 +99,39 @@ def write_wav(path: str | Path, samples: np.ndarray, sampling_rate: int) -> None
 
 
 def _pieces(container: Any, stream: Any, sampling_rate: int) -> list[tuple[float, np.ndarray]]:
-    """Stretches of sound without a gap, and the seconds at which each begins."""
+    """Stretches of sound without a gap [n, channels], and the seconds at which each begins.
+
+    There are two channels of stereo sound, and one of all other.
+    """
     av = require("av", EXTRA)
     pieces: list[tuple[float, np.ndarray]] = []
     resampler, begin_sec, end_sec = None, 0.0, 0.0
     parts: list[Any] = []
+    channels, layout = (2, "stereo") if stream.channels == 2 else (1, "mono")
     for frame in container.decode(stream):
         time_sec = end_sec if frame.time is None else frame.time
         if resampler is None or abs(time_sec - end_sec) > _GAP_SEC:
             if resampler is not None:
                 parts += resampler.resample(None)
-                pieces.append((begin_sec, _joined(parts)))
-            resampler = av.AudioResampler(format="flt", layout="mono", rate=sampling_rate)
+                pieces.append((begin_sec, _joined(parts, channels)))
+            resampler = av.AudioResampler(format="fltp", layout=layout, rate=sampling_rate)
             parts, begin_sec, end_sec = [], time_sec, time_sec
         parts += resampler.resample(frame)
         end_sec += frame.samples / frame.sample_rate
     if resampler is not None:
         parts += resampler.resample(None)
-        pieces.append((begin_sec, _joined(parts)))
+        pieces.append((begin_sec, _joined(parts, channels)))
     return pieces
 
 
-def _joined(frames: list[Any]) -> np.ndarray:
-    samples = [frame.to_ndarray()[0] for frame in frames]
-    return np.concatenate(samples) if samples else np.zeros(0, np.float32)
+def _joined(frames: list[Any], channels: int) -> np.ndarray:
+    samples = [frame.to_ndarray().T for frame in frames]
+    return np.concatenate(samples) if samples else np.zeros((0, channels), np.float32)
+
+
+def _mono(channels: np.ndarray) -> np.ndarray:
+    """Channels [n, channels] mixed to float32 [n], unless they cancel each other."""
+    mix = channels.mean(axis=1)
+    loudest = max(channels.T, key=np.linalg.norm)
+    cancelled = np.linalg.norm(mix) < _CANCELLED * np.linalg.norm(loudest)
+    return loudest.copy() if cancelled else mix
