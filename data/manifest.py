@@ -24,7 +24,7 @@ from data.shards import Rejected, Row
 from vssflow_jax import media, records
 from vssflow_jax.clip import ClipSpec, fit_length, stretch_phonemes, to_int16
 from vssflow_jax.errors import UserError
-from vssflow_jax.phonemes import IDS
+from vssflow_jax.phonemes import BLANK, IDS
 
 PLACEHOLDERS = ("fake_lip.npy", "fake_sync.npy", "no_video.npy")
 TOLERANCE_SEC = 0.5
@@ -212,11 +212,14 @@ class Manifest:
 def read_phonemes(ids: str, symbols: str) -> np.ndarray:
     """Phoneme ids, int32 [p]; none if they are zeros, which stand for no speech.
 
+    The id of `<blank>` may stand beside any symbol, as of a comma, and `<blank>` beside no speech:
+    such rows are in the metadata of the reference.
+
     Raises:
       Rejected: they are not the ids of the symbols.
     """
     if set(ids.split()) <= {"0"}:
-        spoken = [symbol for symbol in symbols.split() if symbol in IDS]
+        spoken = [symbol for symbol in symbols.split() if symbol in IDS and symbol != BLANK]
         if spoken:
             raise Rejected(f"bad phonemes: {len(spoken)} symbols, but no ids")
         return np.zeros(0, np.int32)
@@ -230,7 +233,7 @@ def read_phonemes(ids: str, symbols: str) -> np.ndarray:
     expected = [IDS.get(symbol, 0) for symbol in symbols.split()]
     if len(expected) != len(found):
         raise Rejected(f"bad phonemes: {len(found)} ids of {len(expected)} symbols")
-    for place in np.flatnonzero(found != expected)[:1]:
+    for place in np.flatnonzero((found != expected) & (found != IDS[BLANK]))[:1]:
         symbol = symbols.split()[place]
         raise Rejected(f"bad phonemes: id {found[place]} for the symbol {symbol}")
     return found

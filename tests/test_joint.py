@@ -48,6 +48,18 @@ def test_add_sums_inside_the_speech_and_leaves_the_rest():
     assert mixed.duration_sec == 10.0
 
 
+def test_insert_of_speech_without_picture_leaves_none_of_the_sound_s_after_its_start():
+    unseen = {name: getattr(SPEECH, name)[:0] for name in ("clip", "synch", "lips")}
+    speech = dataclasses.replace(SPEECH, **unseen)
+    mixed = combine(SOUND, speech, mode="insert", start_sec=2.0, gain=0.5, spec=SPEC)
+    assert (mixed.clip[:20] == 1).all()
+    assert (mixed.synch[:48] == 1).all()
+    assert not mixed.clip[20:].any()
+    assert not mixed.synch[48:].any()
+    added = combine(SOUND, speech, mode="add", start_sec=2.0, gain=0.5, spec=SPEC)
+    np.testing.assert_array_equal(added.clip, SOUND.clip)
+
+
 def test_insert_replaces_inside_the_speech_and_ignores_the_gain():
     mixed = combine(SOUND, SPEECH, mode="insert", start_sec=3.0, gain=0.5, spec=SPEC)
     np.testing.assert_array_equal(mixed.clip[:, 1], [1] * 30 + [4] * 20 + [1] * 50)

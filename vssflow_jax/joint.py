@@ -66,9 +66,9 @@ def combine(
     """Put `speech` into `sound`, padded to the window, from `start_sec` on.
 
     `add` sums the semantic and motion features and the waveforms, the sound scaled by `gain` under
-    the speech; `insert` replaces. The waveform of the speech ends with its duration; its features
-    do not (the reference lets their padding through too). Lips and phonemes get leading zeros and
-    the speaker is the speech clip's.
+    the speech; `insert` replaces, from the start of a speech that has no picture on by zeros. The
+    waveform of the speech ends with its duration; its features do not (the reference lets their
+    padding through too). Lips and phonemes get leading zeros and the speaker is the speech clip's.
     """
 
     def place(
@@ -80,6 +80,8 @@ def combine(
         inside = mixed[start : start + length]
         if mode == "insert":
             inside[:] = over[:length]
+            if not len(over):
+                mixed[start:] = 0
             return mixed
         if base_gain != 1:
             inside *= base_gain

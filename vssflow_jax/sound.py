@@ -4,6 +4,8 @@ waveform -> log-mel -> codec -> latent, and back: latent -> codec -> log-mel -> 
 """
 
 import dataclasses
+import functools
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import ml_collections
 import numpy as np
 from flax import nnx
 
-from vssflow_jax.audio import mel, patch_dct
+from vssflow_jax.audio import autoencoder, mel, patch_dct
 from vssflow_jax.audio.autoencoder import Posterior
 from vssflow_jax.audio.griffin_lim import griffin_lim
 from vssflow_jax.clip import LATENT_CHANNELS
@@ -113,6 +115,7 @@ def _patch_dct() -> Codec:
 def _autoencoder(folder: Path) -> Codec:
     cfg = AUTOENCODER.read_config(folder)
     definition = nnx.graphdef(nnx.eval_shape(lambda: AUTOENCODER.make(cfg)))
+    _warn(folder)
 
     return Codec(
         kind=AUDIOLDM_VAE,
@@ -121,6 +124,13 @@ def _autoencoder(folder: Path) -> Codec:
         encode=lambda params, log_mel: nnx.merge(definition, params).encode(log_mel),
         decode=lambda params, latent: nnx.merge(definition, params).decode(latent),
     )
+
+
+@functools.cache
+def _warn(folder: Path) -> None:
+    """Says once what to know of an autoencoder's weights."""
+    if note := autoencoder.warning(AUTOENCODER.read_options(folder)):
+        print(f"warning: {folder}: {note}", file=sys.stderr)
 
 
 def _hifigan(folder: Path) -> Vocoder:

@@ -1,7 +1,11 @@
 """The learned codec: what it can be, and the latents it gives. Its arithmetic: tests/interop."""
 
+import json
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import pytest
 from flax import nnx
@@ -10,6 +14,7 @@ from tests.helpers import randomised
 from vssflow_jax.audio.autoencoder import Autoencoder, AutoencoderConfig, Posterior
 from vssflow_jax.clip import LATENT_CHANNELS, ClipSpec
 from vssflow_jax.errors import UserError
+from vssflow_jax.sound import make_codec
 
 TINY = AutoencoderConfig(
     block_out_channels=(4, 8), layers_per_block=1, latent_channels=3, norm_num_groups=2
@@ -40,6 +45,22 @@ def tiny() -> Autoencoder:
 @pytest.fixture
 def log_mel() -> jax.Array:
     return jax.random.normal(jax.random.key(0), (2, 12, 8))
+
+
+@pytest.mark.parametrize(
+    ("scale", "says"), [(0.9227914214134216, "AudioLDM 2"), (0.4110932946205139, ""), (None, "")]
+)
+def test_latents_that_the_reference_does_not_have_are_told_of(
+    scale: float | None, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {name: value for name, value in AUDIOLDM.items() if name != "scaling_factor"}
+    options |= {} if scale is None else {"scaling_factor": scale}
+    (tmp_path / "config.json").write_text(json.dumps(options))
+    for _ in range(2):
+        make_codec(ml_collections.ConfigDict({"kind": "audioldm_vae", "path": str(tmp_path)}))
+    said = capsys.readouterr().err
+    assert said.count("warning: ") == bool(says)
+    assert says in said
 
 
 def test_audioldm_fits_the_flow() -> None:

@@ -37,6 +37,13 @@ def test_audioldm_fits_the_front_end() -> None:
     assert waveform.shape == (2, 1000 * mel.HOP + 32)
 
 
+def test_the_file_of_audioldm_2_is_of_the_same_network() -> None:
+    older = AUDIOLDM | {"model_type": "hifigan", "transformers_version": "4.32.0.dev0"}
+    assert HifiGanConfig.from_hugging_face(older) == HifiGanConfig.from_hugging_face(AUDIOLDM)
+    with pytest.raises(UserError, match=r"architectures are \['HifiganModel'\]"):
+        HifiGanConfig.from_hugging_face(older | {"architectures": ["HifiganModel"]})
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [

@@ -13,7 +13,8 @@ from scipy.interpolate import interp1d
 
 from data import shards
 from data.features import WIDTHS
-from data.manifest import Part, align_cavp, read_rows
+from data.manifest import Part, align_cavp, read_phonemes, read_rows
+from data.shards import Rejected
 from tests.data import reference_files
 from tests.data.reference_files import LONG_SEC, ODD_SEC, SPEC, Reference
 from vssflow_jax import records
@@ -205,3 +206,22 @@ def test_tensorflow_datasets_reads_it_too(built: tuple[Path, str]):
         lips = np.frombuffer(example["lips"], records.DTYPES["lips"])
         assert lips.size % WIDTHS["lips"] == 0
     assert {split.partition("_")[2] for split in sources} <= set(TASKS)
+
+
+@pytest.mark.parametrize(
+    ("ids", "symbols", "expected"),
+    [
+        ("59 17 59 59", "<blank> HH , <blank>", [59, 17, 59, 59]),
+        ("59 17", "HH HH", [59, 17]),
+        ("0", "<blank>", []),
+        ("0", "", []),
+    ],
+)
+def test_phonemes_as_the_reference_takes_them(ids: str, symbols: str, expected: list[int]):
+    assert read_phonemes(ids, symbols).tolist() == expected
+
+
+@pytest.mark.parametrize(("ids", "symbols"), [("0", "HH"), ("17", "<blank>"), ("17 59", "HH")])
+def test_phonemes_that_contradict_their_symbols_are_rejected(ids: str, symbols: str):
+    with pytest.raises(Rejected, match="bad phonemes"):
+        read_phonemes(ids, symbols)

@@ -24,6 +24,7 @@ LOG_VARIANCE_RANGE = (-30.0, 20.0)
 # Options of config.json that do not change what is computed. The scaling factor is among them: the
 # flow takes the latent as it is.
 _WITHOUT_EFFECT = ("force_upcast", "sample_size", "scaling_factor")
+_AUDIOLDM_SCALE = 0.9227914214134216
 # Options of which only one value is computed; it is also what a missing option means.
 _FIXED = {
     "_class_name": "AutoencoderKL",
@@ -43,7 +44,7 @@ _FIXED = {
 class AutoencoderConfig:
     """Sizes of the autoencoder, under their names in a Hugging Face `config.json`.
 
-    The defaults are those of AudioLDM.
+    The defaults are those of AudioLDM and of AudioLDM 2.
     """
 
     block_out_channels: tuple[int, ...] = (128, 256, 512)
@@ -88,6 +89,20 @@ class AutoencoderConfig:
             elif name not in sizes and name not in _WITHOUT_EFFECT and not name.startswith("_"):
                 raise UserError(f"config.json of the autoencoder: unknown option '{name}'")
         return cls(**{name: config[name] for name in sizes} | {"block_out_channels": widths})
+
+
+def warning(options: Mapping[str, Any]) -> str:
+    """What to know of the weights beside a `config.json`; "" if nothing.
+
+    AudioLDM and AudioLDM 2 have autoencoders of the same shapes and of other latents, which their
+    scaling factors tell apart. The reference's are AudioLDM 2's.
+    """
+    if abs(options.get("scaling_factor", 0.0) - _AUDIOLDM_SCALE) > 1e-3:
+        return ""
+    return (
+        f"this is the autoencoder of AudioLDM (scaling_factor {_AUDIOLDM_SCALE:.4f}); weights of "
+        "the reference know the latents of AudioLDM 2 (0.4111), whose folder looks the same"
+    )
 
 
 class Posterior(NamedTuple):

@@ -17,7 +17,8 @@ from flax import nnx
 
 from vssflow_jax.errors import UserError
 
-MODEL_TYPE = "speecht5_hifigan"
+MODEL_TYPES = ("speecht5_hifigan", "hifigan")  # the latter as AudioLDM 2's file has it
+ARCHITECTURE = "SpeechT5HifiGan"
 OUTER_KERNEL = 7  # of the first and the last convolution
 LAST_SLOPE = 0.01  # of the LeakyReLU before the last convolution, whatever the config says
 
@@ -53,10 +54,11 @@ class HifiGanConfig:
         Raises:
           UserError: the model is another one, or a size is missing or contradicts another.
         """
-        if config.get("model_type") != MODEL_TYPE:
+        found, architectures = config.get("model_type"), config.get("architectures")
+        if found not in MODEL_TYPES or ARCHITECTURE not in (architectures or [ARCHITECTURE]):
             raise UserError(
-                f"config.json of the vocoder: model_type is {config.get('model_type')!r}, but only "
-                f"{MODEL_TYPE!r} is supported"
+                f"config.json of the vocoder: model_type is {found!r} and architectures are "
+                f"{architectures}, but only {ARCHITECTURE} is supported"
             )
         names = [field.name for field in dataclasses.fields(cls)]
         for name in names:
@@ -75,7 +77,7 @@ class HifiGan(nnx.Module):
     """Log-mel [b, n, m] to waveform [b, samples] within [-1, 1], in float32.
 
     There are `hop` samples per frame, and a few more at the end where kernel size and rate of an
-    upsampling differ by an odd number: 32 for AudioLDM's 16 kHz vocoder.
+    upsampling differ by an odd number: 32 for AudioLDM 2's 16 kHz vocoder.
     """
 
     def __init__(self, cfg: HifiGanConfig, *, rngs: nnx.Rngs):

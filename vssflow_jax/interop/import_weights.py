@@ -7,6 +7,7 @@ A config, e.g. `--config=configs/vssflow.py:base`, says the sizes of `vssflow`, 
 """
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from flax import nnx
 from ml_collections import config_flags
 
 from vssflow_jax import cli
+from vssflow_jax.audio import autoencoder
 from vssflow_jax.duration import DurationConfig, DurationPredictor
 from vssflow_jax.errors import UserError
 from vssflow_jax.interop import duration, mapping, weights
@@ -116,7 +118,10 @@ def _read_stable_audio(source: Path, config: ml_collections.ConfigDict) -> Impor
 
 
 def _read_pretrained(network: Pretrained, source: Path) -> Imported:
-    return Imported(network.read_options(source), *network.read_source(source))
+    options = network.read_options(source)
+    if network.kind == AUTOENCODER.kind and (note := autoencoder.warning(options)):
+        print(f"warning: {source}: {note}", file=sys.stderr)
+    return Imported(options, *network.read_source(source))
 
 
 def _read_duration(source: Path, config: ml_collections.ConfigDict) -> Imported:
