@@ -25,7 +25,8 @@ DEMO = [
 
 BEAM = ["apache-beam>=2.77"]  # large datasets, made by many machines
 # Features of raw videos. Install torch first to choose its build, as below.
-EXTRACT = [*TEXT, "av>=18", "torch>=2.6", "transformers>=5"]
+SPEECH = ["silero-vad>=6.2"]  # when somebody speaks, by a network inside the wheel
+EXTRACT = [*TEXT, *SPEECH, "av>=18", "torch>=2.6", "transformers>=5"]
 # What Resemblyzer needs (`vssflow_jax.audio.voices`). It is no requirement itself: it asks for a
 # copy of `typing` that today's Python cannot have, and for a package without wheels.
 VOICES = ["torch>=2.6", "webrtcvad-wheels>=2.0.14"]
@@ -86,6 +87,7 @@ setup(
             *ODE,
             *PLAN,
             *PARITY,
+            *SPEECH,
             *TPU,
             "mypy>=1.18",
             "pytest>=8.4",

@@ -154,7 +154,9 @@ def _manifest_contents(values: flags.FlagValues) -> shards.Contents:
 def _videos_contents(values: flags.FlagValues) -> shards.Contents:
     spec = ClipSpec(duration_sec=values.duration_sec)
     table = Path(values.transcripts)
-    rows, rejected = videos.read_rows(Path(values.videos or table.parent), table)
+    rows, rejected = videos.read_rows(
+        Path(values.videos or table.parent), table, values.segment_sec, values.cut_at_silence
+    )
     for remark in videos.remarks(rows):
         print(f"transcript of {remark}")
     chosen = encoders.choose(values.clip, values.speaker, values.features_root, values.weights_free)
@@ -166,6 +168,8 @@ def _videos_contents(values: flags.FlagValues) -> shards.Contents:
         origin={
             "source": "videos",
             "transcripts": [table.name, _checksum(table)],
+            "segment_sec": values.segment_sec,
+            "cut_at_silence": values.cut_at_silence,
             "encoders": repr(chosen),
             "latents": _latents_origin(values),
         },
@@ -272,6 +276,10 @@ def define_flags() -> None:
 
     flags.DEFINE_string("transcripts", "", "videos: a table of videos, transcripts and voices")
     flags.DEFINE_string("videos", "", "videos: where they are, if not beside the table")
+    flags.DEFINE_float(
+        "segment_sec", 0.0, "videos: cut what is longer into clips; 0: never", lower_bound=0.0
+    )
+    flags.DEFINE_bool("cut_at_silence", False, "videos: cut where nobody speaks, by silero-vad")
     flags.DEFINE_string("clip", "", "videos: folder of a CLIP network")
     flags.DEFINE_enum(
         "speaker", "", ["", encoders.RESEMBLYZER], "videos: network for voice samples"

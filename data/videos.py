@@ -4,6 +4,7 @@ import contextlib
 import csv
 import dataclasses
 import functools
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from data import segments
 from data.features import Box, Encoders, Footage
 from data.latents import Latents
 from data.shards import Rejected, Row
@@ -29,6 +31,8 @@ COLUMNS = (
     "voice",
     "voice_sample",
     "mouth_box",
+    "start_sec",
+    "end_sec",
 )
 SPLITS = ("train", "test")
 TASKS = ("v2s", "visualtts", "joint")  # those that have a picture
@@ -58,7 +62,7 @@ class Videos:
 
     def record(self, row: Row) -> dict[str, Any]:
         """See `data.shards.Source`."""
-        spec, path = self.spec, self.root / row["video"]
+        spec, path = self.spec, self.root / row["video"]  # or a piece of it
         with _rejecting("unreadable file"):
             track = media.read_track(path)
             mouth = tuple(row["mouth_box"]) if row["mouth_box"] else None
@@ -70,7 +74,8 @@ class Videos:
         if not np.isfinite(audio).all():
             raise Rejected(f"not finite: the sound of {path} holds NaN or infinity")
         with _rejecting("bad transcript"):
-            ids = phoneme_ids(read(row["transcript"]).symbols if row["transcript"] else [])
+            reading = read(row["transcript"]) if row["transcript"] else None
+        ids = phoneme_ids(reading.symbols if reading else [])
         audio_sec = len(audio) / spec.sampling_rate
         video_sec = min(float(track.duration), spec.duration_sec)
         duration_sec = row["duration_sec"] or min(video_sec, audio_sec)
@@ -86,7 +91,8 @@ class Videos:
             voice_sample=voice_sample,
         )
         return {
-            **{name: row[name] for name in ("clip_id", "task", "transcript", "voice", "video")},
+            **{name: row[name] for name in ("clip_id", "task", "voice", "video")},
+            "transcript": " ".join(reading.words) if reading else "",
             "duration_sec": duration_sec,
             "event_times_sec": row["event_times_sec"],
             "audio": samples,
@@ -98,7 +104,7 @@ class Videos:
 
 
 def read_rows(
-    videos_dir: Path, transcripts_tsv: Path
+    videos_dir: Path, transcripts_tsv: Path, segment_sec: float = 0.0, at_silence: bool = False
 ) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
     """Rows for `Videos` from a table with a header, tabs between fields, one line a clip.
 
@@ -107,12 +113,14 @@ def read_rows(
     Args:
       videos_dir: where the files that the table names are.
       transcripts_tsv: the table, in UTF-8.
+      segment_sec: a clip that is longer becomes several rows, none longer than this; 0 for never.
+      at_silence: whether such clips are cut in silence, where somebody speaks.
 
     Returns:
       Rows, in the order of the table; and names and reasons of lines that cannot be rows.
 
     Raises:
-      UserError: the table cannot be read, or has another column.
+      UserError: the table cannot be read, or has another column; a package is not installed.
     """
     rows: dict[str, dict[str, Any]] = {}
     rejected = []
@@ -121,11 +129,53 @@ def read_rows(
             row = _row(videos_dir.absolute(), fields)
             if row["clip_id"] in rows:
                 raise Rejected("duplicate: an earlier line has the same clip_id")
-            rows[row["clip_id"]] = row
+            rows |= {piece["clip_id"]: piece for piece in _pieces(row, segment_sec, at_silence)}
         except Rejected as reason:
             name = fields["clip_id"] or fields["video"]
             rejected.append((name, f"{reason} ({transcripts_tsv.name}, line {number})"))
     return list(rows.values()), rejected
+
+
+def _pieces(row: dict[str, Any], segment_sec: float, at_silence: bool) -> list[dict[str, Any]]:
+    """The row, or those of its pieces if it is longer than a segment."""
+    if not segment_sec:
+        return [row]
+    with _rejecting("unreadable file"):
+        duration_sec = float(media.read_track(row["video"]).duration)
+    if duration_sec <= segment_sec:
+        return [row]
+    if row["transcript"]:
+        raise Rejected(
+            f"too long: {duration_sec:.1f} s with a transcript; say which words are in which "
+            "piece, by rows with start_sec and end_sec"
+        )
+    spoken = segments.speech(row["video"]) if at_silence else ()
+    path, whole = media.located(row["video"])
+    first = whole[0] if whole else 0
+    return [
+        row
+        | {
+            "clip_id": f"{row['clip_id']}-{number:04}",
+            "video": _piece(path, float(first) + start, float(first) + end),
+        }
+        for number, (start, end) in enumerate(segments.cuts(duration_sec, segment_sec, spoken))
+    ]
+
+
+def _piece(path: Path, start_sec: float, end_sec: float | None) -> str:
+    """The name of a piece of a video, see `vssflow_jax.media.located`."""
+    return f"{path}#t={start_sec:.3f}" + ("" if end_sec is None else f",{end_sec:.3f}")
+
+
+def _seconds(name: str, text: str) -> float | None:
+    """A time of the table; None if there is none."""
+    try:
+        seconds = float(text) if text else None
+    except ValueError:
+        seconds = math.nan
+    if seconds is not None and not 0 <= seconds < math.inf:
+        raise Rejected(f"bad {name}: '{text}' are no seconds")
+    return seconds
 
 
 def remarks(rows: Iterable[Mapping[str, Any]], limit: int = 10) -> Iterator[str]:
@@ -167,13 +217,21 @@ def _row(videos_dir: Path, fields: Mapping[str, str]) -> dict[str, Any]:
     if fields[_BEYOND]:
         raise Rejected("wrong number of fields: more than the header has; a tab in a text?")
     video, sample = (videos_dir / fields[name] for name in ("video", "voice_sample"))
-    transcript = _words(fields["transcript"])
+    transcript = " ".join(fields["transcript"].split())
     split = fields["split"] or "train"
     task = fields["task"] or ("visualtts" if transcript else "v2s")
     for path in (video, *([sample] if fields["voice_sample"] else ())):
         if not path.is_file():
             raise Rejected(f"missing file: {path}")
-    clip_id = fields["clip_id"] or str(Path(fields["video"]).with_suffix("")).replace("/", "-")
+    start_sec, end_sec = (_seconds(name, fields[name]) for name in ("start_sec", "end_sec"))
+    name = str(Path(fields["video"]).with_suffix("")).replace("/", "-")
+    piece = str(video)
+    if start_sec is not None or end_sec is not None:
+        start_sec = start_sec or 0.0
+        if end_sec is not None and end_sec <= start_sec:
+            raise Rejected(f"bad end_sec: {end_sec:g} is not after start_sec, {start_sec:g}")
+        piece, name = _piece(video, start_sec, end_sec), f"{name}-{start_sec:.3f}"
+    clip_id = fields["clip_id"] or name
     for name, value in (("clip_id", clip_id), ("voice", fields["voice"])):
         if "/" in value or value.startswith("."):
             raise Rejected(f"bad {name}: '{value}' names files: no '/', and no '.' in front")
@@ -188,8 +246,8 @@ def _row(videos_dir: Path, fields: Mapping[str, str]) -> dict[str, Any]:
         "clip_id": clip_id,
         "split": split,
         "task": task,
-        "video": str(video),
-        "duration_sec": None,  # as long as the file
+        "video": piece,
+        "duration_sec": None,  # as long as the file, or the piece of it
         "transcript": transcript,
         "voice": fields["voice"],
         "voice_sample": str(sample) if fields["voice_sample"] else "",
@@ -198,11 +256,6 @@ def _row(videos_dir: Path, fields: Mapping[str, str]) -> dict[str, Any]:
         "event_times_sec": [],
         "mouth_box": _box(fields["mouth_box"]),
     }
-
-
-def _words(text: str) -> str:
-    """Lower case, one space between words, no punctuation but apostrophes."""
-    return " ".join(re.findall(r"[\w']+", text.lower().replace("\u2019", "'")))
 
 
 def _box(text: str) -> Box | None:

@@ -22,7 +22,7 @@ from vssflow_jax.clip import ClipSpec
 from vssflow_jax.dataset import SCHEMA_VERSION, Dataset
 from vssflow_jax.errors import UserError
 from vssflow_jax.media import View
-from vssflow_jax.phonemes import phoneme_ids
+from vssflow_jax.phonemes import BLANK, phoneme_ids
 from vssflow_jax.text import read
 
 RATE = 48_000  # one that Opus knows
@@ -162,9 +162,9 @@ def test_a_row_of_speech(folder: Path) -> None:
     assert (row["clip_id"], row["split"], row["task"]) == ("a", "test", "visualtts")
     record = source().record(row)
     assert record["transcript"] == "bin blue at f two now"
-    assert (
-        record["phonemes"].tolist() == phoneme_ids(read("bin blue at f two now").symbols).tolist()
-    )
+    # With pauses where it has marks, and its letter by name.
+    assert record["phonemes"].tolist() == phoneme_ids(read(TEXT).symbols).tolist()
+    assert read(TEXT).symbols.count(BLANK) == 4
     assert not len(record["phoneme_frames"])
     assert record["voice"] == "ann"
     assert record["speaker"].shape == (WEIGHTS_FREE.speaker.width,)
@@ -201,7 +201,7 @@ def test_what_is_read_otherwise_than_it_stands_is_said() -> None:
         ("broken.mp4\t\t", "unreadable file: .*broken.mp4"),
         ("rows.tsv\t\t", "unreadable file: "),
         ("ann.wav\t\t", "unreadable file: .*no video"),
-        (f"brief.mkv\t{TEXT}\t", "too short: 5 latent frames, 16 phonemes"),
+        (f"brief.mkv\t{TEXT}\t", "too short: 5 latent frames, 18 phonemes"),
         ("speech.mkv\tжизнь 42\t", "bad transcript: .*'жизнь' is not in Latin letters"),
         ("speech.mkv\tyes\tbroken.mp4", "unreadable file: .*broken.mp4"),
     ],

@@ -168,7 +168,8 @@ def _shown(row: Row, clip: Clip, dataset: Dataset, out: Path) -> ReportClip:
         recognised=row.recognised.get("generated", ""),
         scores=summary.of_clip(row),
         generated_video=mp4 if mp4.exists() else None,
-        reference_video=video if mp4.exists() else None,
+        # Of a piece of a video there is no file.
+        reference_video=video if mp4.exists() and video.is_file() else None,
         generated_wav=wav,
         reference_waveform=truth.waveform,
         generated_log_mel=generated.log_mel,

@@ -1,11 +1,12 @@
 """Opening and closing of files; which streams of them count."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from vssflow_jax.errors import UserError
 from vssflow_jax.optional import require
@@ -14,6 +15,37 @@ EXTRA: Final = "demo"
 FORMATS: Final = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov"}
 """What FFmpeg calls the containers that are written, by suffix."""
 SUFFIXES: Final = tuple(FORMATS)
+_PIECE: Final = re.compile(r"(.+)#t=(\d+(?:\.\d+)?)(?:,(\d+(?:\.\d+)?))?")
+
+
+class Place(NamedTuple):
+    """A file, or a piece of one.
+
+    Attributes:
+      path: of the file.
+      piece: seconds after the first picture at which it begins and ends; None for all of it. The
+        end is None where it is that of the file.
+    """
+
+    path: Path
+    piece: tuple[Fraction, Fraction | None] | None = None
+
+
+def located(path: str | Path) -> Place:
+    """Takes "clip.mp4#t=12.5,20" apart, as W3C's Media Fragments URI 1.0 names a piece of a file.
+
+    A file that is called so comes first.
+
+    Raises:
+      UserError: the piece ends before it begins.
+    """
+    match = _PIECE.fullmatch(str(path))
+    if match is None or Path(path).is_file():
+        return Place(Path(path))
+    start, end = Fraction(match[2]), Fraction(match[3]) if match[3] else None
+    if end is not None and end <= start:
+        raise UserError(f"{path}: ends before it begins")
+    return Place(Path(match[1]), (start, end))
 
 
 @contextmanager
@@ -34,6 +66,21 @@ def reading(path: str | Path) -> Iterator[None]:
         yield
     except av.FFmpegError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); replace the file") from error
+
+
+def seek(container: Any, stream: Any, time_sec: Fraction) -> bool:
+    """Goes to where a stream can be decoded from, at or before a time on the file's own time line.
+
+    Returns:
+      whether the container could; if not, it stays where it is.
+    """
+    unit = exact(stream.time_base)
+    assert unit is not None
+    try:
+        container.seek(round(time_sec / unit), stream=stream)
+    except require("av", EXTRA).FFmpegError:
+        return False
+    return True
 
 
 @contextmanager

@@ -87,7 +87,7 @@ def encode_pictures(track: Track, container: Any) -> Iterator[Any]:
     """
     frames = _filtered(track)
     first = next(frames)
-    rate = (len(track.packets) / track.duration).limit_denominator(1001)
+    rate = (max(len(track.packets), 1) / track.duration).limit_denominator(1001)
     video = container.add_stream("libx264", rate=rate, width=first.width, height=first.height)
     video.pix_fmt = "yuv420p"
     video.codec_context.time_base = track.time_base
@@ -110,7 +110,7 @@ def _packets(track: Track, stream: Any, frames: Iterator[Any]) -> Iterator[Any]:
             yield waiting
         waiting = packet
     if waiting is not None:
-        waiting.duration = max(track.end - track.zero - waiting.pts, 1)
+        waiting.duration = max(round(track.end - track.zero) - waiting.pts, 1)
         yield waiting
 
 
@@ -130,7 +130,7 @@ def _filtered(track: Track) -> Iterator[Any]:
     for frame, time in track.shown():
         if graph is None:
             graph = _graph(track, frame)
-        frame.pts = round(time / track.time_base)
+        frame.pts = max(round(time / track.time_base), 0)
         frame.time_base = track.time_base
         graph.push(frame)
         yield graph.pull()

@@ -214,6 +214,8 @@ def _in_order(decoded: Sequence[int], shown: Sequence[int]) -> bool:
 # -------------------------------------------------------------------------------------- trials
 def _uncopiable(track: Track) -> str:
     """What about the times of pictures forbids to copy them; empty if nothing does."""
+    if track.cut:
+        return "it is a piece of a file"
     if track.ranked is not None:
         return "the file does not say when each of its packets is shown"
     if any(packet.hidden and (packet.pts or 0) > track.zero for packet in track.packets):

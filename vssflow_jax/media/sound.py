@@ -8,7 +8,7 @@ import numpy as np
 import soundfile
 
 from vssflow_jax.errors import UserError
-from vssflow_jax.media.container import EXTRA, audio_stream, opened
+from vssflow_jax.media.container import EXTRA, audio_stream, located, opened, seek
 from vssflow_jax.media.track import start_sec
 from vssflow_jax.optional import require
 
@@ -19,6 +19,8 @@ _CANCELLED: Final = 0.1
 _VOICE_MIN_SEC: Final = 0.3
 _SILENCE: Final = 1e-4
 """Full scale is 1; what stays below -80 dB is silence."""
+_EARLY_SEC: Final = 1
+"""How long before a piece its reading begins: decoders need a while to be in tune."""
 _GAP_SEC: Final = 0.02
 """How far a file's times may be from those of its samples: they are rounded, and clocks drift."""
 
@@ -39,12 +41,18 @@ def read_audio(path: str | Path, sampling_rate: int) -> np.ndarray:
     Raises:
       UserError: the file is missing, unreadable, or has no audio.
     """
+    path, cut = located(path)
     zero_sec = start_sec(path)
     with opened(path) as container:
         stream = audio_stream(container, path)
         if zero_sec is None:
             zero_sec = Fraction(container.start_time or 0, _MICROSECONDS)
-        pieces = _pieces(container, stream, sampling_rate)
+        begin_sec, end_sec = cut or (Fraction(0), None)
+        until_sec = None if end_sec is None else float(zero_sec + end_sec)
+        zero_sec += begin_sec
+        if begin_sec:
+            _seek(container, stream, zero_sec)
+        pieces = _pieces(container, stream, sampling_rate, until_sec)
         if not any(len(piece) for _, piece in pieces):
             raise UserError(f"{path}: its audio stream has no samples; replace the file")
         first_sec = pieces[0][0] - float(zero_sec)
@@ -58,9 +66,12 @@ def read_audio(path: str | Path, sampling_rate: int) -> np.ndarray:
         waveform = _mono(channels)
         # The last AAC frame is padded to full length; the stream's duration is the true one.
         if stream.duration is not None:
+            if begin_sec:  # Not all of it has been read.
+                first_sec = float((stream.start_time or 0) * stream.time_base - zero_sec)
             duration_sec = first_sec + float(stream.duration * stream.time_base)
             waveform = waveform[: max(round(duration_sec * sampling_rate), 0)]
-        return waveform
+        length = None if end_sec is None else round((end_sec - begin_sec) * sampling_rate)
+        return waveform[:length]
 
 
 def read_voice(path: str | Path, sampling_rate: int, longest_sec: float) -> np.ndarray:
@@ -98,10 +109,22 @@ def write_wav(path: str | Path, samples: np.ndarray, sampling_rate: int) -> None
         raise UserError(f"{path}: cannot be written ({error})") from error
 
 
-def _pieces(container: Any, stream: Any, sampling_rate: int) -> list[tuple[float, np.ndarray]]:
+def _seek(container: Any, stream: Any, time_sec: Fraction) -> None:
+    """Goes to a packet that is heard a little before a time, if the container finds it."""
+    early_sec = time_sec - _EARLY_SEC
+    if early_sec > 0 and seek(container, stream, early_sec):
+        frame = next(container.decode(stream), None)
+        found = frame is not None and frame.time is not None and frame.time <= time_sec
+        seek(container, stream, early_sec if found else Fraction(0))
+
+
+def _pieces(
+    container: Any, stream: Any, sampling_rate: int, until_sec: float | None
+) -> list[tuple[float, np.ndarray]]:
     """Stretches of sound without a gap [n, channels], and the seconds at which each begins.
 
-    There are two channels of stereo sound, and one of all other.
+    What begins after `until_sec` is left out. There are two channels of stereo sound, and one of
+    all other.
     """
     av = require("av", EXTRA)
     pieces: list[tuple[float, np.ndarray]] = []
@@ -110,6 +133,8 @@ def _pieces(container: Any, stream: Any, sampling_rate: int) -> list[tuple[float
     channels, layout = (2, "stereo") if stream.channels == 2 else (1, "mono")
     for frame in container.decode(stream):
         time_sec = end_sec if frame.time is None else frame.time
+        if until_sec is not None and time_sec > until_sec:
+            break
         if resampler is None or abs(time_sec - end_sec) > _GAP_SEC:
             if resampler is not None:
                 parts += resampler.resample(None)

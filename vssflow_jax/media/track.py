@@ -14,13 +14,23 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from vssflow_jax.errors import UserError
-from vssflow_jax.media.container import EXTRA, exact, find_video, opened, video_stream
+from vssflow_jax.media.container import (
+    EXTRA,
+    exact,
+    find_video,
+    located,
+    opened,
+    seek,
+    video_stream,
+)
 from vssflow_jax.optional import require
 
 _MICROSECONDS: Final = 1_000_000
 """Unit of a container's duration."""
 _MISSING_SEC: Final = 0.5
 """How much less than it says a file may hold: the last frames of its streams differ in length."""
+_EARLY_SEC: Final = 1
+"""How long before a piece its reading begins: key frames are found by when they are decoded."""
 _RATE: Final = Fraction(25)
 """Pictures a second where nothing tells it."""
 
@@ -86,12 +96,13 @@ class Track:
       packets: times of the coded pictures, in the order of decoding.
       ranked: times of pictures in the order in which they are shown, where those of the decoder
         cannot be used: the file has none, or has them in the order of decoding.
-      zero: when the first picture is shown, in units.
+      zero: when the first picture is shown, in units; of a piece it may lie between them.
       end: until when the last one is.
       stored: height and width of the first picture as it is stored.
       aspect: width of a stored pixel over its height.
       turn: how pictures are turned to be shown.
       fields: FFmpeg's number for the order of fields, if pictures are made of two.
+      cut: whether it is a piece of the file's pictures.
     """
 
     path: Path
@@ -99,12 +110,13 @@ class Track:
     time_base: Fraction
     packets: Sequence[Packet]
     ranked: Sequence[int] | None
-    zero: int
-    end: int
+    zero: int | Fraction
+    end: int | Fraction
     stored: tuple[int, int]
     aspect: Fraction
     turn: Turn
     fields: int
+    cut: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -117,22 +129,70 @@ class Track:
         """Seconds from the first picture to the end of the last one."""
         return (self.end - self.zero) * self.time_base
 
+    def piece(self, start_sec: Fraction, end_sec: Fraction | None) -> "Track":
+        """A part of it, on a time line of its own.
+
+        Args:
+          start_sec, end_sec: seconds from the first picture; to the end, if the latter is None.
+
+        Raises:
+          UserError: the piece is not within the video.
+        """
+        zero = self.zero + start_sec / self.time_base
+        end = self.end if end_sec is None else self.zero + end_sec / self.time_base
+        if zero >= self.end:
+            raise UserError(
+                f"{self.path}: lasts {float(self.duration):.2f} s, a piece from "
+                f"{float(start_sec):g} s on is none"
+            )
+        end = min(end, self.end)
+        within = [one for one in self.packets if one.pts is None or zero <= one.pts < end]
+        return dataclasses.replace(self, packets=within, zero=zero, end=end, cut=True)
+
     def shown(self) -> Iterator[tuple[Any, Fraction]]:
         """The decoder's frames, and the seconds from the first one at which each is shown.
+
+        Of a piece the first one may be shown from before its start on, at a time below 0.
 
         Raises:
           UserError: a frame cannot be decoded, or is shown before an earlier one.
         """
+        if not self.cut:
+            yield from self._decoded()
+            return
+        waiting = None
+        for frame, time in self._from_before_the_start():
+            if time >= self.duration:
+                break
+            if waiting is not None and time > 0:
+                yield waiting
+            waiting = frame, time
+        if waiting is not None:
+            yield waiting
+
+    def _from_before_the_start(self) -> Iterator[tuple[Any, Fraction]]:
+        """Frames from one that is shown at the start or before, of some files from the first."""
+        if self.ranked is None:
+            frames = self._decoded(self.zero * self.time_base - _EARLY_SEC)
+            first = next(frames, None)
+            if first is not None and first[1] <= 0:
+                return itertools.chain([first], frames)
+        return self._decoded()
+
+    def _decoded(self, from_sec: Fraction | None = None) -> Iterator[tuple[Any, Fraction]]:
+        """All frames, or those from a key frame at or before a time of the file on."""
         with opened(self.path) as container:
             stream = container.streams[self.stream]
             stream.thread_type = "AUTO"
-            before = Fraction(0)
+            if from_sec is not None:
+                seek(container, stream, from_sec)
+            before = None
             for rank, frame in enumerate(decoded(container, stream)):
                 ticks = frame.pts if self.ranked is None else self._by_rank(rank)
                 if ticks is None:
                     raise UserError(f"{self.path}: picture {rank} has no time; replace the file")
                 time = (ticks - self.zero) * self.time_base
-                if time < before:
+                if before is not None and time < before:
                     raise UserError(
                         f"{self.path}: its times go back, from {float(before):.3f} s to "
                         f"{float(time):.3f} s; join its parts anew"
@@ -149,9 +209,18 @@ class Track:
 def read_track(path: str | Path) -> Track:
     """Reads the times of all pictures, without decoding more than the first.
 
+    Args:
+      path: of a file, or of a piece of one (`container.located`).
+
     Raises:
-      UserError: the file is missing, unreadable, cut short, or has no video.
+      UserError: the file is missing, unreadable, cut short, or has no video, or no such piece.
     """
+    place = located(path)
+    track = _read_track(place.path)
+    return track.piece(*place.piece) if place.piece else track
+
+
+def _read_track(path: Path) -> Track:
     with opened(path) as container:
         stream = video_stream(container, path)
         packets, end_sec, torn = _scan(container, stream)
@@ -187,9 +256,7 @@ def read_track(path: str | Path) -> Track:
         stored, turn = (frame.height, frame.width), Turn.of(frame)
         fields = stream.codec_context.field_order
     end = _end(shown, said_end, step) if ranked is None else 2 * ranked[-1] - ranked[-2]
-    return Track(
-        Path(path), index, time_base, packets, ranked, zero, end, stored, aspect, turn, fields
-    )
+    return Track(path, index, time_base, packets, ranked, zero, end, stored, aspect, turn, fields)
 
 
 def _end(packets: Sequence[Packet], said_end: int | None, step: int) -> int:
