@@ -171,7 +171,7 @@ def for_use(
     given: ml_collections.ConfigDict | None = None,
     overrides: Collection[str] = (),
 ) -> ml_collections.ConfigDict:
-    """The config to evaluate, generate with or export a run by: the run's own, with changes.
+    """The config to evaluate a run or to generate with it by: the run's own, with changes.
 
     Args:
       run: its folder.

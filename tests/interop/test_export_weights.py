@@ -1,6 +1,7 @@
 """The command that exports weights of a run, or imported ones, to the reference's state dict."""
 
 import dataclasses
+import shutil
 import sys
 from pathlib import Path
 
@@ -69,6 +70,36 @@ def test_a_run_has_the_weights_of_the_last_step_too(run: Path, state: TrainState
     jax.tree.map(np.testing.assert_array_equal, frozen, state.frozen)
 
 
+def test_a_run_is_exported_without_its_codec_vocoder_and_devices(
+    run: Path, state: TrainState, tmp_path: Path
+) -> None:
+    config = CONFIG.copy_and_resolve_references()
+    with config.unlocked():
+        config.codec.update({"kind": "audioldm_vae", "path": "/nowhere/vae"})
+        config.vocoder.update({"kind": "hifigan", "path": "/nowhere/vocoder"})
+        config.sharding.mesh.data = 64
+        config.model.transformer.attention = "cudnn"
+    copy = tmp_path / "run"
+    shutil.copytree(run / "checkpoints", copy / "checkpoints")
+    run_config.write(copy, config)
+    params, frozen, _ = export_weights.of_run(str(copy))
+    jax.tree.map(np.testing.assert_array_equal, params, state.ema)
+    jax.tree.map(np.testing.assert_array_equal, frozen, state.frozen)
+
+
+def test_where_no_mean_is_kept_the_last_weights_are_exported(
+    state: TrainState, tmp_path: Path
+) -> None:
+    config = CONFIG.copy_and_resolve_references()
+    config.train.ema_decay = 0.0
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        checkpoints.save(
+            3, dataclasses.replace(state, ema={}), {}, run_config.write(tmp_path, config)
+        )
+    params, _, _ = export_weights.of_run(str(tmp_path))
+    jax.tree.map(np.testing.assert_array_equal, params, state.params)
+
+
 def test_exports_imported_weights(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     imported = jax.tree.map(
@@ -82,6 +113,9 @@ def test_exports_imported_weights(tmp_path: Path) -> None:
 
 def test_wrong_arguments_are_refused(tmp_path: Path) -> None:
     done = tiny.run(command(f"--out={tmp_path / 'out.safetensors'}"))
+    assert done.returncode == 2
+    assert done.stderr.strip() == "error: give either --checkpoint or --source"
+    done = tiny.run(command("--checkpoint=", f"--out={tmp_path / 'out.safetensors'}"))
     assert done.returncode == 2
     assert done.stderr.strip() == "error: give either --checkpoint or --source"
     with pytest.raises(UserError, match=r"must end in \.safetensors"):

@@ -4,42 +4,49 @@ python -m vssflow_jax.interop.export_weights --checkpoint=RUN --out=FILE.safeten
 python -m vssflow_jax.interop.export_weights --source=DIR --out=FILE.safetensors
 """
 
-from collections.abc import Collection
 from pathlib import Path
 
-import ml_collections
+import jax
 from absl import flags
-from ml_collections import config_flags
+from flax import nnx
+from jax.sharding import SingleDeviceSharding
 
 from vssflow_jax import cli, hosts, trained
+from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.errors import UserError
 from vssflow_jax.interop.mapping import Weights
 from vssflow_jax.interop.state_dict import SAFETENSORS, write_state_dict
 from vssflow_jax.interop.vssflow import abstract_weights, load, saved_config, to_reference
-from vssflow_jax.model import ModelConfig
-from vssflow_jax.train_step import AVERAGED, LAST, WEIGHTS_OF_A_RUN, Recipe
+from vssflow_jax.model import ModelConfig, VSSFlow
+from vssflow_jax.train_step import AVERAGED, LAST, WEIGHTS_OF_A_RUN
 
 
-def of_run(
-    checkpoint: str,
-    which: str = AVERAGED,
-    given: ml_collections.ConfigDict | None = None,
-    overrides: Collection[str] = (),
-) -> tuple[Weights, Weights, ModelConfig]:
-    """Trained and frozen weights of a run, and the sizes of its network.
+def of_run(checkpoint: str, which: str = AVERAGED) -> tuple[Weights, Weights, ModelConfig]:
+    """Trained and frozen weights of a run, on one device, and the sizes of its network.
+
+    Nothing but the run's folder is needed: neither its codec and vocoder, nor its mesh of devices.
 
     Args:
       checkpoint: RUN or RUN/checkpoints/STEP.
-      which: `AVERAGED`, or `LAST` for those of the last step.
-      given, overrides: changes of the run's config, as in `run_config.for_use`.
+      which: `AVERAGED`, or `LAST` for those of the last step; those too where no mean is kept.
 
     Raises:
-      UserError: no checkpoint, or another config's.
+      UserError: no checkpoint, or it is damaged.
     """
-    config, run, step = trained.find(checkpoint, given, overrides)
-    recipe = Recipe.from_config(config)
-    state = trained.restore(recipe, run, step)
-    return {AVERAGED: state.averaged, LAST: state.params}[which], state.frozen, recipe.model
+    config, run, step = trained.find(checkpoint, None)
+    assert run is not None
+    cfg = ModelConfig.from_config(config.model)
+    part = which if config.train.ema_decay else LAST
+    network = nnx.eval_shape(lambda: VSSFlow(cfg, rngs=nnx.Rngs(0)))
+    params, frozen = (nnx.state(network, kind) for kind in (nnx.Param, nnx.Not(nnx.Param)))
+    device = SingleDeviceSharding(jax.devices()[0])
+    abstract = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
+        {part: nnx.to_pure_dict(params), "frozen": nnx.to_pure_dict(frozen)},
+    )
+    with Checkpoints(run) as checkpoints:
+        found, _ = checkpoints.restore(abstract, step)
+    return found[part], found["frozen"], cfg
 
 
 def of_folder(folder: Path) -> tuple[Weights, Weights, ModelConfig]:
@@ -67,16 +74,14 @@ def check_out(out: Path) -> None:
 def main(argv: list[str]) -> None:
     del argv
     values = flags.FLAGS
-    if (values.checkpoint is None) == (values.source is None):
+    if bool(values.checkpoint) == bool(values.source):
         raise UserError("give either --checkpoint or --source")
     out = Path(values.out)
     check_out(out)
     hosts.start()
     if values.checkpoint:
-        found = of_run(values.checkpoint, values.weights, values.config, cli.overridden())
+        found = of_run(values.checkpoint, values.weights)
     else:
-        if values.config is not None:
-            raise UserError("--source has the sizes of its weights; leave out --config")
         found = of_folder(Path(values.source))
     state_dict = to_reference(*found)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -93,8 +98,5 @@ if __name__ == "__main__":
         "weights", AVERAGED, WEIGHTS_OF_A_RUN, "of a run: averaged, or of the last step"
     )
     flags.DEFINE_string("out", None, "safetensors file to write")
-    config_flags.DEFINE_config_file(
-        "config", None, "changes to a run's config; by default the run's own", lock_config=True
-    )
     flags.mark_flag_as_required("out")
     cli.run(main)
