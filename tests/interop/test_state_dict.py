@@ -220,6 +220,34 @@ def test_what_is_not_known_is_not_run_either(tmp_path: Path) -> None:
     assert_is_tensors(read_state_dict(tmp_path))
 
 
+class Program(torch.nn.Module):
+    """In TorchScript: writes a file when it is loaded."""
+
+    def __init__(self, path: str):
+        super().__init__()
+        self.path = path
+        self.weight = torch.nn.Parameter(torch.ones(2, 3))
+
+    @torch.jit.export
+    def __getstate__(self) -> tuple[str, torch.Tensor, bool]:
+        return self.path, self.weight, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[str, torch.Tensor, bool]) -> None:
+        self.path, self.weight, self.training = state
+        torch.save(self.weight, self.path)
+
+
+def test_a_torchscript_program_is_refused_and_not_run(tmp_path: Path) -> None:
+    ran, path = tmp_path / "ran", tmp_path / "model.pt"
+    torch.jit.script(Program(str(ran))).save(str(path))
+    with pytest.raises(UserError, match=r"model\.pt is a TorchScript program, not weights; save"):
+        read_state_dict(path)
+    assert not ran.exists()
+    torch.jit.load(path)
+    assert ran.exists()
+
+
 # --------------------------------------------------------------------- names that wrappers write
 NETWORK = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Sequential(torch.nn.Linear(3, 2)))
 NAMES = ["0.weight", "0.bias", "1.0.weight", "1.0.bias"]

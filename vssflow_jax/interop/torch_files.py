@@ -33,6 +33,7 @@ _AVERAGED_KEYS = (
 _PLAIN_KEYS = ("state_dict", "model_state_dict", "model", "module", "network", "net")
 _SHOWN = 8
 
+_ZIP_START = b"PK\x03\x04"
 # Functions that rebuild tensors from bytes. They call nothing of the file.
 _REBUILDING = (
     "_rebuild_tensor",
@@ -64,6 +65,7 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
     # Not `weights_only`, which refuses the whole file where it holds more than tensors.
     options = {"weights_only": False, "pickle_module": _restricted(path)}
     try:
+        _refuse_program(path)
         loaded = torch.load(path, map_location="cpu", mmap=False, **options)
     except UserError:
         raise
@@ -74,6 +76,20 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
         name: (value.detach().float() if value.is_floating_point() else value.detach()).numpy()
         for name, value in _state_dict(path, loaded, torch.Tensor).items()
     }
+
+
+def _refuse_program(path: Path) -> None:
+    """Raise UserError for TorchScript, which `torch.load` would hand to `torch.jit.load` to run."""
+    torch = require("torch", "convert")
+    with path.open("rb") as file:
+        if file.read(len(_ZIP_START)) != _ZIP_START:
+            return
+    # Read by PyTorch's own reader: another one could be shown other names.
+    names = torch._C.PyTorchFileReader(str(path)).get_all_records()
+    if any(name == "constants.pkl" or name.startswith("code/") for name in names):
+        raise UserError(
+            f"{path} is a TorchScript program, not weights; save the state_dict() of its module"
+        )
 
 
 def _state_dict(path: Path, loaded: Any, tensor: type) -> dict[str, Any]:
