@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate import caches
 from vssflow_jax.evaluate.backbones import extract, panns, synchformer, vggish
-from vssflow_jax.evaluate.backbones.weights import load_torch
+from vssflow_jax.evaluate.backbones.weights import load_torch, read_weights
 
 RATE = 16_000
 NARROW = (3, 4, 5, 6, 7, 8)  # channels of Cnn14's blocks
@@ -203,6 +203,18 @@ def test_other_weights_are_refused(change, message, tmp_path):
     torch.save({"model": {name: x for name, x in tensors.items() if x is not None}}, path)
     with pytest.raises(UserError, match=f"{message}.* no file of PANNs' Cnn14 at 16 kHz"):
         panns.load(path)
+
+
+@pytest.mark.parametrize("kind", ["pth", "safetensors"])
+def test_numbers_that_are_not_finite_are_refused_where_they_are_used(kind, tmp_path):
+    path = tmp_path / f"a.{kind}"
+    tensors = {"used": torch.ones(2), "mask": torch.full((2,), -torch.inf)}
+    save = save_file if kind == "safetensors" else torch.save
+    save(tensors, path)
+    np.testing.assert_array_equal(read_weights(path, "a net", {"used": (2,)}, ["mask"])["used"], 1)
+    save(tensors | {"used": torch.tensor([1, torch.nan])}, path)
+    with pytest.raises(UserError, match=rf"a\.{kind}: 'used' holds 1 numbers of 2"):
+        read_weights(path, "a net", {"used": (2,)}, ["mask"])
 
 
 def test_files_that_would_run_code_are_refused(tmp_path):

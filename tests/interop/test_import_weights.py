@@ -19,7 +19,7 @@ from vssflow_jax.errors import UserError
 from vssflow_jax.interop import duration, weights
 from vssflow_jax.interop.import_weights import import_weights
 from vssflow_jax.interop.mapping import Weights, flatten
-from vssflow_jax.interop.state_dict import read_state_dict, write_state_dict
+from vssflow_jax.interop.state_dict import PLAIN, read_state_dict, write_state_dict
 from vssflow_jax.interop.vssflow import abstract_weights, to_reference
 from vssflow_jax.model import ModelConfig, VSSFlow
 
@@ -119,6 +119,20 @@ def test_imports_a_duration_predictor(tmp_path: Path) -> None:
         loaded["phoneme_encoder.into.w_io"], tensors["phone_encoder.inputq_proj.weight"].T
     )
     assert DurationConfig(**weights.read_config(out, "duration")) == DurationConfig(**config.model)
+
+
+def test_numbers_that_are_not_finite_matter_where_they_are_used(
+    source: Path, tmp_path: Path
+) -> None:
+    tensors = read_state_dict(source) | {"image_encoder.attn_mask": np.full((2, 2), -np.inf)}
+    used = "phone_embedding.weight"
+    averaged = {f"ema.{used}": tensors[used], used: np.full_like(tensors[used], np.nan)}
+    write_state_dict(source, tensors | averaged)
+    report = import_weights("vssflow", source, tmp_path / "imported", CONFIG)
+    assert report.names("left over") == ["image_encoder.attn_mask", f"{PLAIN}{used}"]
+    write_state_dict(source, tensors | {used: averaged[used]})
+    with pytest.raises(UserError, match=f"'{used}' holds .* not finite"):
+        import_weights("vssflow", source, tmp_path / "broken", CONFIG)
 
 
 def test_an_autoencoder_of_another_latent_width_is_refused(tmp_path: Path) -> None:

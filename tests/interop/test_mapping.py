@@ -9,6 +9,7 @@ import pytest
 from vssflow_jax.errors import UserError
 from vssflow_jax.interop import mapping
 from vssflow_jax.interop.mapping import PartialLoadError, Rule
+from vssflow_jax.interop.state_dict import PLAIN
 
 RULES = [
     Rule("embed.w_io", ("embed.weight",), np.transpose),
@@ -107,6 +108,28 @@ def test_missing_tensors_are_refused_and_counted() -> None:
 def test_unknown_tensors_are_refused() -> None:
     with pytest.raises(PartialLoadError, match=r"1 unknown \(gate.bias\)"):
         mapping.convert(RULES, source(gate__bias=np.zeros(2)), ABSTRACT)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, -np.inf])
+def test_numbers_that_are_not_finite_are_refused_where_they_are_used(wrong: float) -> None:
+    broken = np.array([1, wrong, wrong, 1, 1], np.float32)
+    with pytest.raises(UserError, match=r"'other.bias' holds 2 numbers of 5 that are not finite"):
+        mapping.convert(RULES, source(other__bias=broken), ABSTRACT)
+    unused = {"vit.attn_mask": broken, f"{PLAIN}one.bias": broken, "embed.weight": broken}
+    weights, _ = mapping.convert(
+        RULES,
+        source() | unused,
+        ABSTRACT,
+        may_differ=("embed.w_io",),
+        initial=lambda names: {name: np.ones((3, 2)) for name in names},
+        expected_left_over=("vit.",),
+    )
+    assert np.isfinite(weights["sum"]["b_o"]).all()
+
+
+def test_large_numbers_whose_sum_overflows_are_numbers() -> None:
+    large = np.full(5, 3e38, np.float32)
+    mapping.convert(RULES, source(one__bias=large, other__bias=-large), ABSTRACT)
 
 
 @pytest.mark.parametrize(

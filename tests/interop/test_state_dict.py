@@ -357,19 +357,6 @@ def test_a_shard_that_is_a_pointer_is_said(tmp_path: Path) -> None:
         read_state_dict(tmp_path)
 
 
-@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers_are_refused(wrong: float, tmp_path: Path) -> None:
-    broken = TENSORS | {"brain": torch.tensor([1.0, wrong, wrong]).bfloat16()}
-    save_file(broken, tmp_path / "model.safetensors")
-    with pytest.raises(UserError, match=r"'brain' holds 2 numbers of 3 that are not finite"):
-        read_state_dict(tmp_path)
-
-
-def test_large_numbers_whose_sum_overflows_are_numbers(tmp_path: Path) -> None:
-    save_file({"large": torch.full((4,), 3e38)}, tmp_path / "model.safetensors")
-    assert read_state_dict(tmp_path)["large"].shape == (4,)
-
-
 @pytest.mark.parametrize("length", [10, 900])
 def test_a_truncated_checkpoint_is_refused(length: int, tmp_path: Path) -> None:
     path = write_lightning(tmp_path)

@@ -154,7 +154,11 @@ def test_what_was_imported_is_exported_exactly_but_for_the_folds(cfg: ModelConfi
 
 def test_networks_carried_along_are_left_over() -> None:
     cfg = config("lip_synch_text")
-    carried = {"vae.encoder.conv_in.weight": np.zeros((4, 3)), "vocoder.mean": np.zeros(2)}
+    carried = {
+        "vae.encoder.conv_in.weight": np.zeros((4, 3)),
+        "vocoder.mean": np.zeros(2),
+        "image_encoder.attn_mask": np.full((2, 2), -np.inf),
+    }
     _, report = from_reference(reference_weights(cfg) | carried, cfg)
     assert set(report.names("left over")) == carried.keys()
     assert "vae.*" in report.table()

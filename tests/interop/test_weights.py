@@ -120,6 +120,13 @@ def test_other_weights_are_refused(folder: Path, tmp_path: Path) -> None:
         weights.load(folder, "vssflow", abstract(WEIGHTS | {"scale": np.ones(3)}))
 
 
+def test_numbers_that_are_not_finite_are_refused(folder: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    weights.save(broken, "vssflow", CONFIG, WEIGHTS | {"scale": np.float32(np.nan)})
+    with pytest.raises(UserError, match=r"'scale' of .*weights\.safetensors holds 1 numbers of 1"):
+        weights.load(broken, "vssflow", abstract())
+
+
 def test_a_damaged_folder_is_refused(folder: Path) -> None:
     file = folder / "weights.safetensors"
     file.write_bytes(file.read_bytes()[:-3])

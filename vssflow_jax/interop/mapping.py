@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx, traverse_util
 
 from vssflow_jax.errors import UserError
-from vssflow_jax.interop.state_dict import PLAIN
+from vssflow_jax.interop.state_dict import PLAIN, check_finite
 
 Weights = dict[Any, Any]  # nested
 Initial = Callable[[Sequence[str]], Mapping[str, np.ndarray]]
@@ -143,7 +143,8 @@ def convert(
       float32 weights, nested as `abstract`, and the report.
 
     Raises:
-      UserError: a tensor has a wrong shape; the message names it.
+      UserError: a tensor that is used has a wrong shape, or holds numbers that are not finite; the
+        message names it.
       PartialLoadError: tensors are missing or unknown.
     """
     by_target = {rule.target: rule for rule in rules}
@@ -188,6 +189,8 @@ def _make(
         return Entry(MISSING, missing, target, size), None
     value = _apply(rule, source)
     if value.shape == shape:
+        for name in rule.sources:
+            check_finite(f"'{name}'", source[name])
         state = FOLDED if len(set(map(_pattern, rule.sources))) > 1 else MAPPED
         return Entry(state, rule.sources, target, size), value.astype(np.float32, copy=False)
     if target not in may_differ:

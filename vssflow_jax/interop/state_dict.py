@@ -61,7 +61,6 @@ def read_state_dict(path: Path) -> StateDict:
         raise UserError(
             f"{path}: weights come in a file of these: {known}, or in a folder with one"
         )
-    check_finite(path, tensors)
     return unwrapped(path, tensors)
 
 
@@ -84,21 +83,20 @@ def check_is_itself(path: Path) -> None:
         raise UserError(f"{path} is a web page, not the file; download the file itself")
 
 
-def check_finite(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Check that no tensor holds NaN or an infinite number.
+def check_finite(what: str, tensor: np.ndarray) -> None:
+    """Check that a tensor that is used, `what` in messages, holds no NaN and no infinite number.
 
     Raises:
-      UserError: names the first that does.
+      UserError: it does.
     """
-    for name, tensor in tensors.items():
-        # The sum first: it is NaN or infinite if a number is, and needs no array of its own.
-        if np.issubdtype(tensor.dtype, np.floating) and not np.isfinite(np.sum(tensor)):
-            wrong = int(np.sum(~np.isfinite(tensor)))
-            if wrong:
-                raise UserError(
-                    f"{path}: '{name}' holds {wrong} numbers of {tensor.size} that are not finite; "
-                    "get another checkpoint"
-                )
+    # The sum first: it is NaN or infinite if a number is, and needs no array of its own.
+    if np.issubdtype(tensor.dtype, np.floating) and not np.isfinite(np.sum(tensor)):
+        wrong = int(np.sum(~np.isfinite(tensor)))
+        if wrong:
+            raise UserError(
+                f"{what} holds {wrong} numbers of {tensor.size} that are not finite; get another "
+                "checkpoint"
+            )
 
 
 def unwrapped(path: Path, tensors: Mapping[str, np.ndarray]) -> StateDict:

@@ -126,7 +126,7 @@ def _read(path: Path, name: str, leaf: jax.ShapeDtypeStruct, tensor: Any) -> jax
 
     def read(index: Any) -> np.ndarray:
         part = tensor[index]
-        check_finite(path, {name: part})
+        check_finite(f"'{name}' of {path}", part)
         return part.astype(leaf.dtype)
 
     return jax.make_array_from_callback(leaf.shape, _sharding(leaf), read)

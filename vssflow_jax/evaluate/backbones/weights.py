@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vssflow_jax.errors import UserError
-from vssflow_jax.interop.state_dict import SAFETENSORS, read_state_dict
+from vssflow_jax.interop.state_dict import SAFETENSORS, check_finite, read_state_dict
 from vssflow_jax.optional import require
 
 EXTRA = "convert"
@@ -59,7 +59,8 @@ def read_weights(path: Path, what: str, shapes: Shapes, ignored: Sequence[str] =
       ignored: patterns of names that may be there and are not needed.
 
     Raises:
-      UserError: the file cannot be read, or it is not of this network.
+      UserError: the file cannot be read, it is not of this network, or a tensor of the network
+        holds numbers that are not finite.
     """
     tensors = _tensors(path, what)
     for name in tensors:
@@ -74,7 +75,10 @@ def read_weights(path: Path, what: str, shapes: Shapes, ignored: Sequence[str] =
                 f"{path}: tensor '{name}' has shape {found}, expected {shape}; this is no file of "
                 f"{what}"
             )
-    return {name: jnp.asarray(np.asarray(tensors[name]), jnp.float32) for name in shapes}
+    arrays = {name: np.asarray(tensors[name]) for name in shapes}
+    for name, array in arrays.items():
+        check_finite(f"{path}: '{name}'", array)
+    return {name: jnp.asarray(array, jnp.float32) for name, array in arrays.items()}
 
 
 def _tensors(path: Path, what: str) -> Mapping[str, Any]:
