@@ -20,11 +20,11 @@ from safetensors.torch import save_file
 
 from vssflow_jax.errors import UserError
 from vssflow_jax.interop.state_dict import (
+    PLAIN,
     read_config_beside,
     read_state_dict,
     write_state_dict,
 )
-from vssflow_jax.interop.torch_files import PLAIN
 
 TENSORS = {
     "single": torch.linspace(-1, 1, 6).reshape(2, 3),
@@ -297,12 +297,21 @@ def both(plain: str, averaged: str, *, dots: bool = True) -> Callable[[Path], No
 
 
 def beside(plain: str, averaged: str) -> Callable[[Path], None]:
+    return parts(lambda state_dict, twice: {plain: state_dict, averaged: twice, "epoch": 3})
+
+
+def parts(make: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]) -> Callable:
+    """Writes what is made of the network's state dict, and of one with twice its weights."""
+
     def write(path: Path) -> None:
         state_dict = NETWORK.state_dict()
-        twice = {name: 2 * value for name, value in state_dict.items()}
-        torch.save({plain: state_dict, averaged: twice, "epoch": 3}, path)
+        torch.save(make(state_dict, {name: 2 * value for name, value in state_dict.items()}), path)
 
     return write
+
+
+def prefixed(prefix: str, state_dict: dict[str, Any]) -> dict[str, Any]:
+    return {prefix + name: value for name, value in state_dict.items()}
 
 
 @pytest.mark.parametrize(
@@ -314,6 +323,41 @@ def beside(plain: str, averaged: str) -> Callable[[Path], None]:
         (both("", "model_ema.", dots=False), 2),  # as latent-diffusion does
         (beside("state_dict", "state_dict_ema"), 2),  # as timm does
         (beside("model", "ema"), 2),
+        (parts(lambda sd, twice: {"model": sd, "ema": {"model": twice, "step": 3}}), 2),
+        (parts(lambda sd, twice: {"net": sd, "ema": {"shadow": twice, "n": torch.ones(())}}), 2),
+        (
+            parts(
+                lambda sd, twice: {
+                    "state_dict": sd,
+                    "callbacks": {"EMA": {"ema_state_dict": twice}, "Stop": {"best": 0.1}},
+                }
+            ),
+            2,
+        ),
+        (parts(lambda sd, twice: {"state_dict": sd, "trainer": {"ema": twice}}), 2),
+        (parts(lambda sd, twice: {"state_dict": prefixed("model.", sd), "ema": twice}), 2),
+        # As projects save an EMA of ema-pytorch.
+        (
+            parts(
+                lambda sd, twice: {
+                    "model": sd,
+                    "ema": prefixed("online_model.", sd) | prefixed("ema_model.", twice),
+                }
+            ),
+            2,
+        ),
+        # Settings of an average, and no average.
+        (
+            parts(
+                lambda sd, _: {
+                    "state_dict": sd,
+                    "ema": 0.9,
+                    "hyper_parameters": {"ema": argparse.Namespace(decay=0.9)},
+                    "callbacks": {"EMA": {"ema": {"decay": torch.tensor(0.9)}}},
+                }
+            ),
+            1,
+        ),
     ],
 )
 def test_the_average_is_taken_where_there_is_one(
@@ -326,6 +370,122 @@ def test_the_average_is_taken_where_there_is_one(
         np.testing.assert_array_equal(found[name], times * value.numpy())
     others = [name for name in read_state_dict(tmp_path) if name.startswith(PLAIN)]
     assert len(others) == (0 if times == 1 else len(NAMES))
+
+
+def test_it_is_said_which_copy_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "last.pt"
+    beside("state_dict", "ema")(path)
+    read_state_dict(path)
+    assert capsys.readouterr().out == (
+        f"{path}: takes the averaged weights; those that are not averaged are left over\n"
+    )
+    torch.save(NETWORK.state_dict(), path)
+    read_state_dict(path)
+    assert capsys.readouterr().out == ""
+
+
+def without_dots(state_dict: dict[str, Any]) -> dict[str, Any]:
+    return {name.replace(".", ""): value for name, value in state_dict.items()}
+
+
+def test_latent_diffusions_average_may_be_of_a_part_of_the_network(tmp_path: Path) -> None:
+    plain = prefixed("vaflow.", NETWORK.state_dict())
+    twice = {name: 2 * value for name, value in NETWORK.state_dict().items()}
+    others = {"head.weight": torch.ones(2), "model_ema.num_updates": torch.tensor(3)}
+    held = plain | others | prefixed("model_ema.", without_dots(twice))
+    torch.save({"state_dict": held}, tmp_path / "last.pt")
+    found = named(tmp_path)
+    assert sorted(found) == sorted(["head.weight", *plain])
+    for name, value in twice.items():
+        np.testing.assert_array_equal(found[f"vaflow.{name}"], value.numpy())
+
+
+def test_the_average_of_one_of_two_like_parts_is_not_guessed(tmp_path: Path) -> None:
+    state_dict = NETWORK.state_dict()
+    plain = prefixed("student.", state_dict) | prefixed("teacher.", state_dict)
+    averaged = without_dots(state_dict)
+    torch.save(plain | prefixed("model_ema.", averaged), tmp_path / "last.pt")
+    assert sorted(named(tmp_path)) == sorted([*plain, *averaged])
+
+
+@pytest.mark.parametrize(
+    ("parts", "says"),
+    [
+        (
+            {"ema": {"decay": 0.9, "shadow_params": [torch.ones(2, 3)]}},
+            "averaged weights, 'ema', that are not tensors by name but a dict; copy them into",
+        ),
+        (
+            {"callbacks": {"EMA": {"ema_state_dict": [torch.ones(2, 3)]}}},
+            r"averaged weights, 'callbacks\.EMA\.ema_state_dict', .* but a list",
+        ),
+        ({"ema": argparse.Namespace()}, "averaged weights, 'ema', .* but a Namespace"),
+        (
+            {"ema": TENSORS, "G": {"ema": TENSORS}},
+            r"several averaged state dicts, ema, G\.ema; save",
+        ),
+    ],
+)
+def test_an_average_that_cannot_be_used_is_named(
+    parts: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    torch.save({"state_dict": TENSORS} | parts, tmp_path / "last.ckpt")
+    with pytest.raises(UserError, match=rf"last\.ckpt holds {says}"):
+        read_state_dict(tmp_path)
+
+
+# ----------------------------------------------------------------- odd entries beside the tensors
+@pytest.mark.parametrize("key", ["state_dict", "model", "net"])
+@pytest.mark.parametrize("odd", [{}, [1], datetime.date(2026, 1, 1), {"a": torch.ones(2)}])
+def test_odd_entries_of_a_state_dict_are_passed_over(key: str, odd: Any, tmp_path: Path) -> None:
+    torch.save({key: TENSORS | {"x._extra_state": {}, "x.odd": odd}}, tmp_path / "last.ckpt")
+    assert_is_tensors(read_state_dict(tmp_path))
+
+
+def test_what_modules_add_to_a_bare_state_dict_is_passed_over(tmp_path: Path) -> None:
+    torch.save(TENSORS | {"x._extra_state": {"scale": [1]}}, tmp_path / "last.pt")
+    assert_is_tensors(read_state_dict(tmp_path))
+
+
+@pytest.mark.parametrize("options", [*ZIP_AND_LEGACY, {"pickle_protocol": 4}])
+@pytest.mark.parametrize("bare", [True, False])
+def test_arrays_of_numpy_are_tensors(bare: bool, options: Any, tmp_path: Path) -> None:
+    arrays = {
+        "matrix": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "fortran": np.arange(6, dtype=np.float64).reshape(2, 3).T,
+        "big": np.arange(3, dtype=">f4"),
+        "empty": np.zeros((0, 3), np.float32),
+        "whole": np.array([7, 8]),
+        "short": np.ones(2, np.float16),
+    }
+    others = {"words": np.array(["a"]), "objects": np.array([{}]), "record": np.zeros(2, "f4,i4")}
+    held = {**TENSORS, **arrays}
+    torch.save(held if bare else {"state_dict": held | others}, tmp_path / "last.pt", **options)
+    found = read_state_dict(tmp_path)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found.pop(name), array)
+    assert_is_tensors(found)
+
+
+@pytest.mark.parametrize(
+    ("held", "says"),
+    [
+        (TENSORS | {"settings": [1]}, r"no state dict but a dict with a list, 'settings', beside"),
+        (
+            {"G": TENSORS | {"settings": [1]}, "D": {}},
+            r"entries are G \(dict with a list, 'settings', beside its tensors\), D \(dict\)",
+        ),
+        ({"state_dict": {0: torch.ones(2)}}, r"are state_dict \(dict with 0 for a name\)"),
+        ({"model": {"step": torch.tensor(3)}}, r"entries are model \(dict of scalars\)"),
+        ({"G": TENSORS, "D": TENSORS}, r"several state dicts, G, D"),
+    ],
+)
+def test_what_keeps_entries_from_being_a_state_dict_is_named(
+    held: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    torch.save(held, tmp_path / "last.ckpt")
+    with pytest.raises(UserError, match=rf"last\.ckpt holds .*{says}"):
+        read_state_dict(tmp_path)
 
 
 # ---------------------------------------------------------------------- files that are not weights

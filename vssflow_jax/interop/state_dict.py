@@ -6,7 +6,8 @@ Everything comes as NumPy arrays, floating point as float32.
 import contextlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,14 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from vssflow_jax import hosts
 from vssflow_jax.errors import UserError
-from vssflow_jax.interop.torch_files import PLAIN, read_torch
+from vssflow_jax.interop.torch_files import AVERAGED, read_torch
 
 StateDict = dict[str, np.ndarray]
+
+PLAIN = "(not averaged) "
+"""In front of names of weights beside which there are averaged ones."""
 
 CONFIG_FILE = "config.json"
 SAFETENSORS = ".safetensors"
@@ -29,8 +34,8 @@ _TORCH = (".ckpt", ".pt", ".pth", ".bin")
 _WRAPPERS = re.compile(
     r"(?:(?<=\.)|^)(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
 )
-# What names of averaged copies begin with.
-_AVERAGED = ("ema.", "ema_model.", "model_ema.", "averaged_model.")
+# What names of averaged copies begin with; more than once where such a copy is an entry by itself.
+_AVERAGED = re.compile(rf"^(?:{re.escape(AVERAGED)}|ema_model\.|model_ema\.|averaged_model\.)+")
 _BESIDE_AVERAGED = "online_model."  # the other copy in files of ema-pytorch
 _BOOKKEEPING = ("n_averaged", "num_averaged", "num_updates", "decay", "initted", "step")
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -38,7 +43,9 @@ _HEADER_SIZE_BYTES = 8  # a safetensors file: the header's length, the header as
 
 
 def read_state_dict(path: Path) -> StateDict:
-    """All tensors of a file, or of the one model that a folder holds.
+    """All tensors of a file, or of the one model that a folder holds, named as by `unwrapped`.
+
+    Where the model is there twice, as it is and averaged, a line is printed on which is taken.
 
     Args:
       path: a `.safetensors` file, a file of torch (`.ckpt`, `.pt`, `.pth`, `.bin`; a Lightning
@@ -61,7 +68,10 @@ def read_state_dict(path: Path) -> StateDict:
         raise UserError(
             f"{path}: weights come in a file of these: {known}, or in a folder with one"
         )
-    return unwrapped(path, tensors)
+    network = unwrapped(path, tensors)
+    if hosts.is_main() and any(name.startswith(PLAIN) for name in network):
+        print(f"{path}: takes the averaged weights; those that are not averaged are left over")
+    return network
 
 
 def check_is_itself(path: Path) -> None:
@@ -103,10 +113,11 @@ def unwrapped(path: Path, tensors: Mapping[str, np.ndarray]) -> StateDict:
     """Tensors by the names that the network itself gives them.
 
     What wrappers of PyTorch put into names is taken out. Of a network that is there twice, as it is
-    and averaged, the averaged copy is taken; names of the other get `PLAIN` in front.
+    and averaged, the averaged copy is taken; names of the other get `PLAIN` in front. What
+    `LitEma` of latent-diffusion averages, a network or a part of one, gets its dots back.
 
     Raises:
-      UserError: two tensors would have one name.
+      UserError: two tensors that are to be taken would have one name.
     """
     # Numbers that averages keep beside the weights, such as `n_averaged` and `ema.decay`.
     names = {
@@ -114,22 +125,47 @@ def unwrapped(path: Path, tensors: Mapping[str, np.ndarray]) -> StateDict:
         for name, tensor in tensors.items()
         if tensor.ndim or name.rpartition(".")[2] not in _BOOKKEEPING
     }
-    dotless = {own.replace(".", ""): own for own in names.values()}  # as LitEma writes them
-    averaged = {}
-    for name, own in names.items():
-        prefix = next((prefix for prefix in _AVERAGED if own.startswith(prefix)), "")
-        if prefix:
-            rest = own.removeprefix(prefix)
-            averaged[name] = rest if "." in rest else dotless.get(rest, rest)
-    taken = set(averaged.values())
+    bare = {name: _AVERAGED.sub("", own) for name, own in names.items()}
+    averaged = {
+        name: own
+        for name, own in bare.items()
+        if own != names[name] and not own.startswith(_BESIDE_AVERAGED)
+    }
+    plain = {
+        name: own.removeprefix(_BESIDE_AVERAGED) if averaged else own
+        for name, own in bare.items()
+        if name not in averaged
+    }
+    full = _full_names(set(averaged.values()), plain.values())
+    # Names that have their dots are the network's own, though the plain copy has it as a part.
+    averaged = {name: own if "." in own else full.get(own, own) for name, own in averaged.items()}
+    twice = {*averaged.values(), *full.values()}
+    plain = {name: PLAIN + own if own in twice else own for name, own in plain.items()}
     result: StateDict = {}
-    for name, own in names.items():
-        plain = own.removeprefix(_BESIDE_AVERAGED) if averaged else own
-        final = averaged.get(name) or (PLAIN + plain if plain in taken else plain)
-        if final in result:
-            raise UserError(f"{path} holds '{final}' twice, under several names; save it once")
-        result[final] = tensors[name]
+    for name, own in (averaged | plain).items():
+        if own in result and not own.startswith(PLAIN):
+            raise UserError(f"{path} holds '{own}' twice, under several names; save it once")
+        result[own] = tensors[name]
     return result
+
+
+def _full_names(averaged: Collection[str], plain: Iterable[str]) -> dict[str, str]:
+    """Names in the plain copy of the tensors of an averaged one, by those in that.
+
+    The averaged copy may be of one submodule, whose name it lacks then, and may lack the dots.
+    Empty if no submodule has all of them, or several do.
+    """
+    dotless = {name.replace(".", ""): name for name in averaged}
+    modules: dict[str, dict[str, str]] = defaultdict(dict)
+    for full in plain:
+        parts = full.split(".")
+        for depth in range(len(parts)):
+            name = dotless.get("".join(parts[depth:]))
+            if name is not None:
+                modules[".".join(parts[:depth])][name] = full
+    complete = {module: names for module, names in modules.items() if len(names) == len(averaged)}
+    alone = next(iter(complete.values())) if len(complete) == 1 else {}
+    return complete.get("", alone)
 
 
 def write_state_dict(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
