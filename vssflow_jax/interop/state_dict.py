@@ -100,7 +100,9 @@ def check_finite(what: str, tensor: np.ndarray) -> None:
       UserError: it does.
     """
     # The sum first: it is NaN or infinite if a number is, and needs no array of its own.
-    if np.issubdtype(tensor.dtype, np.floating) and not np.isfinite(np.sum(tensor)):
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = np.sum(tensor)
+    if np.issubdtype(tensor.dtype, np.floating) and not np.isfinite(total):
         wrong = int(np.sum(~np.isfinite(tensor)))
         if wrong:
             raise UserError(
