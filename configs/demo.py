@@ -72,6 +72,7 @@ def get_config(argument: str = "ablation=lip_synch_text") -> ml_collections.Conf
                     "remat": "none",
                     "attention": "xla",
                     "token_multiple": 1,
+                    "residual_dtype": "float32",
                 },
                 "dtype": "float32",
             },

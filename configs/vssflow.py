@@ -115,6 +115,7 @@ def get_config(argument: str = "base") -> ml_collections.ConfigDict:
                     "remat": "none",
                     "attention": "xla",
                     "token_multiple": 256,  # tiles of TPUs and GPUs
+                    "residual_dtype": "float32",  # or "bfloat16", as the reference's
                 },
                 "dtype": "bfloat16",
             },

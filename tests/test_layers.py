@@ -52,24 +52,24 @@ def test_layer_norm():
     norm = randomised(lambda: LayerNorm(16, rngs=nnx.Rngs(0)))
     x = 3 * random((2, 5, 16)) + 2
     expected = layer_norm(weights_of(norm), x.astype(np.float64))
-    np.testing.assert_allclose(norm(x), expected, atol=1e-5)
+    np.testing.assert_allclose(norm(x, jnp.float32), expected, atol=1e-5)
 
 
 def test_layer_norm_of_near_constant_rows_is_damped_by_epsilon():
     norm = LayerNorm(2, rngs=nnx.Rngs(0))
     deviation = 1e-3  # Its square is a tenth of epsilon.
     expected = deviation / np.sqrt(deviation**2 + 1e-5)
-    np.testing.assert_allclose(
-        norm(jnp.array([deviation, -deviation])), [expected, -expected], rtol=1e-5
-    )
+    found = norm(jnp.array([deviation, -deviation]), jnp.float32)
+    np.testing.assert_allclose(found, [expected, -expected], rtol=1e-5)
 
 
 def test_layer_norm_computes_in_float32_whatever_comes_in():
     norm = LayerNorm(64, rngs=nnx.Rngs(0))
     # In bfloat16 the mean of these could not be told from 100.
     x = jnp.asarray(100 + random((4, 64)), jnp.bfloat16)
-    normed = norm(x)
+    normed = norm(x, jnp.bfloat16)
     assert normed.dtype == jnp.bfloat16
+    assert norm(x, jnp.float32).dtype == jnp.float32
     expected = layer_norm(weights_of(norm), np.asarray(x, np.float64))
     np.testing.assert_allclose(np.asarray(normed, np.float64), expected, rtol=2**-8)
 

@@ -45,9 +45,11 @@ def test_a_config_is_read_as_it_was_written(tmp_path: Path, made: ml_collections
 def test_runs_of_earlier_versions_are_read(tmp_path: Path):
     values = run_config.resolved_values(config())
     del values["train"]["init_weights"]
+    del values["model"]["transformer"]["residual_dtype"]
     values["train"]["decay_steps"] = 1800
     (tmp_path / "config.json").write_text(json.dumps(values))
     check(read(tmp_path))
+    assert read(tmp_path).model.transformer.residual_dtype == "bfloat16"
     check_resumable(tmp_path, config())
     assert for_training(tmp_path, config()).train.decay_steps == 1800
 

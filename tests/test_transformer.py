@@ -84,6 +84,21 @@ def test_how_it_is_computed_does_not_change_what_is(network: Transformer, how: d
         np.testing.assert_allclose(found, wanted, atol=1e-5 * float(jnp.abs(wanted).max()))
 
 
+def test_a_residual_in_float32_makes_bfloat16_finer(network: Transformer):
+    frames, times, context = inputs(clips=4)
+    exact = np.asarray(run(network, frames, times, context))
+    coarse = (frames.astype(jnp.bfloat16), times, context.astype(jnp.bfloat16))
+
+    def error(residual_dtype: str) -> float:
+        config = tiny_transformer_config(residual_dtype=residual_dtype)
+        one = randomised(lambda: Transformer(config, rngs=nnx.Rngs(0)))
+        found = run(one, *coarse)
+        assert found.dtype == residual_dtype
+        return float(np.linalg.norm(np.asarray(found, np.float32) - exact))
+
+    assert error("float32") < 0.8 * error("bfloat16")
+
+
 def test_full_rematerialisation_keeps_less(network: Transformer):
     given = inputs(clips=8)
 

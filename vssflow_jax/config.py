@@ -63,6 +63,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "codec.latents": LATENTS,
     "vocoder.kind": VOCODERS,
     "model.dtype": ("float32", "bfloat16"),
+    "model.transformer.residual_dtype": ("float32", "bfloat16"),
     "model.transformer.remat": tuple(REMAT),
     "model.transformer.attention": tuple(attention.IMPLEMENTATIONS),
     "model.latent_channels": (LATENT_CHANNELS,),  # miniatures to be imported have others

@@ -138,8 +138,8 @@ class EncoderLayer(nnx.Module):
 
     def __call__(self, x: jax.Array, seen: jax.Array | None) -> jax.Array:
         """x [b, n, d], seen bool [b, n] -> [b, n, d]."""
-        x = self.norm1(x + self.self_attention(x, x, seen)[0])
-        return self.norm2(x + self.ffw(x))
+        x = self.norm1(x + self.self_attention(x, x, seen)[0], x.dtype)
+        return self.norm2(x + self.ffw(x), x.dtype)
 
 
 class DecoderLayer(nnx.Module):
@@ -164,10 +164,10 @@ class DecoderLayer(nnx.Module):
 
         `seen` [b, t] and `source_seen` [b, p] say which of them may be attended to.
         """
-        x = self.norm1(x + self.self_attention(x, x, seen)[0])
+        x = self.norm1(x + self.self_attention(x, x, seen)[0], x.dtype)
         mixed, shares = self.cross_attention(x, source, source_seen)
-        x = self.norm2(x + mixed)
-        return self.norm3(x + self.ffw(x)), shares
+        x = self.norm2(x + mixed, x.dtype)
+        return self.norm3(x + self.ffw(x), x.dtype), shares
 
 
 class Encoder(nnx.Module):

@@ -60,18 +60,21 @@ class Linear(nnx.Module):
 
 
 class LayerNorm(nnx.Module):
-    """Affine layer norm over the last axis, in float32 whatever comes in. [..., d] -> [..., d]."""
+    """Affine layer norm over the last axis, in float32 whatever comes in and goes out.
+
+    [..., d] -> [..., d].
+    """
 
     def __init__(self, width: int, *, rngs: nnx.Rngs):
         self.scale_d = weight(rngs, (width,), ("norm",), ones)
         self.bias_d = weight(rngs, (width,), ("norm",), zeros)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, dtype: jnp.dtype) -> jax.Array:
         x32 = x.astype(jnp.float32)
         centred = x32 - jnp.mean(x32, axis=-1, keepdims=True)
         variance = jnp.mean(centred**2, axis=-1, keepdims=True)
         normed = centred * jax.lax.rsqrt(variance + NORM_EPSILON)
-        return (normed * self.scale_d + self.bias_d).astype(x.dtype)
+        return (normed * self.scale_d + self.bias_d).astype(dtype)
 
 
 def rope_tables(num_tokens: int, head_dim: int) -> RopeTables:

@@ -28,6 +28,7 @@ COMPUTED_ALIKE = (
     "transformer.remat",
     "transformer.attention",
     "transformer.token_multiple",
+    "transformer.residual_dtype",
 )
 
 

@@ -24,7 +24,10 @@ CHECKPOINTS = "checkpoints"
 """The folder of a run's checkpoints, a folder a step."""
 
 # Fields that configs of earlier versions lack, with what they did.
-_ADDED = {"train": {"init_weights": "ema"}}
+_ADDED: dict[str, Any] = {
+    "train": {"init_weights": "ema"},
+    "model": {"transformer": {"residual_dtype": "bfloat16"}},
+}
 
 _HOW_COMPUTED = tuple(f"model.{name}" for name in COMPUTED_ALIKE)
 # What a resumed run may change: how long it goes on, what it reports, where it runs and reads,
@@ -98,7 +101,7 @@ def read(run: Path) -> ml_collections.ConfigDict:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if "placement" in values["model"]:
-            values |= {name: added | values[name] for name, added in _ADDED.items()}
+            values = _completed(values, _ADDED)
         return ml_collections.ConfigDict(_with_tuples(values))
     except (ValueError, TypeError, KeyError) as error:
         reason = f"{type(error).__name__}: {error}"
@@ -226,6 +229,16 @@ def _differences(
 
 def _flat(config: ml_collections.ConfigDict) -> dict[str, Any]:
     return flatten_dict(resolved_values(config), sep=".")
+
+
+def _completed(values: dict[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values, with those that are added for names that they lack."""
+    parts = {
+        name: _completed(values[name], value) if isinstance(value, Mapping) else value
+        for name, value in added.items()
+        if name not in values or isinstance(value, Mapping)
+    }
+    return values | parts
 
 
 def _with_tuples(values: Any) -> Any:

@@ -41,6 +41,10 @@ class TransformerConfig:
     loop over blocks (all of them: no loop), which takes longer to compile and, on CPUs, less to
     run; `remat` is one of `REMAT`; `attention` one of `attention.IMPLEMENTATIONS`; tokens are
     padded to a multiple of `token_multiple`.
+
+    The sum that the branches of all blocks add to is kept in `residual_dtype` if that is finer than
+    the dtype of the computation: in bfloat16, sums of many rounded branches lose more than any one
+    branch does.
     """
 
     layers: int = 10
@@ -54,6 +58,7 @@ class TransformerConfig:
     remat: str = "none"
     attention: str = "xla"
     token_multiple: int = 1
+    residual_dtype: str = "float32"
 
     def __post_init__(self) -> None:
         """Raises UserError for sizes that do not go together."""
@@ -163,28 +168,35 @@ class Block(nnx.Module):
         self.ffw = FeedForward(cfg, rngs=rngs)
 
     def __call__(
-        self, x: jax.Array, valid: int, context: jax.Array | None, tables: RopeTables
+        self,
+        x: jax.Array,
+        valid: int,
+        context: jax.Array | None,
+        tables: RopeTables,
+        dtype: jnp.dtype,
     ) -> jax.Array:
         """x [b r, n, d], its first `valid` tokens no padding, context [b, s, e] or None; as x.
+
+        The branches compute in `dtype`, which may be coarser than that of x.
 
         Of the r rows that belong to one clip only the first sees the context. The others are the
         unconditional pass: zero context means zero keys and values, and without biases the branch
         adds exactly nothing, so nothing is computed.
         """
-        normed = self.norm1(x)
+        normed = self.norm1(x, dtype)
         x = x + self.self_attention(normed, normed, valid, tables, rotate_keys=True)
         if context is None:
-            normed = self.norm2(x)
+            normed = self.norm2(x, dtype)
             x = x + self.cross_attention(normed, normed, valid, tables, rotate_keys=True)
-            return x + self.ffw(self.norm3(x))
+            return x + self.ffw(self.norm3(x, dtype))
         clips = context.shape[0]
         by_clip = x.reshape(clips, -1, *x.shape[1:])  # [b, r, n, d]
         # Queries only are rotated here, a habit of the reference that its checkpoints expect.
         attended = self.cross_attention(
-            self.norm2(by_clip[:, 0]), context, context.shape[1], tables, rotate_keys=False
+            self.norm2(by_clip[:, 0], dtype), context, context.shape[1], tables, rotate_keys=False
         )
         x = by_clip.at[:, 0].add(attended).reshape(x.shape)
-        return x + self.ffw(self.norm3(x))
+        return x + self.ffw(self.norm3(x, dtype))
 
 
 class Transformer(nnx.Module):
@@ -211,14 +223,17 @@ class Transformer(nnx.Module):
     ) -> jax.Array:
         """frames [b r, t, d], flow time [b r], context [b, s, e], token [b r, d] -> [b r, t, d].
 
-        `token`, if there is one, is added to the time token.
+        `token`, if there is one, is added to the time token. Blocks compute in the dtype of the
+        frames; what is returned is of the residual's.
         """
+        dtype = frames.dtype
         first = self.time(t, frames.dtype)  # [b r, d]
         first = first if token is None else first + token
         valid = 1 + frames.shape[1]
         x = jnp.concatenate([first[:, None], frames], axis=1)
         padding = self.cfg.tokens(frames.shape[1]) - valid
         x = jnp.pad(x, ((0, 0), (0, padding), (0, 0)))  # [b r, n, d]
+        x = x.astype(jnp.promote_types(dtype, self.cfg.residual_dtype))
         tables = rope_tables(x.shape[1], self.cfg.head_dim)
 
         # A plain scan over the stacked weights: unlike `nnx.scan` it may run inside other loops.
@@ -226,7 +241,7 @@ class Transformer(nnx.Module):
 
         def run(x: jax.Array, weights: nnx.State) -> tuple[jax.Array, None]:
             x = self.layout.place(x, "batch", "tokens", None) if self.layout else x
-            return nnx.merge(definition, weights)(x, valid, context, tables), None
+            return nnx.merge(definition, weights)(x, valid, context, tables, dtype), None
 
         policy = REMAT[self.cfg.remat]
         run = run if policy is None else jax.checkpoint(run, policy=policy, prevent_cse=False)
