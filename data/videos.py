@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from data import segments
-from data.features import Box, Encoders, Footage
+from data.encoders import faces
+from data.features import Box, Encoders, Footage, Mouth
 from data.latents import Latents
 from data.shards import Rejected, Row
 from vssflow_jax import media
@@ -53,19 +54,28 @@ class Videos:
       encoders: of the features.
       spec: geometry of the clips.
       latents: of what is kept of the sound's latents, if anything is.
+      find_mouths: whether to find the mouth in rows of speech that do not say where it is.
     """
 
     root: Path
     encoders: Encoders
     spec: ClipSpec
     latents: Latents | None = None
+    find_mouths: bool = False
+
+    @functools.cached_property
+    def _need_mouth(self) -> bool:
+        return self.encoders.need_mouth(self.spec)
 
     def record(self, row: Row) -> dict[str, Any]:
         """See `data.shards.Source`."""
         spec, path = self.spec, self.root / row["video"]  # or a piece of it
         with _rejecting("unreadable file"):
             track = media.read_track(path)
-            mouth = tuple(row["mouth_box"]) if row["mouth_box"] else None
+            mouth: Mouth | None = tuple(row["mouth_box"]) if row["mouth_box"] else None
+            if mouth is None and self.find_mouths and row["transcript"] and self._need_mouth:
+                found = faces.find_mouths(track, spec.video_rate, spec.video_frames)
+                mouth = found.boxes if found else None
             kept = self.encoders.watch(track, spec, mouth)
             sample = row["voice_sample"]
             voice_sample = _read_voice(self.root / sample, spec.sampling_rate) if sample else None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import safetensors
 
-from data.features import Box, Footage, Look
+from data.features import Footage, Look, Mouth
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.errors import UserError
 from vssflow_jax.media import View
@@ -38,7 +38,7 @@ class ClipVision:
     def width(self) -> int:
         return _config(self.folder).hidden_size
 
-    def look(self, spec: ClipSpec, mouth: Box | None) -> Look:
+    def look(self, spec: ClipSpec, mouth: Mouth | None) -> Look:
         side = _config(self.folder).image_size
         return Look(View(spec.clip_rate, (side, side), "BICUBIC"), self._keep)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.features import Box, Footage
+from data.features import Footage, Mouth
 from data.manifest import TOLERANCE_SEC, in_shape, read_features
 from data.shards import Rejected
 from vssflow_jax.clip import ClipSpec
@@ -21,7 +21,7 @@ class Absent:
 
     width: int
 
-    def look(self, spec: ClipSpec, mouth: Box | None) -> None:
+    def look(self, spec: ClipSpec, mouth: Mouth | None) -> None:
         """It looks at nothing."""
 
     def __call__(self, footage: Footage) -> np.ndarray:
@@ -42,7 +42,7 @@ class Files:
     folder: Path
     width: int
 
-    def look(self, spec: ClipSpec, mouth: Box | None) -> None:
+    def look(self, spec: ClipSpec, mouth: Mouth | None) -> None:
         """It looks at nothing."""
 
     def __call__(self, footage: Footage) -> np.ndarray:

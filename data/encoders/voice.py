@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from data.features import Box, Footage
+from data.features import Footage, Mouth
 from data.shards import Rejected
 from vssflow_jax.audio import voices
 from vssflow_jax.clip import ClipSpec
@@ -19,7 +19,7 @@ class Resemblyzer:
 
     width: int = voices.WIDTH
 
-    def look(self, spec: ClipSpec, mouth: Box | None) -> None:
+    def look(self, spec: ClipSpec, mouth: Mouth | None) -> None:
         """It looks at nothing."""
 
     def __call__(self, footage: Footage) -> np.ndarray:
