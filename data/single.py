@@ -83,8 +83,7 @@ def look(
     """Features of a whole video.
 
     Args:
-      track: of the video; the name of its file without suffix is the clip's, for features from
-        files.
+      track: of the video; its name is the clip's, for features from files.
       spec: of the clips of training.
       chosen: encoders.
       mouth: where it is, in pixels of the video as it is shown; found if it is None.
@@ -105,7 +104,7 @@ def look(
         with tqdm.tqdm(total=len(track.packets), desc="look") as bar:
             kept = chosen.watch(track, whole, mouth, bar.update)
         footage = Footage(
-            clip_id=track.path.stem,
+            clip_id=track.name,
             spec=whole,
             duration_sec=duration_sec,
             kept=kept,

@@ -407,6 +407,7 @@ def test_videos_that_are_none(make: Callable[[Path], None], says: str, run: Path
         ({"out": "out.mp3"}, r"its name ends in .mp4, .mkv, .mov, .wav"),
         ({"out": "nowhere/out.mp4"}, "no folder that can be written to"),
         ({"out": "VIDEOS/clip.mp4"}, "the video itself"),
+        ({"out": "VIDEOS/clip.mp4", "video": "VIDEOS/clip.mp4#t=0,1"}, "the video itself"),
         ({"mouth_box": "1 2 3"}, "left top right bottom"),
         ({"mouth_box": "80 50 120 90"}, "bad mouth_box"),
         ({"weights_free": "clip,smell"}, "no stream 'smell'"),

@@ -89,7 +89,7 @@ def generate(values: flags.FlagValues) -> list[Path]:
     with tqdm.tqdm(total=_evaluations(sampler, values.candidates), desc="generate") as bar:
         sample = make_generate_long(recipe, sampler, windows, bar.update)
         for seed, path in enumerate(paths, start=values.seed):
-            start = draw_start(whole, seed, [video.stem], sampler.mask_ratio)
+            start = draw_start(whole, seed, [track.name], sampler.mask_ratio)
             log_mel = jax.device_get(sample(state, features, start))[0]
             waveform = vocoder(log_mel)[: round(seen.duration_sec * seen.spec.sampling_rate)]
             write(path, waveform, seen.spec.sampling_rate, output)
@@ -204,10 +204,11 @@ def out_paths(out: Path, candidates: int, video: Path) -> list[Path]:
     paths = [out.with_name(name) for name in names]
     if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
         raise UserError(f"--out={out}: {out.parent} is no folder that can be written to")
+    file = media.located(video).path
     for path in paths:
         if path.is_dir():
             raise UserError(f"--out={out}: {path} is a folder")
-        if path.exists() and video.exists() and path.samefile(video):
+        if path.exists() and file.exists() and path.samefile(file):
             raise UserError(f"--out={out}: this is the video itself; choose another name")
     return paths
 

@@ -30,6 +30,7 @@ _SCORES = (0.6, 0.7, 0.9)
 _OVERLAPS = (0.5, 0.7, 0.7, 0.7)
 # Of a mouth, as parts of the distance of its corners.
 _MOUTH_WIDTH, _MOUTH_HEIGHT = 1.8, 1.2
+_MOUTH_LEAST = (5, 8)  # height and width in pixels, for the lips without weights
 _LOOKS_PER_SEC = 5.0
 
 
@@ -82,7 +83,7 @@ def find_mouths(
       tick: is told how many frames more have been read.
 
     Returns:
-      Boxes within the picture; None if no face is found anywhere.
+      Boxes within the picture; None if no face is found anywhere, or the picture is tiny.
 
     Raises:
       UserError: the video cannot be decoded, or the package is not installed.
@@ -102,8 +103,10 @@ def find_mouths(
     at_sec = np.arange(count) / rate
     xs, ys = (np.interp(at_sec, times_sec, centres[:, axis]) for axis in (0, 1))
     height, width = track.size
-    box_width = min(max(round(_MOUTH_WIDTH * apart), 1), width)
-    box_height = min(max(round(_MOUTH_HEIGHT * apart), 1), height)
+    if height < _MOUTH_LEAST[0] or width < _MOUTH_LEAST[1]:
+        return None
+    box_height = min(max(round(_MOUTH_HEIGHT * apart), _MOUTH_LEAST[0]), height)
+    box_width = min(max(round(_MOUTH_WIDTH * apart), _MOUTH_LEAST[1]), width)
     lefts = np.clip(np.rint(xs - box_width / 2), 0, width - box_width).astype(int)
     tops = np.clip(np.rint(ys - box_height / 2), 0, height - box_height).astype(int)
     return Mouths(

@@ -76,6 +76,19 @@ def test_no_face(tmp_path: Path) -> None:
     assert faces.find_mouths(track, SPEC.video_rate, SPEC.video_frames) is None
 
 
+def test_a_small_face_has_a_mouth_that_lips_can_be_made_of(
+    film: np.ndarray, tmp_path: Path
+) -> None:
+    small = film[:50, ::3, ::3][:, :, :64]
+    track = media.read_track(written(tmp_path / "small.mp4", np.ascontiguousarray(small)))
+    found = faces.find_mouths(track, SPEC.video_rate, SPEC.video_frames)
+    assert found is not None
+    left, top, right, bottom = found.boxes[0]
+    assert right - left >= 8
+    assert bottom - top >= 5
+    WEIGHTS_FREE.watch(track, SPEC, found.boxes)
+
+
 def test_the_mouth_of_a_film_is_followed(talking: Path, film: np.ndarray) -> None:
     found = faces.find_mouths(media.read_track(talking), FPS, 75)
     assert found is not None

@@ -22,6 +22,7 @@ KINDS = {  # container, codecs of picture and sound, options of the former
     ".flv": ("flv", "libx264", "aac", {"bf": "2", "g": "75", "preset": "superfast"}),
     ".mov": ("mov", "mpeg4", "pcm_s16le", {"g": "75"}),
     ".avi": ("avi", "mpeg4", "pcm_s16le", {"g": "75"}),
+    ".mpg": ("mpeg", "mpeg2video", "mp2", {"g": "75"}),
     ".webm": ("webm", "libvpx", "libopus", {"g": "75", "deadline": "realtime"}),
 }
 PIECES = [("0", "3"), ("6.52", "9"), ("5.04", "12"), ("7", None), ("2.48", "2.6")]
@@ -106,3 +107,8 @@ def test_a_file_of_such_a_name_is_a_file(video: Path, tmp_path: Path) -> None:
     odd.write_bytes(video.read_bytes())
     assert media.located(odd) == (odd, None)
     assert media.read_track(odd).duration > 10
+
+
+def test_a_piece_has_a_name_of_its_own(video: Path) -> None:
+    assert media.read_track(video).name == "video"
+    assert media.read_track(named(video, "6.5", "9")).name == "video-6.500"

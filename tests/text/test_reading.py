@@ -116,8 +116,32 @@ def test_nothing_to_say_is_one_clear_line(text: str):
 
 
 @pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("soft\u00adware he\u200bllo \u202ethere", "software hello there"),
+        ("it&#39;s &lt;b&gt;fine&lt;/b&gt; &amp; good", "it's fine and good"),
+        ("cafe\u0301", "cafe"),
+        ("I \u2764\ufe0f you", "i you"),
+    ],
+)
+def test_what_cannot_be_seen_does_not_part_words(text: str, words: str):
+    assert " ".join(read(text).words) == words
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1" * 40 + "th", "1" * 5000 + "th", "$" + "1" * 5000, "ab.cd." * 1500, "a" + "'s" * 1200]
+    + ["'" * 5000 + "a", "a'.b'." * 2000, "[" * 3000 + "a", "a-" * 3000, "1,2" * 3000],
+    ids=lambda text: text[:6],
+)
+def test_no_text_is_too_long(text: str):
+    assert read(text).symbols
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
+        ("\udce9caf", "it is no text in UTF-8"),
         ("hello привет", "'привет' is not in Latin letters .cyrillic small letter pe"),
         ("你好", "'你好' is not in Latin letters .cjk unified ideograph"),
         ("γεια", "greek small letter gamma"),

@@ -214,7 +214,7 @@ def _in_order(decoded: Sequence[int], shown: Sequence[int]) -> bool:
 # -------------------------------------------------------------------------------------- trials
 def _uncopiable(track: Track) -> str:
     """What about the times of pictures forbids to copy them; empty if nothing does."""
-    if track.cut:
+    if track.start is not None:
         return "it is a piece of a file"
     if track.ranked is not None:
         return "the file does not say when each of its packets is shown"

@@ -9,7 +9,7 @@ import soundfile
 
 from vssflow_jax.errors import UserError
 from vssflow_jax.media.container import EXTRA, audio_stream, located, opened, seek
-from vssflow_jax.media.track import start_sec
+from vssflow_jax.media.track import decoded, start_sec
 from vssflow_jax.optional import require
 
 _MICROSECONDS: Final = 1_000_000
@@ -54,6 +54,8 @@ def read_audio(path: str | Path, sampling_rate: int) -> np.ndarray:
             _seek(container, stream, zero_sec)
         pieces = _pieces(container, stream, sampling_rate, until_sec)
         if not any(len(piece) for _, piece in pieces):
+            if cut:
+                raise UserError(f"{path}: it has no sound between the times of the piece")
             raise UserError(f"{path}: its audio stream has no samples; replace the file")
         first_sec = pieces[0][0] - float(zero_sec)
         channels = np.zeros((0, pieces[0][1].shape[1]), np.float32)
@@ -113,7 +115,7 @@ def _seek(container: Any, stream: Any, time_sec: Fraction) -> None:
     """Goes to a packet that is heard a little before a time, if the container finds it."""
     early_sec = time_sec - _EARLY_SEC
     if early_sec > 0 and seek(container, stream, early_sec):
-        frame = next(container.decode(stream), None)
+        frame = next(decoded(container, stream), None)
         found = frame is not None and frame.time is not None and frame.time <= time_sec
         seek(container, stream, early_sec if found else Fraction(0))
 
@@ -131,7 +133,7 @@ def _pieces(
     resampler, begin_sec, end_sec = None, 0.0, 0.0
     parts: list[Any] = []
     channels, layout = (2, "stereo") if stream.channels == 2 else (1, "mono")
-    for frame in container.decode(stream):
+    for frame in decoded(container, stream):
         time_sec = end_sec if frame.time is None else frame.time
         if until_sec is not None and time_sec > until_sec:
             break

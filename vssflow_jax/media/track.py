@@ -102,7 +102,7 @@ class Track:
       aspect: width of a stored pixel over its height.
       turn: how pictures are turned to be shown.
       fields: FFmpeg's number for the order of fields, if pictures are made of two.
-      cut: whether it is a piece of the file's pictures.
+      start: of a piece of the file's pictures, the seconds at which it begins; None for all.
     """
 
     path: Path
@@ -116,7 +116,12 @@ class Track:
     aspect: Fraction
     turn: Turn
     fields: int
-    cut: bool = False
+    start: Fraction | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the clip: that of the file without its suffix, and of a piece where it begins."""
+        return self.path.stem + ("" if self.start is None else f"-{float(self.start):.3f}")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -147,7 +152,7 @@ class Track:
             )
         end = min(end, self.end)
         within = [one for one in self.packets if one.pts is None or zero <= one.pts < end]
-        return dataclasses.replace(self, packets=within, zero=zero, end=end, cut=True)
+        return dataclasses.replace(self, packets=within, zero=zero, end=end, start=start_sec)
 
     def shown(self) -> Iterator[tuple[Any, Fraction]]:
         """The decoder's frames, and the seconds from the first one at which each is shown.
@@ -157,7 +162,7 @@ class Track:
         Raises:
           UserError: a frame cannot be decoded, or is shown before an earlier one.
         """
-        if not self.cut:
+        if self.start is None:
             yield from self._decoded()
             return
         waiting = None

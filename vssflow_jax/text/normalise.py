@@ -5,6 +5,7 @@ with readings for what that one garbles: addresses, times, fractions, decades, t
 """
 
 import functools
+import html
 import re
 import unicodedata
 from collections.abc import Callable
@@ -17,12 +18,15 @@ EXTRA = "demo"
 
 # Signs of typesetters as a typewriter has them.
 _PLAIN = {
-    **dict.fromkeys("‘’‚‛ʼʹ′`´＇", "'"),
+    **dict.fromkeys("‘’‚‛ʼʻʹ′`´＇", "'"),
     **dict.fromkeys("“”„‟«»″＂", '"'),
     **dict.fromkeys("—―⸺⸻", ", "),  # a pause; what only joins words is none
     **dict.fromkeys("‐‑‒–−﹣－", "-"),
-    **{"№": "number ", "℃": "°C", "℉": "°F", "²": " squared", "³": " cubed"},
+    **{"№": "number ", "℃": "°C", "℉": "°F", "²": " squared", "³": " cubed", "µ": " micro"},
 }
+_BRACKETS = r"\[[^\]]*\]"
+_UNSEEN = ("Cf", "Cs")  # joiners, marks of direction, and bytes that were no text
+_SELECTORS = "\N{VARIATION SELECTOR-15}\N{VARIATION SELECTOR-16}"
 _SPOKEN_SYMBOLS = {
     "&": "and",
     "%": "percent",
@@ -64,9 +68,29 @@ _ABBREVIATIONS = {
     "col": "colonel",
     "ft": "fort",
     "vs": "versus",
+    "sen": "senator",
+    "prof": "professor",
+    "gov": "governor",
+    "dept": "department",
+    "approx": "approximately",
+    "ave": "avenue",
+    "blvd": "boulevard",
+    "mt": "mount",
+    "jan": "january",
+    "feb": "february",
+    "mar": "march",
+    "apr": "april",
+    "aug": "august",
+    "sept": "september",
+    "sep": "september",
+    "oct": "october",
+    "nov": "november",
+    "dec": "december",
 }
+_TITLES = ("Mrs", "Mr", "Dr", "St")  # that are written without a dot too
 _ROADS = {"St": "street", "Dr": "drive"}
 _PHRASES = {"i.e.": "that is", "e.g.": "for example"}
+_DIVISORS = (*range(2, 11), 12, 16, 20, 32, 50, 64, 100)
 _DENOMINATORS = {2: ("half", "halves"), 4: ("quarter", "quarters")}
 _TOP_LEVELS = "com org net edu gov io co ai tv me info dev app de fr uk us eu ca jp cn".split()
 # A number of more digits than this is a name, and so is one that starts with 0.
@@ -98,15 +122,16 @@ def normalise(text: str) -> Normalised:
     Raises:
       UserError: a package of the `demo` extra is not installed.
     """
+    text = tidy(text)
     left_out: list[str] = []
 
     def leave_out(match: re.Match[str]) -> str:
         left_out.append(match.group().strip())
         return " "
 
-    text = "".join(_PLAIN.get(character, character) for character in text)
     # What happens and is not said, and tags of subtitles.
-    text = re.sub(r"\[[^\]]*\]|</?[a-z][^<>]*>", leave_out, text, flags=re.IGNORECASE)
+    text = re.sub(_BRACKETS, leave_out, text)
+    text = re.sub(r"</?[a-z][^<>]*>", leave_out, text, flags=re.IGNORECASE)
     text = "".join(map(_unaccented, text))
     text = re.sub(r"\b[a-z]+://(www\.)?", leave_out, text, flags=re.IGNORECASE)
     text = _ADDRESS.sub(_say_address, text)
@@ -129,13 +154,23 @@ def _always(words: str) -> _Say:
     return lambda match: words
 
 
+def tidy(text: str) -> str:
+    """Signs of typesetters and web pages as a typewriter has them, without what cannot be seen."""
+    plain = "".join(_PLAIN.get(character, character) for character in html.unescape(text))
+    seen = (x for x in plain if unicodedata.category(x) not in _UNSEEN and x not in _SELECTORS)
+    return " ".join("".join(seen).split())
+
+
 def check_script(text: str) -> None:
-    """Sees that the letters of a text are Latin ones.
+    """Sees that the letters of a text are Latin ones, but for what is in square brackets.
 
     Raises:
       UserError: some are not; the message shows them.
     """
-    foreign = [x for x in text if x.isalpha() and not _unaccented(x)[:1].isascii()]
+    if any(unicodedata.category(x) == "Cs" for x in text):
+        raise UserError("transcript: it is no text in UTF-8; save it so")
+    said = re.sub(_BRACKETS, " ", tidy(text))
+    foreign = [x for x in said if x.isalpha() and not _unaccented(x)[:1].isascii()]
     if foreign:
         raise UserError(
             f"transcript: '{''.join(foreign[:12])}' is not in Latin letters "
@@ -147,12 +182,13 @@ def check_script(text: str) -> None:
 @functools.lru_cache(maxsize=4096)
 def _unaccented(character: str) -> str:
     """An ASCII spelling of a Latin letter or of digits in one sign; others as they are."""
-    if character.isascii() or character in _KEPT or unicodedata.category(character) == "So":
+    kind = unicodedata.category(character)
+    if character.isascii() or character in _KEPT or kind.startswith("S"):
         return character
     apart = unicodedata.normalize("NFKD", character)
     plain = "".join(part for part in apart if not unicodedata.combining(part))
-    if unicodedata.category(character) == "No" and "\N{FRACTION SLASH}" in plain:
-        return " " + plain.replace("\N{FRACTION SLASH}", "/")  # 2½ is 2 1/2
+    if kind == "No":  # 2½ is 2 1/2
+        return " " + plain.replace("\N{FRACTION SLASH}", "/")
     if plain.isascii():
         return plain
     if unicodedata.name(character, "").startswith("LATIN"):
@@ -188,6 +224,8 @@ def _by_digits(digits: str) -> str:
 
 
 def _ordinal(digits: str) -> str:
+    if len(digits.replace(",", "")) > _MAX_DIGITS:
+        return f"{_cardinal(digits)} th"
     words = _inflect().number_to_words(f"{int(digits.replace(',', ''))}th", andword="")
     return str(words).replace(",", "").replace("-", " ")
 
@@ -198,7 +236,7 @@ def _inflect() -> Any:
 
 
 def _say_decimal(match: re.Match[str]) -> str:
-    whole, *rest = match.group().split(".")
+    whole, *rest = match.group().split(".")  # the whole of .5 is empty
     if len(rest) > 1:  # a version
         return " point ".join(_cardinal(part) for part in (whole, *rest))
     return f"{_cardinal(whole) if whole else 'zero'} point {_by_digits(rest[0])}"
@@ -212,9 +250,9 @@ def _say_money(match: re.Match[str]) -> str:
     if scale:
         return f"{amount} {_SCALES.get(scale.lower(), scale.lower())} {many}"
     said = []
-    number, hundredths = int(whole.replace(",", "")), int(part.ljust(2, "0")[:2]) if part else 0
-    if len(part) > 2:
+    if len(part) > 2 or len(whole) > _MAX_DIGITS:
         return f"{amount} {many}"
+    number, hundredths = int(whole.replace(",", "")), int(part.ljust(2, "0")[:2]) if part else 0
     if number or not hundredths:
         said.append(f"{whole} {one if number == 1 else many}")
     if hundredths:
@@ -234,7 +272,7 @@ def _say_time(match: re.Match[str]) -> str:
 
 def _say_fraction(match: re.Match[str]) -> str:
     whole, above, below = match[1], int(match[2]), int(match[3])
-    if not 0 < above < below <= 100:
+    if not (0 < above < below and below in _DIVISORS):
         return match.group()
     one, many = _DENOMINATORS.get(below, (_ordinal(match[3]), f"{_ordinal(match[3])}s"))
     said = f"{_cardinal(match[2])} {one if above == 1 else many}"
@@ -272,7 +310,12 @@ _ADDRESS = re.compile(
     r"|[\w-]+(?:\.[\w-]+)*\.(?:" + "|".join(_TOP_LEVELS) + r")\b(?:/[\w/.-]*\w)?)",
     re.ASCII | re.IGNORECASE,
 )
-_PHONE = r"(?:\(\d{3}\)|\b\d{3})[ -]\d{3}-\d{4}\b|(?<![\d-])\d{3}-\d{4}\b"
+_PHONE = (
+    r"(?<!\d)(?:\+?1[ -])?(?:\(\d{3}\) ?|\d{3}[ -])\d{3}[ -]\d{4}(?!\d)"
+    r"|(?<![\d-])\d{3}-\d{4}(?!\d)"
+)
+_MONEY = "".join(_CURRENCIES)
+_SIGNS = _MONEY + "".join(_CENTS)
 _NUMBER = r"\d{1,3}(?:,\d{3})+|\d+"
 _RULES: tuple[tuple[re.Pattern[str], _Say], ...] = tuple(
     (re.compile(pattern, re.ASCII | re.IGNORECASE), say)
@@ -282,25 +325,30 @@ _RULES: tuple[tuple[re.Pattern[str], _Say], ...] = tuple(
         (r"(?-i:\b([A-Z]\w+|\d+[a-z]{2}) (St|Dr)\.(?!\s+[A-Z]))", _say_road),
         (r"\bno\.\s?(?=\d)", _always("number")),
         (rf"\b({'|'.join(_ABBREVIATIONS)})\.", _say_abbreviation),
+        (rf"(?-i:\b({'|'.join(_TITLES)}) (?=[A-Z]))", _say_abbreviation),
         (r"#(?=\d)", _always("number")),
         (r"#(?=\w)", _always("hashtag")),
         (r"'(?=\d)", _always("")),
+        (rf"(?<![\w.,)%°{_SIGNS}-])-(?=[{_SIGNS}]?\.?\d)", _always("minus")),
         (
-            rf"(?P<sign>[{''.join(_CURRENCIES)}])\s?(?P<amount>(?:{_NUMBER})?(?:\.\d+)?(?<=\d))"
+            rf"(?P<sign>[{_MONEY}])\s?(?P<amount>(?:{_NUMBER})?(?:\.\d+)?(?<=\d))"
             r"(?:\s?(?P<scale>k|m|bn|thousand|million|billion|trillion)\b)?",
+            _say_money,
+        ),
+        (
+            rf"(?P<amount>(?:{_NUMBER})(?:\.\d+)?)\s?(?P<sign>[{_MONEY}])(?P<scale>(?!\d))",
             _say_money,
         ),
         (rf"({_NUMBER})\s?([{''.join(_CENTS)}])", _say_cents),
         (_PHONE, lambda match: _by_digits(re.sub(r"\D", "", match.group()))),
         (r"\b\d{1,3}(?: \d{3}){2,}\b", lambda match: match.group().replace(" ", ",")),
         (r"\b\d{1,2}\.\d{1,2}\.\d{4}\b", lambda match: match.group().replace(".", " ")),
-        (r"\b([01]?\d|2[0-3]):([0-5]\d)\b", _say_time),
-        (r"\b(?:(\d+)\s)?(?<![/\d])(\d{1,2})/(\d{1,3})\b(?!/)", _say_fraction),
+        (r"\b([01]?\d|2[0-3]):([0-5]\d)(?!\d)", _say_time),
+        (r"\b(?:(\d+)\s)?(?<![/\d.])(\d{1,2})/(\d{1,3})\b(?!/)", _say_fraction),
         (r"\s?°\s?([CF]\b)?", _say_temperature),
-        (r"(?<![\w.,)-])-(?=[\d.])", _always("minus")),
         (rf"\b({_NUMBER})(?:st|nd|rd|th)\b", lambda match: _ordinal(match[1])),
-        (r"\b(\d*0)'?s\b", _say_decade),
-        (r"\d*(?:\.\d+)+", _say_decimal),
+        (rf"\b((?:{_NUMBER})(?<=0))'?s\b", _say_decade),
+        (rf"(?:{_NUMBER})(?:\.\d+)+|(?<![\w.])\.\d+", _say_decimal),
         (r"(?<=\d)(?=[a-z])|(?<=[a-z])(?=\d)", _always("")),
         (_NUMBER, lambda match: _cardinal(match.group())),
         *((re.escape(sign), _always(word)) for sign, word in _SPOKEN_SYMBOLS.items()),

@@ -1,6 +1,7 @@
 """English words to ARPAbet: a dictionary, parts of speech where it has two readings, a network."""
 
 import functools
+import re
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -68,8 +69,8 @@ def _pronounce(word: str, capitals: bool) -> Pronounced:
     # The latter as "etc." or "corp."
     if (symbols := _known(word) or _known(f"{word}.")) is not None:
         return Pronounced(symbols)
-    if word.endswith("'s") and len(word) > 2:
-        symbols, how = _pronounce(word.removesuffix("'s"), capitals)
+    if base := re.sub(r"('s)+$", "", word) if word.endswith("'s") else "":
+        symbols, how = _pronounce(base, capitals)
         return Pronounced(symbols + _possessive(symbols), how)
     letters = word.replace("'", "")
     if not _VOWELS & set(letters) or (capitals and len(letters) <= 5):

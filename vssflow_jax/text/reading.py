@@ -10,7 +10,7 @@ from vssflow_jax.text.normalise import check_script, normalise
 from vssflow_jax.text.pronounce import is_known, pronounce
 
 _CHUNKS = re.compile(r"[a-z.']*[a-z][a-z.']*|\.+|[,?!']", re.IGNORECASE)
-_INITIALS = re.compile(r"(?:[a-z]\.)+[a-z](?:'?s)?", re.IGNORECASE)
+_INITIALS = re.compile(r"(?:[a-z]\.)+[a-z](?:\.?'?s)?", re.IGNORECASE)
 
 
 class Reading(NamedTuple):
@@ -58,7 +58,7 @@ def read(text: str) -> Reading:
     if grid.is_sentence([word.lower() for word in words]):
         # Of the corpus, where "a" is a letter.
         tokens = [f"{token}." if len(token) == 1 and _is_word(token) else token for token in tokens]
-    said = pronounce(tokens, acronyms=not spoken.text.isupper())
+    said = pronounce(tokens, acronyms=not text.isupper())
     symbols = [
         symbol
         for token, word in zip(tokens, said, strict=True)
@@ -105,6 +105,6 @@ def _parted(chunk: str) -> list[str]:
     if _INITIALS.fullmatch(word) or (not known and dots and is_known(f"{word}.".lower())):
         return [word]  # "U.S." or "Ph.D.", "etc."
     if "." in word and not known:
-        first, rest = word.split(".", 1)
-        return [first, ".", *_parted(rest.lstrip(".") + "".join(dots))]
+        parts = [_parted(part) for part in word.split(".") if part]
+        return [token for part in parts for token in (*part, ".")][: None if dots else -1]
     return [word, *dots]
