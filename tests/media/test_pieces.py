@@ -71,11 +71,13 @@ def test_pictures_and_sound_of_a_piece(video: Path, start: str, end: str | None)
     count = round((last - first) * RATE)
     wanted = greys(video, RATE * SECONDS)[round(first * RATE) :][:count]
     found = greys(named(video, start, end), count + 5)
-    np.testing.assert_allclose(found[:count], wanted, atol=0.6)
+    # MPEG's program streams have times that are a little uneven.
+    atol = 1.2 if video.suffix == ".mpg" else 0.6
+    np.testing.assert_allclose(found[:count], wanted, atol=atol)
     assert not found[count:].any()
 
     waveform = media.read_audio(named(video, start, end), SOUND_RATE)
-    assert abs(len(waveform) - (last - first) * SOUND_RATE) < 0.03 * SOUND_RATE
+    assert abs(len(waveform) - (last - first) * SOUND_RATE) < 0.05 * SOUND_RATE
     if first < CLICK_SEC < last:
         heard = clips.click_sec(waveform, SOUND_RATE)
         assert abs(heard - (CLICK_SEC - float(first))) < 0.002
