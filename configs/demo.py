@@ -47,6 +47,7 @@ def get_config(argument: str = "ablation=lip_synch_text") -> ml_collections.Conf
                     "weights": {"v2s": 0.3, "visualtts": 0.45, "tts": 0.05, "joint": 0.2},
                     "synthetic_ratio": 0.8,
                     "joint_modes": ("add",),
+                    "speech_sources": (),  # corpora of speech alone, such as "LRS2"; (): all
                 },
             },
             "codec": {"kind": "patch_dct", "path": "", "latents": "online"},

@@ -34,10 +34,14 @@ def _weights(**given: float) -> dict[str, float]:
     return {"v2s": 0.0, "visualtts": 0.0, "tts": 0.0, "joint": 0.0} | given
 
 
-# Fine-tuning starts from pre-trained weights. How long it lasts is our choice.
+# Fine-tuning starts from pre-trained weights. How long it lasts is our choice, where the reference
+# does not say.
 FINE_TUNE = {"train.fine_tune": True, "train.steps": 50_000}
-# Joint clips alone, of which the ratio is made of a sound and a speech clip each.
-JOINT = {"data.mixture.weights": _weights(joint=1.0), **FINE_TUNE}
+# Of which the reference's fine-tuning takes its speech.
+SOURCES = {"data.mixture.speech_sources": ("LRS2", "LibriTTS")}
+# Joint clips alone, of which the ratio is made of a sound and a speech clip each. It starts from
+# weights that know speech without a picture (recipe=tts).
+JOINT = {"data.mixture.weights": _weights(joint=1.0), **FINE_TUNE, **SOURCES}
 
 # What a recipe changes of pre-training.
 RECIPES: dict[str, dict[str, Any]] = {
@@ -45,15 +49,21 @@ RECIPES: dict[str, dict[str, Any]] = {
     # Lips and motion hidden from frame to frame: sound from what can be seen of them.
     "masked": {"train.mask_ratios": tuple(tenths / 10 for tenths in range(1, 11)), **FINE_TUNE},
     "joint_native": {"data.mixture.synthetic_ratio": 0.0, **JOINT},
-    "joint": {
-        "data.mixture.synthetic_ratio": 0.5,
-        "train.mask_ratios": (0.0, 1.0),
-        **JOINT,
-    },
-    "joint_synthetic": {
+    # With as many steps as the checkpoint behind the published inference has.
+    "joint": {"data.mixture.synthetic_ratio": 0.5, **JOINT, "train.steps": 6000},
+    "joint_synthetic": {"data.mixture.synthetic_ratio": 1.0, **JOINT, "train.steps": 10_500},
+    "joint_add": {
         "data.mixture.synthetic_ratio": 1.0,
-        "train.mask_ratios": (0.0, 1.0),
+        "data.mixture.joint_modes": ("add",),
         **JOINT,
+        "train.steps": 12_000,
+    },
+    # Speech with a picture and without, lips and motion hidden from half of the clips.
+    "ttsvtts": {
+        "data.mixture.weights": _weights(visualtts=0.5, tts=0.5),
+        "train.mask_ratios": (0.0, 1.0),
+        **FINE_TUNE,
+        **SOURCES,
     },
     # Speech without a picture joins the mixture, in its share of the rows of the paper.
     "tts": {"data.mixture.weights": _weights(v2s=0.36, visualtts=0.32, tts=0.32)},
@@ -90,6 +100,7 @@ def get_config(argument: str = "base") -> ml_collections.ConfigDict:
                     "weights": _weights(v2s=0.53, visualtts=0.47),  # about the rows there are
                     "synthetic_ratio": 1.0,
                     "joint_modes": ("add", "insert"),
+                    "speech_sources": (),  # corpora of speech alone, such as "LRS2"; (): all
                 },
             },
             "codec": {"kind": "audioldm_vae", "path": "", "latents": "online"},

@@ -127,6 +127,7 @@ class Report:
       absent: how many of the records are without a stream, by its name.
       durations_sec: of the records, in order.
       sha256: of the file, in hexadecimal digits.
+      corpora: of the records, in order (`vssflow_jax.dataset.corpus_of`).
     """
 
     shard: str
@@ -136,6 +137,7 @@ class Report:
     absent: Mapping[str, int]
     durations_sec: Sequence[float]
     sha256: str
+    corpora: Sequence[str]
 
 
 Run = Callable[[Sequence[Job]], Iterable[Report]]  # as they are done, in any order
@@ -145,7 +147,7 @@ def write_shard(job: Job) -> Report:
     """Write a shard and its report, unless both are there."""
     if job.path.exists() and job.report_path.exists():
         return read_report(job)
-    num_bytes, rejected, durations_sec = 0, [], []
+    num_bytes, rejected, durations_sec, corpora = 0, [], [], []
     absent = dict.fromkeys(records.STREAMS, 0)
     # A name of its own: a runner may start a job anew while its first try still writes.
     partial = job.path.parent / UNFINISHED / f"{job.path.name}.{uuid.uuid4().hex}"
@@ -161,13 +163,16 @@ def write_shard(job: Job) -> Report:
         writer.write(record)
         num_bytes += len(record)
         durations_sec.append(float(values[records.DURATION]))
+        corpora.append(dataset.corpus_of(values["clip_id"]))
         for name in records.STREAMS:
             absent[name] += not len(values.get(name, ()))
     writer.close()
     clips = len(durations_sec)
     with partial.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    report = Report(job.path.name, clips, num_bytes, rejected, absent, durations_sec, sha256)
+    report = Report(
+        job.path.name, clips, num_bytes, rejected, absent, durations_sec, sha256, corpora
+    )
     partial.replace(job.path)
     text = json.dumps(dataclasses.asdict(report))
     _write_whole(job.report_path, text, job.report_path.parent)
@@ -374,7 +379,7 @@ def _write_metadata(
     reports: Mapping[str, Report],
     contents: Contents,
 ) -> None:
-    splits, durations_sec = [], {}
+    splits, durations_sec, corpora = [], {}, {}
     for name, split in jobs.items():
         of_split = [reports[job.path.name] for job in split]
         if not any(report.clips for report in of_split):
@@ -382,6 +387,7 @@ def _write_metadata(
                 job.path.unlink()
             continue
         durations_sec[name] = [sec for report in of_split for sec in report.durations_sec]
+        corpora[name] = [corpus for report in of_split for corpus in report.corpora]
         splits.append(
             tfds.core.SplitInfo(
                 name=name,
@@ -407,6 +413,7 @@ def _write_metadata(
     staging.mkdir(exist_ok=True)
     info.write_to_directory(staging)
     (staging / dataset.DURATIONS_SEC).write_text(json.dumps(durations_sec))
+    (staging / dataset.CORPORA).write_text(json.dumps(corpora))
     kept = [reports[Path(path).name] for split in splits for path in split.filepaths]
     (staging / SHA256SUMS).write_text("".join(f"{r.sha256}  {r.shard}\n" for r in kept))
     for path in sorted(staging.iterdir(), key=lambda path: path.name == COMPLETE):

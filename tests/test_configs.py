@@ -46,7 +46,14 @@ def test_recipes_are_what_they_are_called():
         assert mixture.weights.to_dict() == {"v2s": 0, "visualtts": 0, "tts": 0, "joint": 1}
         assert mixture.synthetic_ratio == ratio
     fine = {name for name, config in configs.items() if config.train.fine_tune}
-    assert fine == {"masked", "joint_native", "joint", "joint_synthetic"}
+    joint = {"joint_native", "joint", "joint_synthetic", "joint_add"}
+    assert fine == {"masked", "ttsvtts", *joint}
+    steps = {name: configs[name].train.steps for name in joint - {"joint_native"}}
+    assert steps == {"joint": 6000, "joint_synthetic": 10_500, "joint_add": 12_000}
+    assert configs["joint_add"].data.mixture.joint_modes == ("add",)
+    for name in (*joint, "ttsvtts"):
+        assert configs[name].data.mixture.speech_sources == ("LRS2", "LibriTTS")
+    assert configs["ttsvtts"].train.mask_ratios == (0.0, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import multiprocessing
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +130,55 @@ def test_speech_without_a_picture_comes_from_its_own_split_where_there_is_one(
     expected = dataset.clips("train", "tts")[0].features.phonemes
     for ids in batch["phonemes"]:
         np.testing.assert_array_equal(ids[: len(expected)], expected)
+
+
+@pytest.fixture(scope="module")
+def corpora(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The demo's training clips, every third of speech from LRS2, the others from GRID."""
+    folder = tmp_path_factory.mktemp("corpora")
+    rows = [row for row in map(json.loads, manifest(demo_data)) if row["split"] == "train"]
+    for number, row in enumerate(row for row in rows if row["task"] == "visualtts"):
+        row["clip_id"] = f"{'GRID' if number % 3 else 'LRS2'}-{row['clip_id']}"
+    for name in ("clips", "voices"):
+        (folder / name).symlink_to(demo_data / name)
+    source = videos.Videos(folder, WEIGHTS_FREE, SPEC)
+    contents = shards.Contents(rows, source, SPEC, WEIGHTS_FREE.widths, origin={})
+    shards.build(folder, contents, lambda jobs: shards.run_here(jobs, 1))
+    return Dataset(folder, SPEC)
+
+
+@pytest.mark.parametrize("task", ["visualtts", "tts", "joint"])
+def test_speech_is_taken_from_the_corpora_that_are_named(corpora: Dataset, task: str) -> None:
+    source = corpora.clips("train", "visualtts")
+    clips = [source[index] for index in range(len(source))]
+    named = [clip for clip in clips if clip.clip_id.startswith("LRS2")]
+    assert 0 < len(named) < len(clips)
+    mixture = tiny.config(corpora.path).data.mixture
+    mixture.weights.update({"v2s": 0.0, "visualtts": 0.0, "tts": 0.0, "joint": 0.0, task: 1.0})
+    mixture.synthetic_ratio = 1.0
+
+    def sounds(rows: Iterable[np.ndarray]) -> set[bytes]:
+        """Which phonemes are in each."""
+        return {np.unique(row[row > 0]).tobytes() for row in rows}
+
+    def drawn() -> set[bytes]:
+        read = iter(train_batches(corpora, mixture, 8, 0))
+        return sounds(row for _ in range(8) for row in next(read)["phonemes"])
+
+    mixture.speech_sources = ("LRS2", "LibriTTS")
+    assert drawn() == sounds(clip.features.phonemes for clip in named)
+    mixture.speech_sources = ()
+    assert drawn() == sounds(clip.features.phonemes for clip in clips)
+
+
+@pytest.mark.parametrize("task", ["visualtts", "joint"])
+def test_corpora_that_are_not_there_are_named(corpora: Dataset, task: str) -> None:
+    mixture = tiny.config(corpora.path).data.mixture
+    mixture.weights.update({"v2s": 0.0, "visualtts": 0.0, "tts": 0.0, "joint": 0.0, task: 1.0})
+    mixture.synthetic_ratio = 1.0
+    mixture.speech_sources = ("LRS3",)
+    with pytest.raises(UserError, match=r"speech_sources are LRS3, .* are from GRID, LRS2"):
+        train_batches(corpora, mixture, 4, 0)
 
 
 def manifest(data: Path) -> list[str]:

@@ -35,6 +35,7 @@ DURATIONS = ("uniform", "aligned", "predicted")
 
 NO_LATENTS = "none"
 DURATIONS_SEC = "durations_sec.json"  # of the clips of each split, beside the shards
+CORPORA = "corpora.json"  # those that they are from
 REBUILD = "rebuild it with python -m data.build"
 PREDICT = "write one with python run_duration.py --predict=FILE"
 _INFINITY16 = np.float16(np.inf)
@@ -238,14 +239,25 @@ class Dataset:
         Raises:
           UserError: the dataset does not say so.
         """
-        path = self._directory / DURATIONS_SEC
+        return self._of_clips(DURATIONS_SEC, part, task)
+
+    def corpora(self, part: str, task: str) -> np.ndarray:
+        """From which corpus each clip of a split is (`corpus_of`) [clips], without reading any.
+
+        Raises:
+          UserError: the dataset does not say so.
+        """
+        return self._of_clips(CORPORA, part, task)
+
+    def _of_clips(self, name: str, part: str, task: str) -> np.ndarray:
+        path = self._directory / name
         try:
-            durations = np.array(json.loads(path.read_bytes())[f"{part}_{task}"])
+            values = np.array(json.loads(path.read_bytes())[f"{part}_{task}"])
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{path} is missing or damaged; restore it or {REBUILD}") from error
-        if len(durations) != self.count(part, task):
+        if len(values) != self.count(part, task):
             raise UserError(f"{path} is of other clips; restore it or {REBUILD}")
-        return durations
+        return values
 
     def clips(self, part: str, task: str) -> "ClipSource":
         """The clips of one task of one part, by index.
@@ -389,6 +401,11 @@ def check_shard(path: Path, expected: int) -> None:
             f"dataset shard {path} is damaged: {found} of {expected} records; "
             f"restore it or {REBUILD}"
         )
+
+
+def corpus_of(clip_id: str) -> str:
+    """The corpus of a clip, by which its name begins: "LRS2" of "LRS2-5535-00001"."""
+    return clip_id.partition("-")[0]
 
 
 def exists(path: str | Path) -> bool:

@@ -138,7 +138,8 @@ def train_batches(
 
     Args:
       dataset: opened dataset.
-      mixture: `weights` of each of `MIXABLE`, `synthetic_ratio` of joint clips, `joint_modes`.
+      mixture: `weights` of each of `MIXABLE`, `synthetic_ratio` of joint clips, `joint_modes`,
+        `speech_sources`: corpora that clips with speech alone are taken from; all, if empty.
       batch_size: clips in a batch.
       seed: of every draw.
       latents: "online" for batches with sounds, "offline" with what a codec knows of them.
@@ -217,29 +218,51 @@ def _by_window(
     """For each window that clips are drawn for, what they are drawn from."""
     specs = windows(dataset.spec, bucket_sec)
     tasks = [task for task in MIXABLE if mixture.weights[task] > 0]
-    places = {task: _places(dataset, task, specs) for task in tasks}
+    corpora = tuple(mixture.speech_sources)
+    places = {task: _places(dataset, task, specs, corpora) for task in tasks}
     for number, spec in enumerate(specs):
         sources = []
         for task in tasks:
             own = np.flatnonzero(places[task] == number)
             if len(own):
-                share = mixture.weights[task] * len(own) / len(places[task])
+                share = mixture.weights[task] * len(own) / np.sum(places[task] >= 0)
                 task_seed = seed + MIXABLE.index(task)
                 sources.append((share, _examples(dataset, mixture, task, task_seed, limit, own)))
         if sources:
             yield spec, sources
 
 
-def _places(dataset: Dataset, task: str, specs: Sequence[ClipSpec]) -> np.ndarray:
-    """Which of the windows each clip of a task has."""
+def _places(
+    dataset: Dataset, task: str, specs: Sequence[ClipSpec], corpora: Sequence[str]
+) -> np.ndarray:
+    """Which of the windows each clip of a task has; -1 for speech of another corpus."""
     if task == "joint":
         return np.array([len(specs) - 1])  # They are made as they are drawn, and all long.
     split = _split_of(dataset, task)
     count = len(dataset.clips("train", split))
     ends_sec = [spec.duration_sec for spec in specs[:-1]]
-    if not ends_sec:
-        return np.zeros(count, np.int64)
-    return np.searchsorted(ends_sec, dataset.durations_sec("train", split))
+    places = np.zeros(count, np.int64)
+    if ends_sec:
+        places = np.searchsorted(ends_sec, dataset.durations_sec("train", split))
+    chosen = _chosen(dataset, split, corpora)
+    if count and not chosen.any():
+        raise _no_speech(dataset, [split], corpora)
+    return np.where(chosen, places, -1)
+
+
+def _chosen(dataset: Dataset, split: str, corpora: Sequence[str]) -> np.ndarray:
+    """Which clips of a split are taken, by their corpora if it is one of speech alone, bool [n]."""
+    if not corpora or split not in ("visualtts", "tts"):
+        return np.ones(dataset.count("train", split), bool)
+    return np.isin(dataset.corpora("train", split), corpora)
+
+
+def _no_speech(dataset: Dataset, splits: Sequence[str], corpora: Sequence[str]) -> UserError:
+    there = {name for split in splits for name in dataset.corpora("train", split).tolist()}
+    return UserError(
+        f"data.mixture.speech_sources are {', '.join(corpora)}, but clips of {', '.join(splits)} "
+        f"are from {', '.join(sorted(there))}"
+    )
 
 
 def _split_of(dataset: Dataset, task: str) -> str:
@@ -341,7 +364,7 @@ def _joint_examples(
     """Joint clips: synthesised from a sound and a speech clip, or native, by ratio."""
     ratio = mixture.synthetic_ratio
     native = dataset.clips("train", "joint") if ratio < 1 else None
-    speeches = _speeches(dataset) if ratio > 0 else []
+    speeches = _speeches(dataset, tuple(mixture.speech_sources)) if ratio > 0 else []
     modes = tuple(mixture.joint_modes)
     synthetic = _synthesis(dataset, speeches, modes, limit) if speeches else None
 
@@ -352,24 +375,38 @@ def _joint_examples(
         clip, passed_over = first_good(native, index % len(native), limit)
         return Drawn(clip.features, clip.posterior, passed_over)
 
-    count = max(sum(map(len, speeches)), len(native) if native else 0)
+    count = max(len(speeches), len(native) if native else 0)
     return _endless(count, seed).seed(seed).random_map(example)
 
 
-def _speeches(dataset: Dataset) -> list[ClipSource]:
-    """Training clips with speech alone, with a picture and without."""
-    without = [dataset.clips("train", "tts")] if dataset.count("train", "tts") else []
-    return [dataset.clips("train", "visualtts"), *without]
+def _speeches(dataset: Dataset, corpora: Sequence[str]) -> list[tuple[ClipSource, int]]:
+    """Training clips with speech alone, with a picture and without, by split and index.
+
+    Raises:
+      UserError: there are none, of any split.
+    """
+    splits = ["visualtts", *(["tts"] if dataset.count("train", "tts") else [])]
+    found = [
+        (source, int(index))
+        for split in splits
+        for source in [dataset.clips("train", split)]
+        for index in np.flatnonzero(_chosen(dataset, split, corpora))
+    ]
+    if not found:
+        raise _no_speech(dataset, splits, corpora)
+    return found
 
 
 def _synthesis(
-    dataset: Dataset, speeches: Sequence[ClipSource], modes: tuple[joint.Mode, ...], limit: int
+    dataset: Dataset,
+    speeches: Sequence[tuple[ClipSource, int]],
+    modes: tuple[joint.Mode, ...],
+    limit: int,
 ) -> Callable[[int, np.random.Generator], Drawn]:
     sounds: ClipSource = dataset.clips("train", "v2s")
-    places = [(source, index) for source in speeches for index in range(len(source))]
 
     def draw(index: int, rng: np.random.Generator) -> Drawn:
-        speech, bad_speeches = first_good(*places[index % len(places)], limit)
+        speech, bad_speeches = first_good(*speeches[index % len(speeches)], limit)
         sound, bad_sounds = first_good(sounds, int(rng.integers(len(sounds))), limit)
         features = joint.combine(
             sound.features,

@@ -25,6 +25,7 @@ CHECKPOINTS = "checkpoints"
 
 # Fields that configs of earlier versions lack, with what they did.
 _ADDED: dict[str, Any] = {
+    "data": {"mixture": {"speech_sources": ()}},
     "train": {"init_weights": "ema"},
     "model": {"transformer": {"residual_dtype": "bfloat16"}},
 }
