@@ -1,7 +1,14 @@
-"""Where long videos are cut into clips: at even lengths, but in silence where somebody speaks."""
+"""Where long videos are cut into clips: at even lengths, but in silence where somebody speaks.
 
+Speech is found by the network inside the package `silero-vad` (MIT), a file that onnxruntime runs;
+the package itself is not imported, since it asks for PyTorch.
+"""
+
+import functools
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +21,10 @@ SHORTEST_SEC = 1.0
 VOICE_ACTIVITY = "silero_vad"
 EXTRA = "extract"
 _SAMPLING_RATE = 16_000
+_WINDOW, _BEFORE = 512, 64  # samples that the network hears at a time, and those before them
+# Probabilities with which speech begins and goes on, and what is too short to count.
+_BEGINS, _GOES_ON = 0.5, 0.35
+_SHORTEST_SPEECH_SEC, _SHORTEST_SILENCE_SEC = 0.25, 0.1
 
 Span = tuple[float, float]
 
@@ -56,15 +67,65 @@ def speech(path: str | Path) -> list[Span]:
     None is found in a file without sound, which is no clip either.
 
     Raises:
-      UserError: the package is not installed.
+      UserError: the packages are not installed.
     """
-    package, torch = require(VOICE_ACTIVITY, EXTRA), require("torch", EXTRA)
+    network = _network()
     try:
         waveform = media.read_audio(path, _SAMPLING_RATE)
     except UserError:
         return []
-    samples = torch.from_numpy(np.ascontiguousarray(waveform))
-    found = package.get_speech_timestamps(
-        samples, package.load_silero_vad(), sampling_rate=_SAMPLING_RATE
-    )
-    return [(one["start"] / _SAMPLING_RATE, one["end"] / _SAMPLING_RATE) for one in found]
+    return spans(_probabilities(network, waveform), _WINDOW / _SAMPLING_RATE)
+
+
+def spans(probabilities: Sequence[float], window_sec: float) -> list[Span]:
+    """Stretches of windows that begin with a likely one and end with a silence of some length.
+
+    Args:
+      probabilities: of speech, of each window.
+      window_sec: how long a window is.
+    """
+    found: list[Span] = []
+    begins: int | None = None
+    last = 0
+    for number, probability in enumerate([*probabilities, *[0.0] * len(_silence(window_sec))]):
+        if probability >= _BEGINS and begins is None:
+            begins = number
+        if probability >= _GOES_ON:
+            last = number
+        elif begins is not None and number - last >= len(_silence(window_sec)):
+            if (last + 1 - begins) * window_sec >= _SHORTEST_SPEECH_SEC:
+                found.append((begins * window_sec, (last + 1) * window_sec))
+            begins = None
+    return found
+
+
+def _silence(window_sec: float) -> range:
+    """The windows without speech that end it."""
+    return range(max(round(_SHORTEST_SILENCE_SEC / window_sec), 1))
+
+
+def _probabilities(network: Any, waveform: np.ndarray) -> list[float]:
+    """Of speech, for each window; the last one is filled up with zeros."""
+    padded = np.pad(waveform, (_BEFORE, -len(waveform) % _WINDOW)).astype(np.float32)
+    state, rate = np.zeros((2, 1, 128), np.float32), np.array(_SAMPLING_RATE, np.int64)
+    found = []
+    for start in range(0, len(padded) - _BEFORE, _WINDOW):
+        heard = padded[None, start : start + _BEFORE + _WINDOW]
+        probability, state = network.run(None, {"input": heard, "state": state, "sr": rate})
+        found.append(float(probability[0, 0]))
+    return found
+
+
+@functools.cache
+def _network() -> Any:
+    onnxruntime = require("onnxruntime", EXTRA)
+    spec = importlib.util.find_spec(VOICE_ACTIVITY)
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(
+            "the package silero-vad, which finds speech, is not installed: run  pip install -e "
+            f"'.[{EXTRA}]'"
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    path = Path(spec.submodule_search_locations[0]) / "data" / "silero_vad.onnx"
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

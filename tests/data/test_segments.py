@@ -14,6 +14,7 @@ from data.videos import Videos, read_rows
 from tests.media import clips
 from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec
+from vssflow_jax.errors import UserError
 
 SPEC = ClipSpec(duration_sec=2.0)
 
@@ -116,6 +117,46 @@ def test_pieces_that_cannot_be(folder: Path, tmp_path: Path, fields: str, reason
     rows, rejected = rows_of(folder, tmp_path, text, 2.0)
     assert not rows
     assert re.match(reason, rejected[0][1])
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "expected"),
+    [
+        ([0.0] * 10, []),
+        ([0.9] * 10, [(0.0, 1.0)]),
+        ([0.0, 0.9, 0.9, 0.9, 0.4, 0.0, 0.0], [(0.1, 0.5)]),
+        ([0.4, 0.4, 0.9, 0.9, 0.9, 0.0, 0.9, 0.9, 0.9], [(0.2, 0.5), (0.6, 0.9)]),
+        ([0.0, 0.9, 0.9, 0.0, 0.0], []),  # a click
+    ],
+)
+def test_spans_of_speech(probabilities: list[float], expected: list[tuple[float, float]]) -> None:
+    np.testing.assert_allclose(
+        np.ravel(segments.spans(probabilities, 0.1)), np.ravel(expected), atol=1e-9
+    )
+
+
+def test_spans_are_those_of_the_package(tmp_path: Path) -> None:
+    """To within what it adds at both ends."""
+    silero_vad = pytest.importorskip("silero_vad")
+    torch = pytest.importorskip("torch")
+    texts = ("lay green in x zero soon", "bin white at m eight soon")
+    parts = [voices.synthesize(text, *voices.VOICES[2]).waveform for text in texts]
+    pause = np.zeros(voices.SAMPLING_RATE, np.float32)
+    sound = np.concatenate([pause, parts[0], pause, parts[1], pause])
+    soundfile.write(tmp_path / "said.wav", sound, voices.SAMPLING_RATE)
+    theirs = silero_vad.get_speech_timestamps(
+        torch.from_numpy(sound), silero_vad.load_silero_vad(), sampling_rate=16_000
+    )
+    ours = segments.speech(tmp_path / "said.wav")
+    expected = [(one["start"] / 16_000, one["end"] / 16_000) for one in theirs]
+    np.testing.assert_allclose(ours, expected, atol=0.07)
+
+
+def test_without_the_package_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments.importlib.util, "find_spec", lambda name: None)
+    segments._network.cache_clear()
+    with pytest.raises(UserError, match=r"silero-vad.*is not installed.*\[extract\]"):
+        segments.speech("any.wav")
 
 
 def test_speech_is_found_and_not_cut(tmp_path: Path) -> None:
