@@ -81,6 +81,7 @@ def get_config(argument: str = "ablation=lip_synch_text") -> ml_collections.Conf
                 "fine_tune": False,  # True insists on weights to start from
                 "init_from": "",  # a run, a step of one, or imported weights to start from
                 "init_weights": "ema",  # of a run: averaged; "params": those of its last step
+                "init": "fan_in",  # "reference": maps around the blocks as PyTorch draws them
                 "steps": 1800,
                 "batch_size": 16,
                 "accumulation_steps": 1,

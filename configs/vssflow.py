@@ -4,9 +4,9 @@ python run_train.py --config=configs/vssflow.py:base --workdir=runs/base --confi
 python run_train.py --config=configs/vssflow.py:base,recipe=tts --workdir=runs/tts \\
     --config.data.path=DATA --config.train.init_from=WEIGHTS
 
-The argument is a list of words: a size, `placement=NAME` and `recipe=NAME`, in any order. Widths,
-rates and the optimizer are the paper's. It starts from the first blocks of Stable Audio Open:
-import them (docs/weights.md) and name their folder by --config.train.init_from.
+The argument is a list of words: a size, `placement=NAME`, `recipe=NAME` and `init=NAME`, in any
+order. Widths, rates and the optimizer are the paper's. It starts from the first blocks of Stable
+Audio Open: import them (docs/weights.md) and name their folder by --config.train.init_from.
 """
 
 from collections.abc import Iterable
@@ -16,6 +16,7 @@ import ml_collections
 
 from vssflow_jax.conditions import PLACEMENTS
 from vssflow_jax.errors import UserError
+from vssflow_jax.train_step import INITS
 
 # Blocks, query heads and key/value heads. The first three are the paper's, xl has all the blocks
 # of Stable Audio Open; 3b is ours, to compare strategies on.
@@ -76,7 +77,7 @@ def get_config(argument: str = "base") -> ml_collections.ConfigDict:
     Raises:
       UserError: a word of the argument is unknown.
     """
-    size, placement, recipe = _parse(argument)
+    size, placement, recipe, init = _parse(argument)
     layers, heads, kv_heads = SIZES[size]
     config = ml_collections.ConfigDict(
         {
@@ -134,6 +135,7 @@ def get_config(argument: str = "base") -> ml_collections.ConfigDict:
                 "fine_tune": False,  # True insists on weights to start from
                 "init_from": "",  # a run, a step of one, or imported weights to start from
                 "init_weights": "ema",  # of a run: averaged; "params": those of its last step
+                "init": "fan_in",  # "reference": maps around the blocks as PyTorch draws them
                 "steps": 251_000,
                 "batch_size": 288,
                 "accumulation_steps": 1,
@@ -189,16 +191,18 @@ def get_config(argument: str = "base") -> ml_collections.ConfigDict:
     config.train.learning_rate = (
         config.train.get_oneway_ref("batch_size").to_float() * RATE_PER_CLIP
     )
+    config.train.init = init
     config.update_from_flattened_dict(RECIPES[recipe])
     return config
 
 
-def _parse(argument: str) -> tuple[str, str, str]:
-    """Size, placement and recipe that the words of a config's argument name."""
+def _parse(argument: str) -> tuple[str, str, str, str]:
+    """Size, placement, recipe and init that the words of a config's argument name."""
     known: dict[str, Iterable[str]] = {
         "size": SIZES,
         "placement": PLACEMENTS,
         "recipe": RECIPES,
+        "init": INITS,
     }
     chosen: dict[str, str] = {}
     for word in filter(None, argument.split(",")):
@@ -215,6 +219,11 @@ def _parse(argument: str) -> tuple[str, str, str]:
         if name in chosen:
             raise UserError(f"configs/vssflow.py:{argument}: two of '{name}'; give one")
         chosen[name] = value
-    defaults = {"size": "base", "placement": "lip_synch_text", "recipe": "pretrain"}
-    size, placement, recipe = (defaults | chosen).values()
-    return size, placement, recipe
+    defaults = {
+        "size": "base",
+        "placement": "lip_synch_text",
+        "recipe": "pretrain",
+        "init": "fan_in",
+    }
+    size, placement, recipe, init = (defaults | chosen).values()
+    return size, placement, recipe, init

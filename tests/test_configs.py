@@ -94,7 +94,7 @@ def test_the_demo_takes_a_placement():
         (vssflow.get_config, "huge", r"no size 'huge'; choose one of: small, base, large, xl"),
         (vssflow.get_config, "base,recipe=x", r"no recipe 'x'; choose one of: pretrain, masked"),
         (vssflow.get_config, "base,large", r"two of 'size'; give one"),
-        (vssflow.get_config, "depth=3", r"no 'depth'; it has size, placement, recipe"),
+        (vssflow.get_config, "depth=3", r"no 'depth'; it has size, placement, recipe, init"),
         (demo.get_config, "ablation=all", r"choose one of: ablation=none"),
         (demo.get_config, "none", r"choose one of: ablation=none"),
     ],

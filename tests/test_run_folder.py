@@ -165,6 +165,22 @@ def test_started_from_a_run(run: Path, config, source: str, weights: str, step: 
     assert int(state.step) == 0
 
 
+def test_started_with_maps_drawn_as_the_reference_draws_them(config, demo_data: Path):
+    def from_nothing(given: ml_collections.ConfigDict) -> TrainState:
+        recipe = Recipe.from_config(given)
+        mixture, size = given.data.mixture, given.train.batch_size
+        batches = train_batches(Dataset(demo_data, recipe.spec), mixture, size, given.seed)
+        return initial_state(recipe, recipe.abstract_state(), lambda: batches)
+
+    own, drawn = from_nothing(config), from_nothing(fine_tuning(config, train__init="reference"))
+    assert_same(drawn.params["transformer"], own.params["transformer"])
+    assert not np.asarray(own.params["output"]["w_io"]).any()
+    width = Recipe.from_config(config).model.transformer.width
+    deviation = float(np.std(drawn.params["output"]["w_io"]))
+    assert deviation == pytest.approx(np.sqrt(4 / 9 / width), rel=0.1)
+    assert_same(drawn.ema, drawn.params)
+
+
 def test_started_from_a_run_without_an_average(config, demo_data: Path, tmp_path: Path):
     plain = fine_tuning(config, train__ema_decay=0.0, train__steps=1)
     assert train(plain, tmp_path / "run")

@@ -14,7 +14,7 @@ from vssflow_jax.errors import UserError
 from vssflow_jax.phonemes import NUM_IDS
 from vssflow_jax.sampling import ADAPTIVE, METHODS
 from vssflow_jax.sound import CODECS, LATENTS, VOCODERS
-from vssflow_jax.train_step import WEIGHTS_OF_A_RUN
+from vssflow_jax.train_step import INITS, WEIGHTS_OF_A_RUN
 from vssflow_jax.transformer import REMAT
 
 INFINITY = math.inf
@@ -67,6 +67,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "model.transformer.remat": tuple(REMAT),
     "model.transformer.attention": tuple(attention.IMPLEMENTATIONS),
     "model.latent_channels": (LATENT_CHANNELS,),  # miniatures to be imported have others
+    "train.init": INITS,
     "train.loss_mask": ("window", "clip"),
     "train.condition_dropout_per": ("example", "batch"),
     "eval.sampler.method": METHODS,

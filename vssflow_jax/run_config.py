@@ -26,7 +26,7 @@ CHECKPOINTS = "checkpoints"
 # Fields that configs of earlier versions lack, with what they did.
 _ADDED: dict[str, Any] = {
     "data": {"mixture": {"speech_sources": ()}},
-    "train": {"init_weights": "ema"},
+    "train": {"init_weights": "ema", "init": "fan_in"},
     "model": {"transformer": {"residual_dtype": "bfloat16"}},
 }
 
@@ -43,6 +43,7 @@ RESUMABLE = (
     "train.sample_every",
     "train.init_from",
     "train.init_weights",
+    "train.init",
     "train.fine_tune",
     "data.path",
     "data.durations_path",

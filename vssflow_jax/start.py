@@ -18,9 +18,18 @@ from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.errors import UserError
 from vssflow_jax.interop import vssflow
+from vssflow_jax.interop.weights import place
 from vssflow_jax.model import ModelConfig
 from vssflow_jax.sound import CodecParams
-from vssflow_jax.train_step import AVERAGED, LAST, Params, Recipe, TrainState, shardings_of
+from vssflow_jax.train_step import (
+    AVERAGED,
+    LAST,
+    REFERENCE,
+    Params,
+    Recipe,
+    TrainState,
+    shardings_of,
+)
 
 Batches = Callable[[], Iterable[dict[str, np.ndarray]]]
 
@@ -52,7 +61,8 @@ def initial_state(recipe: Recipe, abstract: TrainState, batches: Batches) -> Tra
     """
     source = Path(recipe.train.init_from)
     if not recipe.train.init_from:
-        return _init(recipe, abstract, _prepared_codec(recipe, batches))
+        state = _init(recipe, abstract, _prepared_codec(recipe, batches))
+        return _redrawn(state, abstract, recipe) if recipe.train.init == REFERENCE else state
     if _is_run(source):
         return _from_run(recipe, abstract, source)
     # Read first: nothing is to be waited for if they do not fit.
@@ -153,6 +163,16 @@ def _with_weights(state: TrainState, abstract: TrainState, weights: Params) -> T
     return dataclasses.replace(
         state, params=params, ema=_copied(params) if state.ema else {}, frozen=frozen
     )
+
+
+def _redrawn(state: TrainState, abstract: TrainState, recipe: Recipe) -> TrainState:
+    """The state with the maps around the blocks drawn as the reference draws them."""
+    leaves = traverse_util.flatten_dict(state.params, sep=".")
+    places = traverse_util.flatten_dict(abstract.params, sep=".")
+    for name, value in vssflow.drawn_as_reference(recipe.model, recipe.seed).items():
+        leaves[name] = place(value, places[name])
+    params = traverse_util.unflatten_dict(leaves, sep=".")
+    return dataclasses.replace(state, params=params, ema=_copied(params) if state.ema else {})
 
 
 def _copied(params: Params) -> Params:

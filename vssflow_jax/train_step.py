@@ -33,6 +33,9 @@ Metrics = dict[str, jax.Array]
 AVERAGED, LAST = "ema", "params"
 WEIGHTS_OF_A_RUN = (AVERAGED, LAST)
 """Parts of a state that hold trained weights: their running mean, and those of the last step."""
+FAN_IN, REFERENCE = INITS = ("fan_in", "reference")
+"""How maps around the blocks are drawn: each by its own channels and the last one zero, or as the
+reference draws them (`interop.vssflow.drawn_as_reference`)."""
 
 _LATENT_NOISE = 1  # folded into a step's key, which is split for the other draws
 

@@ -54,7 +54,7 @@ def config(placement: str = "lip_synch_text", **sizes: int) -> ModelConfig:
 def marked(monkeypatch: pytest.MonkeyPatch) -> None:
     """`MARK` wherever a weight is initialised, which takes long."""
 
-    def mark(cfg: ModelConfig, seed: int, names: Sequence[str]) -> dict[str, np.ndarray]:
+    def mark(cfg: ModelConfig, seed: int, names: Sequence[str], init: str) -> dict[str, np.ndarray]:
         shapes = mapping.flatten(vssflow.abstract_weights(cfg))
         return {name: np.full(shapes[name].shape, MARK) for name in names}
 
@@ -94,6 +94,23 @@ def test_initialises_as_training_from_nothing_does() -> None:
     assert drawn[CROSS_KEYS].std() == pytest.approx(CONTEXT**-0.5, rel=0.1)
     np.testing.assert_array_equal(drawn[CROSS_KEYS], again[CROSS_KEYS])
     assert (drawn[CROSS_KEYS] != other[CROSS_KEYS]).any()
+
+
+def test_initialises_as_the_reference_does() -> None:
+    cfg = config()
+    names = ["output.w_io", "input.w_io", CROSS_KEYS]
+    own = stable_audio.initial_weights(cfg, SEED, names)
+    drawn = stable_audio.initial_weights(cfg, SEED, names, "reference")
+    # Blocks are not drawn otherwise.
+    np.testing.assert_array_equal(drawn[CROSS_KEYS], own[CROSS_KEYS])
+    for name, inputs in (
+        ("input.w_io", vssflow.input_channels(cfg)),
+        ("output.w_io", cfg.transformer.width),
+    ):
+        # Uniform numbers within b have a variance of b^2 / 3; the convolution adds a third.
+        expected = np.sqrt(4 / 9 / inputs)
+        assert drawn[name].std() == pytest.approx(expected, rel=0.1)
+        assert drawn[name].shape == own[name].shape
 
 
 @pytest.mark.usefixtures("marked")

@@ -6,12 +6,13 @@ import jax
 import numpy as np
 import pytest
 
+import configs.vssflow
 from tests.helpers import WIDTHS, tiny_model_config
 from vssflow_jax.conditions import PLACEMENTS
 from vssflow_jax.errors import UserError
 from vssflow_jax.interop import mapping
 from vssflow_jax.interop.mapping import PartialLoadError
-from vssflow_jax.interop.vssflow import from_reference, to_reference
+from vssflow_jax.interop.vssflow import drawn_as_reference, from_reference, to_reference
 from vssflow_jax.model import ModelConfig
 
 LATENT = 16
@@ -194,3 +195,24 @@ def test_a_tensor_of_another_shape_is_named(name: str) -> None:
     source[name] = source[name][:-1]
     with pytest.raises(UserError, match=f"'{name}'"):
         from_reference(source, cfg)
+
+
+def test_the_reference_s_first_residual_stream() -> None:
+    """NETWORKS section 7: of unit normal features it has a standard deviation of 0.22."""
+    cfg = ModelConfig.from_config(configs.vssflow.get_config("small").model)
+    drawn = drawn_as_reference(cfg, 0)
+    rng = np.random.default_rng(1)
+
+    def silu(x: np.ndarray) -> np.ndarray:
+        return x / (1 + np.exp(-x))
+
+    rows = 64
+    stream = rng.normal(size=(rows, cfg.latent_channels)) @ drawn["input.w_io"]
+    for name in ("lips", "synch"):
+        part = f"conditions.projectors.{name}"
+        features = rng.normal(size=(rows, cfg.widths[name].features))
+        projected = silu(features @ drawn[f"{part}.inner.w_io"]) @ drawn[f"{part}.outer.w_io"]
+        stream += projected @ drawn[f"conditions.inputs.{name}.w_io"]
+    phonemes = rng.normal(size=(rows, cfg.widths["phonemes"].projected))
+    stream += phonemes @ drawn["conditions.inputs.phonemes.w_io"]
+    assert stream.std() == pytest.approx(0.22, abs=0.01)

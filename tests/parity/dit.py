@@ -41,11 +41,11 @@ def check(golden: Golden) -> Iterator[Row]:
 
 def branches(block, x, context, tables) -> dict[str, jax.Array]:
     """What each branch of a block adds."""
-    normed = block.norm1(x)
+    normed = block.norm1(x, x.dtype)
     first = block.self_attention(normed, normed, x.shape[1], tables, rotate_keys=True)
     x = x + first
     second = block.cross_attention(
-        block.norm2(x), context, context.shape[1], tables, rotate_keys=False
+        block.norm2(x, x.dtype), context, context.shape[1], tables, rotate_keys=False
     )
     x = x + second
-    return {"attn1": first, "attn2": second, "ff": block.ffw(block.norm3(x))}
+    return {"attn1": first, "attn2": second, "ff": block.ffw(block.norm3(x, x.dtype))}

@@ -113,7 +113,9 @@ def _read_vssflow(source: Path, config: ml_collections.ConfigDict) -> Imported:
 def _read_stable_audio(source: Path, config: ml_collections.ConfigDict) -> Imported:
     cfg = ModelConfig.from_config(config.model)
     options = read_config_beside(source)
-    converted = from_stable_audio(read_state_dict(source), options, cfg, config.seed)
+    converted = from_stable_audio(
+        read_state_dict(source), options, cfg, config.seed, config.train.init
+    )
     return Imported(dataclasses.asdict(cfg), *converted)
 
 

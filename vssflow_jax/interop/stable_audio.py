@@ -15,6 +15,7 @@ from vssflow_jax.errors import UserError
 from vssflow_jax.interop import mapping, vssflow
 from vssflow_jax.interop.mapping import Rule
 from vssflow_jax.model import ModelConfig, VSSFlow
+from vssflow_jax.train_step import FAN_IN, REFERENCE
 
 CLASS_NAME = "StableAudioDiTModel"
 # Options of its config.json that must be as in ours, though no shape may tell.
@@ -41,7 +42,11 @@ _MAY_DIFFER = (
 
 
 def from_stable_audio(
-    source: Mapping[str, np.ndarray], options: Mapping[str, Any], cfg: ModelConfig, seed: int
+    source: Mapping[str, np.ndarray],
+    options: Mapping[str, Any],
+    cfg: ModelConfig,
+    seed: int,
+    init: str = FAN_IN,
 ) -> mapping.Conversion:
     """Our weights, the transformer's from a `StableAudioDiTModel` of diffusers.
 
@@ -50,6 +55,7 @@ def from_stable_audio(
       options: its `config.json`.
       cfg: sizes of our network.
       seed: of the initial values of the rest.
+      init: how they are drawn, one of `train_step.INITS`.
 
     Raises:
       UserError: it has too few blocks, other heads or another width; tensors are missing.
@@ -66,7 +72,7 @@ def from_stable_audio(
         source,
         abstract,
         may_differ=may_differ,
-        initial=lambda names: initial_weights(cfg, seed, names),
+        initial=lambda names: initial_weights(cfg, seed, names, init),
         expected_left_over=(*_NOT_OURS, *later_blocks),
     )
 
@@ -103,7 +109,9 @@ def _rule(name: str, cfg: ModelConfig) -> Rule:
     return Rule(name, sources, rule.convert)
 
 
-def initial_weights(cfg: ModelConfig, seed: int, names: Sequence[str]) -> dict[str, np.ndarray]:
+def initial_weights(
+    cfg: ModelConfig, seed: int, names: Sequence[str], init: str = FAN_IN
+) -> dict[str, np.ndarray]:
     """Some weights by dotted name, as training from nothing would start with."""
 
     @jax.jit  # which leaves out the other weights
@@ -112,4 +120,6 @@ def initial_weights(cfg: ModelConfig, seed: int, names: Sequence[str]) -> dict[s
         weights = mapping.flatten(nnx.to_pure_dict(state))
         return {name: weights[name] for name in names}
 
-    return jax.tree.map(np.asarray, draw())
+    redrawn = vssflow.drawn_as_reference(cfg, seed) if init == REFERENCE else {}
+    found = jax.tree.map(np.asarray, draw())
+    return found | {name: value for name, value in redrawn.items() if name in found}

@@ -223,6 +223,33 @@ def _transpose(matrices: np.ndarray) -> np.ndarray:
     return matrices.swapaxes(-1, -2)
 
 
+def drawn_as_reference(cfg: ModelConfig, seed: int) -> dict[str, np.ndarray]:
+    """Maps between conditions, latent and blocks by dotted name, drawn as the reference draws them.
+
+    PyTorch's habit: uniform within 1 / sqrt(channels that come in), convolutions too. Latent and
+    conditions come in by one map, so that their channels count together; ours, a map each, are the
+    rows of it. Weights of blocks and of the time are not among them.
+    """
+    rng = np.random.default_rng(seed)
+
+    def uniform(outputs: int, inputs: int) -> np.ndarray:
+        bound = inputs**-0.5
+        return rng.uniform(-bound, bound, (outputs, inputs))
+
+    channels, width = input_channels(cfg), cfg.transformer.width
+    proj_in, conv_in = uniform(width, channels), uniform(channels, channels)[..., None]
+    proj_out, conv_out = uniform(channels, width), uniform(channels, channels)[..., None]
+    drawn = {
+        name: _fold_input(part, channels)(proj_in, conv_in)
+        for name, part in _input_columns(cfg).items()
+    }
+    drawn["output.w_io"] = _fold_output(cfg.latent_channels, channels)(proj_out, conv_out)
+    for name, leaf in mapping.flatten(abstract_weights(cfg)).items():
+        if name.startswith("conditions.") and name.endswith(".w_io") and name not in drawn:
+            drawn[name] = uniform(*reversed(leaf.shape)).T
+    return {name: value.astype(np.float32) for name, value in drawn.items()}
+
+
 def _input_columns(cfg: ModelConfig) -> dict[str, slice]:
     """Our input matrices, and which of the reference's input channels each of them takes."""
     widths = {"input.w_io": cfg.latent_channels} | {
