@@ -34,7 +34,7 @@ def check(golden: Golden) -> Iterator[Row]:
         if index == 0:
             for name, branch in branches(block, hidden, context, tables).items():
                 yield golden.row(f"out/block_0_{name}", branch, FORWARD)
-        hidden = block(hidden, hidden.shape[1], context, tables)
+        hidden = block(hidden, hidden.shape[1], context, tables, hidden.dtype)
         yield golden.row(f"out/after_block_{index}", hidden, FORWARD)
     yield golden.row("out/y", jax.jit(network)(x, t, context), FORWARD)
 
