@@ -14,7 +14,7 @@ from vssflow_jax.errors import UserError
 from vssflow_jax.phonemes import BLANK, SYMBOLS, phoneme_ids
 from vssflow_jax.text import network, pronounce, read, spoken_words
 
-# The sentence, its words as they are said, and what is left out; written by hand.
+# The sentence, its words as they are said, and what is left out; each line was read over.
 TABLE = Path(__file__).with_name("sentences.tsv").read_text(encoding="utf-8").splitlines()
 SENTENCES = [line.split("\t") for line in TABLE]
 
