@@ -4,17 +4,15 @@ Speech is found by the network inside the package `silero-vad` (MIT), a file tha
 the package itself is not imported, since it asks for PyTorch.
 """
 
-import functools
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from data import onnx
 from vssflow_jax import media
 from vssflow_jax.errors import UserError
-from vssflow_jax.optional import require
 
 SHORTEST_SEC = 1.0
 """What is left at the end is no clip of its own if it is shorter."""
@@ -69,7 +67,7 @@ def speech(path: str | Path) -> list[Span]:
     Raises:
       UserError: the packages are not installed.
     """
-    network = _network()
+    network = onnx.session(VOICE_ACTIVITY, "data/silero_vad.onnx", EXTRA)
     try:
         waveform = media.read_audio(path, _SAMPLING_RATE)
     except UserError:
@@ -114,18 +112,3 @@ def _probabilities(network: Any, waveform: np.ndarray) -> list[float]:
         probability, state = network.run(None, {"input": heard, "state": state, "sr": rate})
         found.append(float(probability[0, 0]))
     return found
-
-
-@functools.cache
-def _network() -> Any:
-    onnxruntime = require("onnxruntime", EXTRA)
-    spec = importlib.util.find_spec(VOICE_ACTIVITY)
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError(
-            "the package silero-vad, which finds speech, is not installed: run  pip install -e "
-            f"'.[{EXTRA}]'"
-        )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    path = Path(spec.submodule_search_locations[0]) / "data" / "silero_vad.onnx"
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -127,7 +127,8 @@ class Report:
       absent: how many of the records are without a stream, by its name.
       durations_sec: of the records, in order.
       sha256: of the file, in hexadecimal digits.
-      corpora: of the records, in order (`vssflow_jax.dataset.corpus_of`).
+      corpora: of the records, in order (`vssflow_jax.dataset.corpus_of`); unfinished builds of
+        earlier versions have none.
     """
 
     shard: str
@@ -137,7 +138,7 @@ class Report:
     absent: Mapping[str, int]
     durations_sec: Sequence[float]
     sha256: str
-    corpora: Sequence[str]
+    corpora: Sequence[str] = ()
 
 
 Run = Callable[[Sequence[Job]], Iterable[Report]]  # as they are done, in any order

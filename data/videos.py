@@ -137,9 +137,10 @@ def read_rows(
     for number, fields in _read_table(transcripts_tsv):
         try:
             row = _row(videos_dir.absolute(), fields)
-            if row["clip_id"] in rows:
+            pieces = _pieces(row, segment_sec, at_silence)
+            if not rows.keys().isdisjoint(piece["clip_id"] for piece in pieces):
                 raise Rejected("duplicate: an earlier line has the same clip_id")
-            rows |= {piece["clip_id"]: piece for piece in _pieces(row, segment_sec, at_silence)}
+            rows |= {piece["clip_id"]: piece for piece in pieces}
         except Rejected as reason:
             name = fields["clip_id"] or fields["video"]
             rejected.append((name, f"{reason} ({transcripts_tsv.name}, line {number})"))

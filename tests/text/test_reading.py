@@ -1,5 +1,6 @@
 """English as people write it, read aloud."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -203,6 +204,6 @@ print(json.dumps([g2p.predict(word) for word in {words!r}]))
 
 
 def test_without_the_package_it_is_one_line(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(network.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"g2p_en.*is not installed.*\[demo\]"):
-        network.package_file("homographs.en")
+        network.file("homographs.en")

@@ -5,12 +5,12 @@ it asks for downloads.
 """
 
 import functools
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 
-from vssflow_jax.errors import UserError
+from vssflow_jax.optional import package_file
+from vssflow_jax.text.normalise import EXTRA
 
 _PACKAGE = "g2p_en"
 _MAX_PHONEMES = 20
@@ -31,19 +31,13 @@ _SYMBOLS = (
 """What its classes stand for. One is a UW without stress, which ARPAbet with stress has not."""
 
 
-def package_file(name: str) -> Path:
-    """A file inside the package g2p_en, which is not imported.
+def file(name: str) -> Path:
+    """A file of the package g2p_en.
 
     Raises:
       UserError: the package is not installed.
     """
-    spec = importlib.util.find_spec(_PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError(
-            "the package g2p_en, which pronounces unknown words, is not installed; "
-            "run: pip install -e '.[demo]'"
-        )
-    return Path(spec.submodule_search_locations[0]) / name
+    return package_file(_PACKAGE, name, EXTRA)
 
 
 def guess(word: str) -> list[str]:
@@ -71,8 +65,8 @@ def guess(word: str) -> list[str]:
 
 @functools.cache
 def _weights() -> dict[str, np.ndarray]:
-    with np.load(package_file("checkpoint20.npz")) as file:
-        return dict(file)
+    with np.load(file("checkpoint20.npz")) as arrays:
+        return dict(arrays)
 
 
 def _gru(name: str, inputs: np.ndarray, state: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from vssflow_jax.optional import require
-from vssflow_jax.text.network import guess, package_file
+from vssflow_jax.text import network
 from vssflow_jax.text.normalise import EXTRA
 
 How = Literal["known", "spelled", "guessed"]
@@ -75,7 +75,7 @@ def _pronounce(word: str, capitals: bool) -> Pronounced:
     letters = word.replace("'", "")
     if not _VOWELS & set(letters) or (capitals and len(letters) <= 5):
         return Pronounced(_spelled(letters), "spelled")
-    return Pronounced(guess(letters), "guessed")
+    return Pronounced(network.guess(letters), "guessed")
 
 
 def _pronounce_dotted(word: str) -> Pronounced:
@@ -126,7 +126,7 @@ def _by_part_of_speech(word: str, tag: str, after: str) -> list[str]:
 @functools.cache
 def _homographs() -> dict[str, tuple[list[str], list[str], str]]:
     """Word -> how it is said as one part of speech, how as others, and which part that is."""
-    text = package_file("homographs.en").read_text(encoding="utf-8") + _MORE_HOMOGRAPHS
+    text = network.file("homographs.en").read_text(encoding="utf-8") + _MORE_HOMOGRAPHS
     lines = text.splitlines()
     fields = [line.split("|") for line in lines if line and not line.startswith("#")]
     return {word.lower(): (one.split(), two.split(), kind) for word, one, two, kind in fields}
