@@ -18,6 +18,7 @@ from vssflow_jax.interop.mapping import Weights
 from vssflow_jax.interop.state_dict import SAFETENSORS, write_state_dict
 from vssflow_jax.interop.vssflow import abstract_weights, load, saved_config, to_reference
 from vssflow_jax.model import ModelConfig, VSSFlow
+from vssflow_jax.sound import PATCH_DCT
 from vssflow_jax.train_step import AVERAGED, LAST, WEIGHTS_OF_A_RUN
 
 
@@ -88,6 +89,11 @@ def main(argv: list[str]) -> None:
     write_state_dict(out, state_dict)
     parameters = sum(tensor.size for tensor in state_dict.values())
     print(f"wrote {out}: {len(state_dict)} tensors, {parameters:,} parameters")
+    if values.checkpoint and trained.find(values.checkpoint, None)[0].codec.kind == PATCH_DCT:
+        print(
+            f"note: the latents that these weights know are of codec '{PATCH_DCT}', fitted to the "
+            "sounds of the run; it is not in the file, so evaluate the run itself"
+        )
 
 
 if __name__ == "__main__":
