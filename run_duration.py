@@ -11,10 +11,11 @@ from absl import flags
 from ml_collections import config_flags
 
 from data import build
-from vssflow_jax import cli, hosts, train_duration
-from vssflow_jax.errors import UserError
+from vssflow_jax import cli, train_duration
+from vssflow_jax.parallel import distributed
 from vssflow_jax.run_files import write_atomically
 from vssflow_jax.train_duration import DurationRecipe
+from vssflow_jax.utils.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "experiment; by default that of the run in --workdir", lock_config=True
@@ -29,7 +30,7 @@ def main(argv: list[str]) -> None:
     config, workdir = _CONFIG.value, Path(_WORKDIR.value)
     if config is None:
         raise UserError(f"{workdir} holds no run; name an experiment by --config")
-    hosts.start()
+    distributed.start()
     if _PREDICT.value:
         durations = train_duration.predict(config, workdir, overrides=cli.overridden())
         write_atomically(Path(_PREDICT.value), json.dumps(durations) + "\n")

@@ -11,8 +11,9 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from vssflow_jax import cli, hosts, trained
-from vssflow_jax.errors import UserError
+from vssflow_jax import cli, trained
+from vssflow_jax.parallel import distributed
+from vssflow_jax.utils.errors import UserError
 
 BENCHMARKS = Path(__file__).parent / "configs" / "benchmarks"
 
@@ -25,7 +26,7 @@ _BENCHMARK = flags.DEFINE_string(
     "benchmark", "", "name of a file in configs/benchmarks, or the path of one; else the config's"
 )
 _OUT = flags.DEFINE_string("out", "", "folder of the results; by default RUN/eval")
-_DISTRIBUTED = hosts.define_flag()
+_DISTRIBUTED = distributed.define_flag()
 
 
 def main(argv: list[str]) -> None:
@@ -33,7 +34,7 @@ def main(argv: list[str]) -> None:
     # They say in one line if their packages are missing.
     from vssflow_jax.evaluate import benchmark, definition, sweep
 
-    hosts.start(_DISTRIBUTED.value)
+    distributed.start(_DISTRIBUTED.value)
     config, run, step = trained.find(_CHECKPOINT.value, _CONFIG.value, cli.overridden())
     if run is None and not _OUT.value:
         raise UserError("imported weights have no folder of a run: name one for results by --out")
@@ -43,7 +44,7 @@ def main(argv: list[str]) -> None:
         sweep.sweep(config, chosen, out, run, step, replace=replace)
     else:
         metrics = benchmark.evaluate(config, chosen, out, run, step, replace=replace)
-        if hosts.is_main():
+        if distributed.is_main():
             benchmark.print_table(metrics, out)
 
 

@@ -12,11 +12,12 @@ from absl import flags
 from ml_collections import config_flags
 
 from data import build
-from vssflow_jax import cli, hosts, run_config, sound, start
+from vssflow_jax import cli, run_config, sound, start
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.config import check
-from vssflow_jax.errors import UserError
+from vssflow_jax.parallel import distributed
 from vssflow_jax.train import train
+from vssflow_jax.utils.errors import UserError
 
 BENCHMARKS = Path(__file__).parent / "configs" / "benchmarks"
 
@@ -24,7 +25,7 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "experiment; by default that of the run in --workdir", lock_config=True
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
-_DISTRIBUTED = hosts.define_flag()
+_DISTRIBUTED = distributed.define_flag()
 flags.mark_flag_as_required("workdir")
 
 
@@ -33,7 +34,7 @@ def main(argv: list[str]) -> None:
     config, workdir = _CONFIG.value, Path(_WORKDIR.value)
     if config is None:
         raise UserError(f"{workdir} holds no run to go on with; name an experiment by --config")
-    hosts.start(_DISTRIBUTED.value)
+    distributed.start(_DISTRIBUTED.value)
     check(config)
     config = run_config.for_training(workdir, config)
     evaluator = None
@@ -47,14 +48,14 @@ def main(argv: list[str]) -> None:
     sound.check(config)
     if not run_config.exists(workdir):
         start.check_source(config)
-    if hosts.is_main():
+    if distributed.is_main():
         build.ensure(config.data, ClipSpec(**config.clip), config.codec)
-    hosts.wait_for_all("dataset")
+    distributed.wait_for_all("dataset")
     finished = train(config, workdir, evaluator)
     out = workdir / "eval"
     if finished and config.eval.after_training and not benchmark.is_done(out, config):
         metrics = benchmark.evaluate(config, chosen, out, workdir, replace=True)
-        if hosts.is_main():
+        if distributed.is_main():
             benchmark.print_table(metrics, out)
 
 

@@ -9,7 +9,7 @@ python run_train.py --config=configs/demo.py --workdir=runs/demo
 import ml_collections
 
 from vssflow_jax.conditions import PLACEMENTS
-from vssflow_jax.errors import UserError
+from vssflow_jax.utils.errors import UserError
 
 
 def get_config(argument: str = "ablation=lip_synch_text") -> ml_collections.ConfigDict:

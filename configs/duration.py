@@ -9,7 +9,7 @@ import dataclasses
 import ml_collections
 
 from vssflow_jax.duration import DurationConfig
-from vssflow_jax.errors import UserError
+from vssflow_jax.utils.errors import UserError
 
 SIZES = {
     "demo": DurationConfig(

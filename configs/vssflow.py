@@ -15,8 +15,8 @@ from typing import Any
 import ml_collections
 
 from vssflow_jax.conditions import PLACEMENTS
-from vssflow_jax.errors import UserError
 from vssflow_jax.train_step import INITS
+from vssflow_jax.utils.errors import UserError
 
 # Blocks, query heads and key/value heads. The first three are the paper's, xl has all the blocks
 # of Stable Audio Open; 3b is ours, to compare strategies on.

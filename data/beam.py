@@ -8,8 +8,8 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from data.shards import Job, Report, read_report, write_shard
-from vssflow_jax.errors import UserError
-from vssflow_jax.optional import require
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.optional import require
 
 
 def run(jobs: Sequence[Job], options: str) -> Iterator[Report]:

@@ -28,9 +28,9 @@ from data.inspection.stored import Stored
 from data.latents import Latents, WithLatents
 from vssflow_jax import cli, dataset
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.errors import UserError
 from vssflow_jax.interop.pretrained import AUTOENCODER
 from vssflow_jax.sound import latents_digest
+from vssflow_jax.utils.errors import UserError
 
 MAX_REJECTED = 0.01
 WITHOUT_LATENTS = ml_collections.FrozenConfigDict({"latents": "online"})

@@ -23,8 +23,8 @@ from data.latents import Latents
 from data.shards import Rejected, Row
 from vssflow_jax import media, records
 from vssflow_jax.clip import ClipSpec, fit_length, stretch_phonemes, to_int16
-from vssflow_jax.errors import UserError
 from vssflow_jax.phonemes import BLANK, IDS
+from vssflow_jax.utils.errors import UserError
 
 PLACEHOLDERS = ("fake_lip.npy", "fake_sync.npy", "no_video.npy")
 TOLERANCE_SEC = 0.5

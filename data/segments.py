@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from data import onnx
 from vssflow_jax import media
-from vssflow_jax.errors import UserError
+from vssflow_jax.utils import onnx
+from vssflow_jax.utils.errors import UserError
 
 SHORTEST_SEC = 1.0
 """What is left at the end is no clip of its own if it is shorter."""

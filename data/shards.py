@@ -28,9 +28,9 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 from vssflow_jax import dataset, records
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.errors import UserError
 from vssflow_jax.records import Values
-from vssflow_jax.workers import pool
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.processes import pool
 
 Row = Mapping[str, Any]  # has clip_id, split and task
 

@@ -17,9 +17,9 @@ from data.shards import Rejected
 from data.videos import VOICE_SAMPLE_SEC
 from vssflow_jax import dataset, media
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.errors import UserError
 from vssflow_jax.media import Track
 from vssflow_jax.records import DTYPES
+from vssflow_jax.utils.errors import UserError
 
 _ROUNDING = 1e-6
 

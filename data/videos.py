@@ -19,9 +19,9 @@ from data.latents import Latents
 from data.shards import Rejected, Row
 from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec, fit_length
-from vssflow_jax.errors import UserError
 from vssflow_jax.phonemes import phoneme_ids
 from vssflow_jax.text import read
+from vssflow_jax.utils.errors import UserError
 
 COLUMNS = (
     "video",

@@ -15,9 +15,9 @@ import numpy as np
 
 from tests import tiny
 from vssflow_jax.generation import draw_start, make_generate
-from vssflow_jax.interop.mapping import flatten
-from vssflow_jax.sharding import STRATEGIES
+from vssflow_jax.parallel.sharding import STRATEGIES
 from vssflow_jax.train_step import Recipe, jit_train_step
+from vssflow_jax.weights.mapping import flatten
 
 STEPS = 3
 CLIPS = 3  # to be generated: not as many as divide over the devices

@@ -21,8 +21,8 @@ from jax.experimental import pallas
 from tests import tiny
 from vssflow_jax.attention import Attend, check
 from vssflow_jax.config import check as check_config
-from vssflow_jax.errors import UserError
-from vssflow_jax.sharding import STRATEGIES, Layout, make_layout
+from vssflow_jax.parallel.sharding import STRATEGIES, Layout, make_layout
+from vssflow_jax.utils.errors import UserError
 
 KERNELS = ("tpu_flash", "tpu_splash")
 

@@ -17,11 +17,11 @@ from data import build
 from tests import tiny
 from vssflow_jax import dataset, records
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate import benchmark
 from vssflow_jax.evaluate.definition import Benchmark
 from vssflow_jax.run_files import read_metrics
 from vssflow_jax.train import train
+from vssflow_jax.utils.errors import UserError
 
 
 def shard(data: Path, split: str = "train_visualtts") -> Path:

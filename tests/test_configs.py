@@ -5,9 +5,9 @@ import pytest
 from configs import demo, vssflow
 from vssflow_jax.conditions import PLACEMENTS
 from vssflow_jax.config import check
-from vssflow_jax.errors import UserError
 from vssflow_jax.input import check_mixture
 from vssflow_jax.model import ModelConfig
+from vssflow_jax.utils.errors import UserError
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)

@@ -13,8 +13,8 @@ from tests import tiny
 from vssflow_jax import dataset, media, records
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.dataset import BadRecord, Dataset, to_clip
-from vssflow_jax.errors import UserError
 from vssflow_jax.phonemes import IDS, SYMBOLS
+from vssflow_jax.utils.errors import UserError
 
 SPEC = ClipSpec(duration_sec=3.0)
 HALF_FRAME_SEC = 0.5 / SPEC.latent_rate

@@ -12,7 +12,6 @@ from flax import nnx
 
 from tests import tiny
 from tests.helpers import randomised
-from vssflow_jax import sharding
 from vssflow_jax.duration import (
     Attention,
     DurationConfig,
@@ -21,7 +20,8 @@ from vssflow_jax.duration import (
     harden,
     sinusoids,
 )
-from vssflow_jax.errors import UserError
+from vssflow_jax.parallel import sharding
+from vssflow_jax.utils.errors import UserError
 
 CFG = DurationConfig(
     phoneme_features=5,

@@ -27,11 +27,11 @@ from vssflow_jax.audio import mel
 from vssflow_jax.audio.patch_dct import CEPSTRA, LatentStats
 from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.clip import LATENT_CHANNELS, ClipSpec, stretch_phonemes
-from vssflow_jax.errors import UserError
 from vssflow_jax.generation import draw_start, make_generate
 from vssflow_jax.input import to_latent_rate
 from vssflow_jax.joint import ClipFeatures
 from vssflow_jax.train_step import Recipe, TrainState
+from vssflow_jax.utils.errors import UserError
 from vssflow_jax.windows import Windows
 
 CONFIG = tiny.config(

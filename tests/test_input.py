@@ -21,9 +21,9 @@ from data.features import WEIGHTS_FREE
 from tests import noise, tiny
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.dataset import BadRecord, Clip, ClipSource, Dataset
-from vssflow_jax.errors import UserError
 from vssflow_jax.input import to_latent_rate, train_batches
 from vssflow_jax.reading import Batches, BatchIterator, Example, OnDevices, Reading
+from vssflow_jax.utils.errors import UserError
 
 SPEC = ClipSpec(duration_sec=3.0)
 

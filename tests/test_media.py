@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vssflow_jax import media
-from vssflow_jax.errors import UserError
+from vssflow_jax.utils.errors import UserError
 
 SAMPLING_RATE = 16_000
 FPS = 25

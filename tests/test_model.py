@@ -20,10 +20,10 @@ from tests.helpers import (
 )
 from vssflow_jax.clip import LATENT_CHANNELS
 from vssflow_jax.conditions import PLACEMENTS, ConditionWidths
-from vssflow_jax.errors import UserError
 from vssflow_jax.generation import guided
 from vssflow_jax.model import ModelConfig, VSSFlow
 from vssflow_jax.transformer import TransformerConfig
+from vssflow_jax.utils.errors import UserError
 
 CLIPS = 2
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from vssflow_jax.errors import UserError
 from vssflow_jax.phonemes import BLANK, IDS, SYMBOLS, phoneme_ids
+from vssflow_jax.utils.errors import UserError
 
 VOWELS = "AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW"
 CONSONANTS = "B CH D DH F G HH JH K L M N NG P R S SH T TH V W Y Z ZH"

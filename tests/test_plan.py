@@ -10,13 +10,13 @@ import pytest
 from configs import vssflow
 from tests import tiny
 from vssflow_jax.describe import count_parameters
-from vssflow_jax.errors import UserError
 from vssflow_jax.model import ModelConfig
 from vssflow_jax.plan import plan
 from vssflow_jax.planning import memory, picture, report, tasks
 from vssflow_jax.planning.cache import Cache
 from vssflow_jax.planning.programs import Program
 from vssflow_jax.planning.topologies import Topology
+from vssflow_jax.utils.errors import UserError
 
 FLOAT = 4  # bytes
 CLIPS_PER_DEVICE = 2

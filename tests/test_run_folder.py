@@ -14,15 +14,15 @@ import pytest
 from tests import tiny
 from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.dataset import Dataset
-from vssflow_jax.errors import UserError
 from vssflow_jax.input import train_batches
 from vssflow_jax.interop import export_weights
-from vssflow_jax.interop.state_dict import write_state_dict
 from vssflow_jax.interop.vssflow import to_reference
 from vssflow_jax.run_files import read_metrics
 from vssflow_jax.start import check_source, initial_state, no_batches
 from vssflow_jax.train import train
 from vssflow_jax.train_step import Recipe, TrainState
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.weights.state_dict import write_state_dict
 
 STEPS = 4
 # None of which is a default of the demo's config: nobody should have to guess them.

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vssflow_jax.errors import UserError
 from vssflow_jax.sampling import ADAPTIVE, TABLEAUS, dopri5, make_solver
+from vssflow_jax.utils.errors import UserError
 
 START = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 4)), jnp.float32)
 STEPS = [1, 2, 7, 25]

@@ -11,9 +11,9 @@ import pytest
 
 from vssflow_jax.audio.mel import ABSENT_FRAME, BANDS, HOP
 from vssflow_jax.clip import LATENT_CHANNELS
-from vssflow_jax.errors import UserError
 from vssflow_jax.interop.import_weights import import_weights
 from vssflow_jax.sound import Codec, make_codec, make_vocoder
+from vssflow_jax.utils.errors import UserError
 
 FRAMES = 20
 

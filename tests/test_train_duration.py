@@ -13,14 +13,15 @@ import pytest
 
 from configs import duration
 from tests import tiny
-from vssflow_jax import sharding, train_duration
+from vssflow_jax import train_duration
 from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.dataset import Clip, Dataset
-from vssflow_jax.errors import UserError
-from vssflow_jax.interop import weights
+from vssflow_jax.parallel import sharding
 from vssflow_jax.run_files import read_metrics
 from vssflow_jax.train_duration import DurationRecipe
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.weights import folder as weights
 
 SPEC = ClipSpec(duration_sec=3.0)
 STEPS = 12

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu import flash_attention, splash_attention
 
-from vssflow_jax.errors import UserError
-from vssflow_jax.sharding import Layout
+from vssflow_jax.parallel.sharding import Layout
+from vssflow_jax.utils.errors import UserError
 
 # q [b, n, h, k], k and v [b, s, g, k], the number of keys that count -> [b, n, h, k]
 Kernel = Callable[..., jax.Array]

@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from vssflow_jax import hosts
-from vssflow_jax.errors import UserError
+from vssflow_jax.parallel import distributed
+from vssflow_jax.utils.errors import UserError
 
 State = TypeVar("State")  # any tree of arrays
 
@@ -63,13 +63,13 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         try:
             self._manager = ocp.CheckpointManager(self._path, options=options)
         except (OSError, ValueError, RuntimeError) as error:
-            if hosts.is_loss(error):
+            if distributed.is_loss(error):
                 raise
             reason = _short(error)
             raise UserError(f"checkpoints in {self._path} could not be opened: {reason}") from error
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if error and hosts.is_loss(error):
+        if error and distributed.is_loss(error):
             return  # What is being written waits for the lost process.
         # An error that is under way is the one to hear of.
         with contextlib.suppress(UserError) if error else contextlib.nullcontext():
@@ -208,11 +208,11 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         except UserError:
             raise
         except Exception as error:  # Of damaged files orbax and tensorstore raise anything.
-            if hosts.is_loss(error):
+            if distributed.is_loss(error):
                 raise
             problem, passing = _short(error), _may_pass(error)
-        if not hosts.all_say(not problem):
-            if not hosts.all_say(not passing):
+        if not distributed.all_say(not problem):
+            if not distributed.all_say(not passing):
                 raise UserError(
                     f"checkpoint {folder} could not be read, which need not be its fault: "
                     f"{problem or 'another process could not'}; see to the machine and start again"
@@ -226,14 +226,14 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         return state, progress
 
     def _set_aside(self, step: int, why: str) -> None:
-        if hosts.is_main():
+        if distributed.is_main():
             print(f"warning: {why}", file=sys.stderr)
             aside = self._path.with_name("damaged") / str(step)
             while aside.exists():
                 aside = aside.with_name(f"{aside.name}.again")
             aside.parent.mkdir(exist_ok=True)
             (self._path / str(step)).rename(aside)
-        hosts.wait_for_all(f"checkpoint {step} set aside")
+        distributed.wait_for_all(f"checkpoint {step} set aside")
         self._manager.reload()
 
     def wait(self) -> None:
@@ -250,7 +250,7 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         try:
             yield
         except (OSError, ValueError, RuntimeError) as error:
-            if hosts.is_loss(error):
+            if distributed.is_loss(error):
                 raise
             raise UserError(self._failure(f"could not {what}: {_short(error)}")) from error
 

@@ -14,8 +14,9 @@ import ml_collections
 from absl import app, flags
 from ml_collections import config_flags
 
-from vssflow_jax import hosts, run_config
-from vssflow_jax.errors import UserError
+from vssflow_jax import run_config
+from vssflow_jax.parallel import distributed
+from vssflow_jax.utils.errors import UserError
 
 BUG = 1
 USER_ERROR = 2
@@ -49,23 +50,23 @@ def run(main: Callable[[list[str]], None], *operands: str) -> NoReturn:
             fail(f"{required[len(given)]} is missing; name it after the command")
         try:
             main(argv)
-            hosts.wait_for_all("end")
+            distributed.wait_for_all("end")
         except UserError as error:
             fail(str(error))
         except OSError as error:
             fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
-            hosts.leave(INTERRUPTED)
+            distributed.leave(INTERRUPTED)
         except Exception as error:
-            if hosts.is_loss(error):
+            if distributed.is_loss(error):
                 fail(
                     f"another process was lost ({error}); start the job again, it goes on from the "
                     "last checkpoint",
                     PROCESS_LOST,
                 )
             traceback.print_exc()
-            hosts.leave(BUG)
+            distributed.leave(BUG)
 
     app.run(guarded, flags_parser=_parse)
     sys.exit(0)
@@ -80,7 +81,7 @@ def overridden(values: flags.FlagValues = flags.FLAGS) -> list[str]:
 def fail(message: str, code: int = USER_ERROR) -> NoReturn:
     """Print one line and exit."""
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    hosts.leave(code, all_there=code != PROCESS_LOST)
+    distributed.leave(code, all_there=code != PROCESS_LOST)
 
 
 def _quieten_libraries() -> None:

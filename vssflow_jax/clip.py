@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from vssflow_jax.errors import UserError
+from vssflow_jax.utils.errors import UserError
 
 LATENT_CHANNELS = 128
 _ROUNDING = 1e-6

@@ -10,12 +10,12 @@ import ml_collections
 from vssflow_jax import attention
 from vssflow_jax.clip import LATENT_CHANNELS
 from vssflow_jax.dataset import DURATIONS
-from vssflow_jax.errors import UserError
 from vssflow_jax.phonemes import NUM_IDS
 from vssflow_jax.sampling import ADAPTIVE, METHODS
 from vssflow_jax.sound import CODECS, LATENTS, VOCODERS
 from vssflow_jax.train_step import INITS, WEIGHTS_OF_A_RUN
 from vssflow_jax.transformer import REMAT
+from vssflow_jax.utils.errors import UserError
 
 INFINITY = math.inf
 BOUNDS: dict[str, tuple[float, float]] = {

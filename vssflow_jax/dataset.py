@@ -25,9 +25,9 @@ from google.protobuf.json_format import ParseError
 
 from vssflow_jax import records
 from vssflow_jax.clip import ClipSpec, stretch_phonemes
-from vssflow_jax.errors import UserError
 from vssflow_jax.joint import ClipFeatures
 from vssflow_jax.records import SCHEMA_VERSION, STREAMS
+from vssflow_jax.utils.errors import UserError
 
 NAME = "vssflow"
 TASKS = ("v2s", "visualtts", "tts", "joint")

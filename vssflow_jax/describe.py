@@ -15,9 +15,9 @@ from ml_collections import config_flags
 from vssflow_jax import cli
 from vssflow_jax.conditions import PLACEMENTS
 from vssflow_jax.interop.import_weights import check_config
-from vssflow_jax.interop.mapping import flatten
 from vssflow_jax.interop.vssflow import abstract_weights, input_channels
 from vssflow_jax.model import ModelConfig
+from vssflow_jax.weights.mapping import flatten
 
 INPUT_MAPS, OUTPUT_MAP = "input maps", "output map"
 PARTS = {  # by the start of a weight's name

@@ -16,8 +16,8 @@ import ml_collections
 import numpy as np
 from flax import nnx
 
-from vssflow_jax.errors import UserError
 from vssflow_jax.layers import LayerNorm, Linear, weight
+from vssflow_jax.utils.errors import UserError
 
 VOCABULARY = 1001
 SINUSOID_BASE = 10_000.0

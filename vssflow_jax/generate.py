@@ -20,19 +20,20 @@ import tqdm
 from absl import flags
 from ml_collections import config_flags
 
-from vssflow_jax import cli, hosts, media, trained
+from vssflow_jax import cli, media, trained
 from vssflow_jax.clip import ClipSpec, stretch_phonemes
 from vssflow_jax.config import check
-from vssflow_jax.errors import UserError
 from vssflow_jax.generation import draw_start, make_generate_long
 from vssflow_jax.input import conditions
 from vssflow_jax.joint import ClipFeatures
+from vssflow_jax.parallel import distributed
 from vssflow_jax.phonemes import phoneme_ids
 from vssflow_jax.reading import Example
 from vssflow_jax.sampling import ADAPTIVE, TABLEAUS
 from vssflow_jax.sound import make_vocoder
 from vssflow_jax.text import read
 from vssflow_jax.train_step import Recipe
+from vssflow_jax.utils.errors import UserError
 from vssflow_jax.windows import Windows
 
 _SUFFIXES = (*media.SUFFIXES, ".wav")
@@ -289,7 +290,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
 
 def main(argv: list[str]) -> None:
     del argv
-    hosts.start()
+    distributed.start()
     print(*generate(flags.FLAGS), sep="\n")
 
 

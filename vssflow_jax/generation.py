@@ -18,7 +18,7 @@ from vssflow_jax import sampling
 from vssflow_jax.conditions import MASKABLE, Conditioning
 from vssflow_jax.flow import Velocity
 from vssflow_jax.model import VSSFlow
-from vssflow_jax.sharding import Layout
+from vssflow_jax.parallel.sharding import Layout
 from vssflow_jax.train_step import Batch, Recipe, TrainState
 from vssflow_jax.windows import Windows
 

@@ -16,9 +16,9 @@ import numpy as np
 from vssflow_jax import joint
 from vssflow_jax.clip import ClipSpec, nearest, nearest_exact, to_float
 from vssflow_jax.dataset import BadRecord, Clip, ClipSource, Dataset
-from vssflow_jax.errors import UserError
 from vssflow_jax.joint import ClipFeatures
 from vssflow_jax.reading import AS_USUAL, Batches, Example, Reading
+from vssflow_jax.utils.errors import UserError
 
 MIXABLE = ("v2s", "visualtts", "tts", "joint")
 

@@ -31,7 +31,7 @@ def weight(
 ) -> nnx.Param:
     """A float32 parameter that declares shape, logical axes and initialiser in one place.
 
-    `vssflow_jax.sharding` turns the logical axes into mesh axes.
+    `vssflow_jax.parallel.sharding` turns the logical axes into mesh axes.
     """
     assert len(shape) == len(axes), f"{shape} has other axes than {axes}"
     value = init(rngs.params(), shape, jnp.float32)

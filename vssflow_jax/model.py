@@ -17,10 +17,10 @@ from vssflow_jax.conditions import (
     Features,
     context_width,
 )
-from vssflow_jax.errors import UserError
 from vssflow_jax.layers import Linear, zeros
-from vssflow_jax.sharding import Layout
+from vssflow_jax.parallel.sharding import Layout
 from vssflow_jax.transformer import Transformer, TransformerConfig
+from vssflow_jax.utils.errors import UserError
 
 # Fields of a `model` section that say how the network is computed, not what.
 COMPUTED_ALIKE = (

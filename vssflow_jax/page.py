@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 
 from vssflow_jax.audio import mel
-from vssflow_jax.optional import require
+from vssflow_jax.utils.optional import require
 
 DYNAMIC_RANGE_DB = 60  # of a spectrogram
 _EXTRA = "demo"

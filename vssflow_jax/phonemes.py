@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vssflow_jax.errors import UserError
+from vssflow_jax.utils.errors import UserError
 
 BLANK = "<blank>"
 SYMBOLS = tuple(

@@ -22,7 +22,7 @@ from ml_collections import config_flags
 
 from vssflow_jax import cli
 from vssflow_jax.config import check as check_config
-from vssflow_jax.errors import UserError
+from vssflow_jax.parallel.sharding import STRATEGIES
 from vssflow_jax.planning import picture, report
 from vssflow_jax.planning.cache import Cache
 from vssflow_jax.planning.programs import changed
@@ -30,7 +30,7 @@ from vssflow_jax.planning.tasks import TASKS, Found, Job
 from vssflow_jax.planning.topologies import LOCAL, Topology
 from vssflow_jax.run_config import resolved_values
 from vssflow_jax.run_files import write_atomically
-from vssflow_jax.sharding import STRATEGIES
+from vssflow_jax.utils.errors import UserError
 
 
 def plan(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jax
 
-from vssflow_jax import hosts
+from vssflow_jax.parallel import distributed
 
 
 class StepTrace(contextlib.AbstractContextManager["StepTrace"]):
@@ -34,12 +34,12 @@ class StepTrace(contextlib.AbstractContextManager["StepTrace"]):
 
     def start(self) -> None:
         self._running = True
-        if hosts.is_main():
+        if distributed.is_main():
             jax.profiler.start_trace(self._directory)
 
     def stop(self) -> None:
         self._running = False
-        if hosts.is_main():
+        if distributed.is_main():
             jax.profiler.stop_trace()
 
     def __exit__(self, *error: object) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import tqdm
 from absl import flags
 
-from vssflow_jax.errors import UserError
+from vssflow_jax.utils.errors import UserError
 
 Example = dict[str, np.ndarray]
 Position = dict[str, int]

@@ -14,10 +14,10 @@ from typing import Any
 import ml_collections
 from flax.traverse_util import flatten_dict
 
-from vssflow_jax import hosts
-from vssflow_jax.errors import UserError
 from vssflow_jax.model import COMPUTED_ALIKE
+from vssflow_jax.parallel import distributed
 from vssflow_jax.run_files import write_atomically
+from vssflow_jax.utils.errors import UserError
 
 _FILE = "config.json"
 CHECKPOINTS = "checkpoints"
@@ -118,7 +118,7 @@ def write(workdir: Path, config: ml_collections.ConfigDict) -> dict[str, Any]:
     """
     workdir.mkdir(parents=True, exist_ok=True)
     resolved = resolved_values(config)
-    if hosts.is_main():
+    if distributed.is_main():
         write_atomically(workdir / _FILE, json.dumps(resolved, indent=2) + "\n")
     return resolved
 

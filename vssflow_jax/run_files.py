@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vssflow_jax import hosts
+from vssflow_jax.parallel import distributed
 
 
 class JsonLines(contextlib.AbstractContextManager["JsonLines"]):
@@ -34,7 +34,7 @@ class MetricsLog(JsonLines):
     """Appends rows to `metrics.jsonl`, or to another such file of the workdir."""
 
     def __init__(self, workdir: Path, name: str = "metrics.jsonl"):
-        super().__init__(workdir / name if hosts.is_main() else Path(os.devnull))
+        super().__init__(workdir / name if distributed.is_main() else Path(os.devnull))
 
 
 def read_metrics(workdir: Path) -> list[dict[str, float]]:

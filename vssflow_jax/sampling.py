@@ -11,9 +11,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from vssflow_jax.errors import UserError
 from vssflow_jax.flow import Velocity
-from vssflow_jax.optional import require
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.optional import require
 
 Solver = Callable[[Velocity, jax.Array], jax.Array]
 

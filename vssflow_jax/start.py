@@ -16,9 +16,7 @@ from vssflow_jax import run_config
 from vssflow_jax.audio import mel
 from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.errors import UserError
 from vssflow_jax.interop import vssflow
-from vssflow_jax.interop.weights import place
 from vssflow_jax.model import ModelConfig
 from vssflow_jax.sound import CodecParams
 from vssflow_jax.train_step import (
@@ -30,6 +28,8 @@ from vssflow_jax.train_step import (
     TrainState,
     shardings_of,
 )
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.weights.folder import place
 
 Batches = Callable[[], Iterable[dict[str, np.ndarray]]]
 

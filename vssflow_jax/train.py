@@ -15,23 +15,24 @@ import numpy as np
 import tensorboardX
 import tqdm
 
-from vssflow_jax import chips, hosts, run_config, sharding
 from vssflow_jax import input as input_pipeline
+from vssflow_jax import run_config
 from vssflow_jax.audio import mel
 from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.config import check as check_config
 from vssflow_jax.dataset import TASKS, Dataset
-from vssflow_jax.errors import UserError
 from vssflow_jax.flops import step_flops
 from vssflow_jax.generation import draw_start, make_generate
+from vssflow_jax.parallel import chips, distributed, sharding
+from vssflow_jax.parallel.stopping import stop_requested
 from vssflow_jax.profiling import StepTrace
 from vssflow_jax.reading import OnDevices, Reading
 from vssflow_jax.run_files import MetricsLog
 from vssflow_jax.sound import Vocoder, latents_digest, make_vocoder
 from vssflow_jax.start import check_source, initial_state
-from vssflow_jax.stopping import stop_requested
 from vssflow_jax.throughput import Account, StepTimes, Throughput
 from vssflow_jax.train_step import Metrics, Recipe, TrainState, jit_train_step
+from vssflow_jax.utils.errors import UserError
 
 Evaluator = Callable[[Recipe, Dataset, TrainState], dict[str, float]]
 
@@ -107,7 +108,7 @@ def train(
         speed_log = closing.enter_context(MetricsLog(workdir, "throughput.jsonl"))
         board = closing.enter_context(
             tensorboardX.SummaryWriter(
-                str(workdir / "tensorboard"), purge_step=done, write_to_disk=hosts.is_main()
+                str(workdir / "tensorboard"), purge_step=done, write_to_disk=distributed.is_main()
             )
         )
         bar = closing.enter_context(
@@ -116,7 +117,7 @@ def train(
                 initial=min(done, steps),
                 desc="train",
                 unit="step",
-                disable=not hosts.is_main(),
+                disable=not distributed.is_main(),
             )
         )
         stop_after = closing.enter_context(stop_requested())
@@ -189,7 +190,7 @@ def train(
                 spec.latent_frames: compiled_step(recipe.of_window(spec), config.codec.latents)
                 for spec in input_pipeline.windows(recipe.spec, buckets)
             }
-            hosts.wait_for_all("compiled")
+            distributed.wait_for_all("compiled")
         while done < steps and not stop_after(done):
             if trace.starts_with(done + 1):
                 with paused():
@@ -226,7 +227,7 @@ def train(
                         board.add_scalar(f"eval/{name}", value, done)
         save()
         minutes, goodput = throughput.elapsed_sec / 60, throughput.goodput
-    if not hosts.is_main():
+    if not distributed.is_main():
         return done >= steps
     if done < steps:
         print(f"stopped after step {done} of {steps}, saved; the same command goes on from there")
@@ -240,7 +241,11 @@ def train(
 
 def note_end_of_schedule(train: ml_collections.ConfigDict, done: int) -> None:
     """Say so where the rest of a run has a learning rate of 0."""
-    if train.schedule == "linear" and done < train.steps > train.decay_steps and hosts.is_main():
+    if (
+        train.schedule == "linear"
+        and done < train.steps > train.decay_steps
+        and distributed.is_main()
+    ):
         print(
             f"note: the learning rate is 0 from step {train.decay_steps} on, where this run was "
             f"first to end; --config.train.decay_steps={train.steps} stretches its schedule"
@@ -281,7 +286,7 @@ class Sampler:
         if not self._names:
             return
         log_mels = jax.device_get(self._generate(state, self._features, self._start))
-        if not hosts.is_main():
+        if not distributed.is_main():
             return
         for name, log_mel in zip(self._names, log_mels, strict=True):
             waveform = self._vocode(log_mel)

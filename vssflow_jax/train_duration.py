@@ -21,18 +21,19 @@ import optax
 import tqdm
 from flax import nnx
 
-from vssflow_jax import run_config, sharding
+from vssflow_jax import run_config
 from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.clip import ClipSpec, fit_length, stretch_phonemes
 from vssflow_jax.config import clear_misfits
 from vssflow_jax.dataset import Clip, Dataset
 from vssflow_jax.duration import DurationConfig, DurationPredictor, harden
-from vssflow_jax.errors import UserError
-from vssflow_jax.interop import weights
+from vssflow_jax.parallel import sharding
+from vssflow_jax.parallel.sharding import Layout
+from vssflow_jax.parallel.stopping import stop_requested
 from vssflow_jax.reading import Reading
 from vssflow_jax.run_files import MetricsLog
-from vssflow_jax.sharding import Layout
-from vssflow_jax.stopping import stop_requested
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.weights import folder
 
 SPEECH_TASKS = ("visualtts", "joint")
 AT_LEAST = {
@@ -183,7 +184,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
         if checkpoints.latest is None:
             state = jax.jit(recipe.init, out_shardings=layout.replicated)()
             if config.train.init_from:
-                imported = weights.load(Path(config.train.init_from), "duration", abstract.params)
+                imported = folder.load(Path(config.train.init_from), "duration", abstract.params)
                 state = dataclasses.replace(state, params=imported)
         else:
             state, progress = checkpoints.resume(abstract)

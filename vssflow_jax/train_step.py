@@ -20,10 +20,10 @@ from vssflow_jax.audio import mel
 from vssflow_jax.audio.autoencoder import Posterior
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.conditions import MASKABLE
-from vssflow_jax.errors import UserError
 from vssflow_jax.model import ModelConfig, VSSFlow
-from vssflow_jax.sharding import Layout, make_layout, param_shardings
+from vssflow_jax.parallel.sharding import Layout, make_layout, param_shardings
 from vssflow_jax.sound import Codec, CodecParams, make_codec
+from vssflow_jax.utils.errors import UserError
 
 Leaf = Any  # an array, or its shape, or its sharding
 Params = Any  # nested dicts of arrays, as nnx.to_pure_dict makes them

@@ -8,10 +8,10 @@ import ml_collections
 
 from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.config import check
-from vssflow_jax.errors import UserError
 from vssflow_jax.run_config import CHECKPOINTS, for_use, run_and_step
 from vssflow_jax.start import Batches, check_source, initial_state, no_batches
 from vssflow_jax.train_step import Recipe, TrainState
+from vssflow_jax.utils.errors import UserError
 
 _READ_BYTES = 1 << 24
 

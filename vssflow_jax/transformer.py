@@ -17,9 +17,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from vssflow_jax import attention
-from vssflow_jax.errors import UserError
 from vssflow_jax.layers import LayerNorm, Linear, RopeTables, rope_tables, rotate
-from vssflow_jax.sharding import Layout
+from vssflow_jax.parallel.sharding import Layout
+from vssflow_jax.utils.errors import UserError
 
 # What the backward pass finds kept of a block's forward pass; the rest it computes again.
 REMAT: dict[str, Callable[..., bool] | None] = {

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from vssflow_jax.optional import require
+from vssflow_jax.utils.optional import require
 
 _PACKAGES: Final = ("av", "espeakng_loader", "PIL", "tqdm")
 

@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from data.demo import face, scenes, speech
 from vssflow_jax import grid, media
-from vssflow_jax.errors import UserError
+from vssflow_jax.utils.errors import UserError
 
 FORMAT_VERSION: Final = 2
 """Raise it whenever the same parameters give other clips or rows than before."""

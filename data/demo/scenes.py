@@ -21,7 +21,7 @@ from PIL import ImageDraw
 
 from data.demo import foley
 from data.demo.foley import Hit, Timbre
-from vssflow_jax.errors import UserError
+from vssflow_jax.utils.errors import UserError
 
 WIDTH, HEIGHT = 96, 128
 MARGIN = 2  # of the unit frame, on each side, which no painter enters

@@ -16,7 +16,7 @@ import espeakng_loader
 import librosa
 import numpy as np
 
-from vssflow_jax.errors import UserError
+from vssflow_jax.utils.errors import UserError
 
 SAMPLING_RATE: Final = 16_000
 """Of every waveform that this module returns, in Hz."""

@@ -7,8 +7,8 @@ from data.encoders.clip_vision import ClipVision
 from data.encoders.files import Absent, Files
 from data.encoders.voice import Resemblyzer
 from data.features import WEIGHTS_FREE, WIDTHS, Encoder, Encoders
-from vssflow_jax.errors import UserError
 from vssflow_jax.records import STREAMS
+from vssflow_jax.utils.errors import UserError
 
 RESEMBLYZER = "resemblyzer"
 

@@ -11,9 +11,9 @@ import safetensors
 
 from data.features import Footage, Look, Mouth
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.errors import UserError
 from vssflow_jax.media import View
-from vssflow_jax.optional import require
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.optional import require
 
 _EXTRA = "extract"
 _WHITE = 255.0

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from data import onnx
 from data.features import Box
 from vssflow_jax.media import Track, View, blocks
-from vssflow_jax.optional import require
+from vssflow_jax.utils import onnx
+from vssflow_jax.utils.optional import require
 
 if TYPE_CHECKING:
     from PIL.Image import Image

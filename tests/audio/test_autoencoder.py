@@ -13,8 +13,8 @@ from flax import nnx
 from tests.helpers import randomised
 from vssflow_jax.audio.autoencoder import Autoencoder, AutoencoderConfig, Posterior
 from vssflow_jax.clip import LATENT_CHANNELS, ClipSpec
-from vssflow_jax.errors import UserError
 from vssflow_jax.sound import make_codec
+from vssflow_jax.utils.errors import UserError
 
 TINY = AutoencoderConfig(
     block_out_channels=(4, 8), layers_per_block=1, latent_channels=3, norm_num_groups=2

@@ -9,7 +9,7 @@ from flax import nnx
 from tests.helpers import randomised
 from vssflow_jax.audio import mel
 from vssflow_jax.audio.hifigan import HifiGan, HifiGanConfig
-from vssflow_jax.errors import UserError
+from vssflow_jax.utils.errors import UserError
 
 AUDIOLDM = {
     "architectures": ["SpeechT5HifiGan"],

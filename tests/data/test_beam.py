@@ -7,8 +7,8 @@ import pytest
 
 from data import beam, shards
 from tests.data.test_shards import all_bytes, contents, make
-from vssflow_jax import optional
-from vssflow_jax.errors import UserError
+from vssflow_jax.utils import optional
+from vssflow_jax.utils.errors import UserError
 
 DIRECT = "--runner=DirectRunner --direct_num_workers=1"
 

@@ -10,7 +10,7 @@ import soundfile
 
 from data.demo import clips, face, scenes, speech
 from vssflow_jax import media
-from vssflow_jax.errors import UserError
+from vssflow_jax.utils.errors import UserError
 
 NUM_TRAIN, NUM_TEST = 8, 6
 DURATION_SEC = clips.DURATION_SEC

@@ -16,7 +16,7 @@ from data.demo.scenes import (
     lift,
     make_scene,
 )
-from vssflow_jax.errors import UserError
+from vssflow_jax.utils.errors import UserError
 
 DURATION_SEC = 3.0
 SAMPLING_RATE = 16_000

@@ -11,7 +11,7 @@ from data.features import WEIGHTS_FREE, WIDTHS, Footage
 from data.shards import Rejected
 from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.errors import UserError
+from vssflow_jax.utils.errors import UserError
 
 SPEC = ClipSpec(duration_sec=3.0)
 SIDE = 32

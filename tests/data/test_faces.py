@@ -7,14 +7,15 @@ import av
 import numpy as np
 import pytest
 
-from data import onnx, single
+from data import single
 from data.encoders import faces
 from data.features import WEIGHTS_FREE
 from data.videos import Videos, read_rows
 from tests.media import clips
 from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.errors import UserError
+from vssflow_jax.utils import onnx
+from vssflow_jax.utils.errors import UserError
 
 SPEC = ClipSpec(duration_sec=2.0)
 FPS = 25

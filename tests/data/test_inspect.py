@@ -25,8 +25,8 @@ from data.inspection.stored import Damage, Stored
 from data.inspection.verify import verify
 from vssflow_jax import dataset, records
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.errors import UserError
 from vssflow_jax.phonemes import IDS, SYMBOLS
+from vssflow_jax.utils.errors import UserError
 
 SPEC = ClipSpec(duration_sec=2.0)
 WIDTHS = {"clip": 6, "synch": 5, "lips": 4, "speaker": 3}

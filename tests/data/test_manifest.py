@@ -20,7 +20,7 @@ from tests.data.reference_files import LONG_SEC, ODD_SEC, SPEC, Reference
 from vssflow_jax import records
 from vssflow_jax.clip import stretch_phonemes
 from vssflow_jax.dataset import TASKS, Clip, Dataset, version_dir
-from vssflow_jax.errors import UserError
+from vssflow_jax.utils.errors import UserError
 
 ROOM_FOR_WORDS = 1000  # bytes of a record beside its arrays
 

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from data import onnx, segments
+from data import segments
 from data.demo import speech as voices
 from data.features import WEIGHTS_FREE
 from data.videos import Videos, read_rows
 from tests.media import clips
 from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.errors import UserError
+from vssflow_jax.utils import onnx
+from vssflow_jax.utils.errors import UserError
 
 SPEC = ClipSpec(duration_sec=2.0)
 

@@ -21,7 +21,7 @@ from tests import tiny
 from tests.data import reference_files
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.dataset import Dataset, version_dir
-from vssflow_jax.errors import UserError
+from vssflow_jax.utils.errors import UserError
 
 SPEC = ClipSpec(duration_sec=1.0)
 WIDTHS = {"clip": 2, "synch": 2, "lips": 2, "speaker": 2}

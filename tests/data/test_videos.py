@@ -20,10 +20,10 @@ from tests import tiny
 from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.dataset import SCHEMA_VERSION, Dataset
-from vssflow_jax.errors import UserError
 from vssflow_jax.media import View
 from vssflow_jax.phonemes import BLANK, phoneme_ids
 from vssflow_jax.text import read
+from vssflow_jax.utils.errors import UserError
 
 RATE = 48_000  # one that Opus knows
 DURATION_SEC = 1.6

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate import caches
 from vssflow_jax.evaluate.backbones import extract, panns, synchformer, vggish
 from vssflow_jax.evaluate.backbones.weights import load_torch, read_weights
+from vssflow_jax.utils.errors import UserError
 
 RATE = 16_000
 NARROW = (3, 4, 5, 6, 7, 8)  # channels of Cnn14's blocks

@@ -22,13 +22,13 @@ from vssflow_jax import media
 from vssflow_jax.audio.griffin_lim import griffin_lim
 from vssflow_jax.clip import ClipSpec, to_int16
 from vssflow_jax.dataset import TASKS, Clip, Dataset
-from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate import benchmark, definition, rows, summary
 from vssflow_jax.evaluate.definition import Benchmark
 from vssflow_jax.evaluate.measures import MEASURES, Told, measure
 from vssflow_jax.evaluate.rendering import of_samples
 from vssflow_jax.evaluate.rows import Row
 from vssflow_jax.train import train
+from vssflow_jax.utils.errors import UserError
 
 SPEC = ClipSpec(duration_sec=3.0)
 BENCHMARKS = tiny.ROOT / "configs" / "benchmarks"

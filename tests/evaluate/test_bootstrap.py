@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate.metrics.bootstrap import ClipSums, compare, interval
+from vssflow_jax.utils.errors import UserError
 
 
 def test_the_interval_of_a_mean_is_about_two_standard_errors_wide():

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate.metrics.classes import inception_score, kl_sigmoid, kl_softmax
+from vssflow_jax.utils.errors import UserError
 
 
 def test_kl_is_of_the_reference_against_the_generated():

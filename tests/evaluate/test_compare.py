@@ -13,8 +13,8 @@ import pytest
 import soundfile
 
 from vssflow_jax.audio import mel
-from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate import compare
+from vssflow_jax.utils.errors import UserError
 
 NAMES = [f"clip-{index:02d}" for index in range(20)]
 WER = {name: 0.1 * (index % 4) for index, name in enumerate(NAMES)}

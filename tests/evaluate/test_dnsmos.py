@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from data.demo import speech
-from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate.metrics.dnsmos import NAMES, SAMPLING_RATE, dnsmos
+from vssflow_jax.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")

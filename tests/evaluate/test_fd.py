@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate.metrics.fd import frechet_distance
+from vssflow_jax.utils.errors import UserError
 
 
 def features(n: int, d: int, seed: int = 0) -> np.ndarray:

@@ -5,9 +5,9 @@ import subprocess
 
 import pytest
 
-from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate import kaldi
 from vssflow_jax.evaluate.rows import Row
+from vssflow_jax.utils.errors import UserError
 
 ROWS = [
     Row("visualtts", 0, "s2-b", transcript="set  blue\nnow", voice="the voice"),

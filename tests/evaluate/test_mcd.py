@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate.metrics import mcd
+from vssflow_jax.utils.errors import UserError
 
 SAMPLING_RATE = 16_000
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate.metrics.mel_statistics import mel_statistics
 from vssflow_jax.evaluate.rows import Row
 from vssflow_jax.evaluate.set_metrics import mel_distances
+from vssflow_jax.utils.errors import UserError
 
 
 def log_mels(count: int, seed: int = 0) -> list[np.ndarray]:

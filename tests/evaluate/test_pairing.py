@@ -1,7 +1,7 @@
 import pytest
 
-from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate.metrics.pairing import clean_sample_name, pair_by_name
+from vssflow_jax.utils.errors import UserError
 
 CLIP = "zxpo56cpUBU_000007"
 

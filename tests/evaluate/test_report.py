@@ -16,10 +16,10 @@ import soundfile
 from PIL import Image
 
 from vssflow_jax.audio import mel
-from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate import benchmark, curves, definition, labels, ranking, report
 from vssflow_jax.evaluate.published import PUBLISHED
 from vssflow_jax.page import DYNAMIC_RANGE_DB
+from vssflow_jax.utils.errors import UserError
 
 NUM_FRAMES, NUM_BANDS = 30, 64
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate.metrics.similarity import cosine_similarity
+from vssflow_jax.utils.errors import UserError
 
 
 def test_it_is_the_cosine_whatever_the_lengths():

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate.metrics.synchrony import absolute_offset, desync
+from vssflow_jax.utils.errors import UserError
 
 
 def test_offsets_go_from_minus_two_to_two_seconds():

@@ -23,10 +23,10 @@ from tests.parity.golden import compare
 from vssflow_jax.audio import mel
 from vssflow_jax.audio.autoencoder import Autoencoder
 from vssflow_jax.audio.hifigan import HifiGan
-from vssflow_jax.interop import weights
 from vssflow_jax.interop.pretrained import AUTOENCODER, HIFIGAN, Pretrained
 from vssflow_jax.interop.vssflow import abstract_weights
 from vssflow_jax.model import ModelConfig, VSSFlow
+from vssflow_jax.weights import folder as weights
 
 PEER = 1e-4
 CLIPS, MEL_FRAMES, FRAMES = 2, 12, 6

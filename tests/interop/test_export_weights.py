@@ -13,13 +13,14 @@ import pytest
 from tests import tiny
 from vssflow_jax import run_config
 from vssflow_jax.checkpoint import Checkpoints
-from vssflow_jax.errors import UserError
-from vssflow_jax.interop import export_weights, weights
-from vssflow_jax.interop.mapping import flatten
-from vssflow_jax.interop.state_dict import read_state_dict
+from vssflow_jax.interop import export_weights
 from vssflow_jax.interop.vssflow import abstract_weights, from_reference, to_reference
 from vssflow_jax.model import ModelConfig
 from vssflow_jax.train_step import Recipe, TrainState
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.weights import folder
+from vssflow_jax.weights.mapping import flatten
+from vssflow_jax.weights.state_dict import read_state_dict
 
 CONFIG = tiny.config(Path("unused"))
 CFG = ModelConfig.from_config(CONFIG.model)
@@ -106,7 +107,7 @@ def test_exports_imported_weights(tmp_path: Path) -> None:
     imported = jax.tree.map(
         lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), abstract_weights(CFG)
     )
-    weights.save(tmp_path / "imported", "vssflow", dataclasses.asdict(CFG), imported)
+    folder.save(tmp_path / "imported", "vssflow", dataclasses.asdict(CFG), imported)
     state_dict = to_reference(*export_weights.of_folder(tmp_path / "imported"))
     again, _ = from_reference(state_dict, CFG)
     jax.tree.map(np.testing.assert_array_equal, again, imported)

@@ -15,13 +15,14 @@ from configs import duration as duration_config
 from tests import tiny
 from tests.helpers import randomised
 from vssflow_jax.duration import DurationConfig, DurationPredictor
-from vssflow_jax.errors import UserError
-from vssflow_jax.interop import duration, weights
+from vssflow_jax.interop import duration
 from vssflow_jax.interop.import_weights import import_weights
-from vssflow_jax.interop.mapping import Weights, flatten
-from vssflow_jax.interop.state_dict import PLAIN, read_state_dict, write_state_dict
 from vssflow_jax.interop.vssflow import abstract_weights, to_reference
 from vssflow_jax.model import ModelConfig, VSSFlow
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.weights import folder
+from vssflow_jax.weights.mapping import Weights, flatten
+from vssflow_jax.weights.state_dict import PLAIN, read_state_dict, write_state_dict
 
 CONFIG = tiny.config(Path("unused"))
 CFG = ModelConfig.from_config(CONFIG.model)
@@ -66,9 +67,9 @@ def test_imports_a_state_dict_of_the_reference(
     assert "folded" in done.stdout
     assert "vaflow.transformer_blocks.*.attn2.to_k.weight" in done.stdout
     assert len(done.stdout.splitlines()) < 60
-    loaded = weights.load(out, "vssflow", abstract_weights(CFG))
+    loaded = folder.load(out, "vssflow", abstract_weights(CFG))
     jax.tree.map(np.testing.assert_array_equal, loaded, random_weights)
-    assert weights.read_config(out, "vssflow")["placement"] == CFG.placement
+    assert folder.read_config(out, "vssflow")["placement"] == CFG.placement
 
 
 def test_a_partial_source_is_refused_with_the_table(source: Path, tmp_path: Path) -> None:
@@ -87,7 +88,7 @@ def test_imports_a_lightning_checkpoint(random_weights: Weights, tmp_path: Path)
     torch.save({"state_dict": tensors, "global_step": 7}, tmp_path / "last.ckpt")
     report = import_weights("vssflow", tmp_path / "last.ckpt", tmp_path / "imported", CONFIG)
     assert report.names("left over") == ["vae.decoder.conv_in.bias"]
-    loaded = weights.load(tmp_path / "imported", "vssflow", abstract_weights(CFG))
+    loaded = folder.load(tmp_path / "imported", "vssflow", abstract_weights(CFG))
     jax.tree.map(np.testing.assert_array_equal, loaded, random_weights)
 
 
@@ -114,11 +115,11 @@ def test_imports_a_duration_predictor(tmp_path: Path) -> None:
     torch.save({name: torch.tensor(value) for name, value in tensors.items()}, source)
     report = import_weights("duration", source, out, config)
     assert report.names("left over") == ["attn_decoder.positial_embedding"]
-    loaded = read_state_dict(out / weights.WEIGHTS_FILE)
+    loaded = read_state_dict(out / folder.WEIGHTS_FILE)
     np.testing.assert_array_equal(
         loaded["phoneme_encoder.into.w_io"], tensors["phone_encoder.inputq_proj.weight"].T
     )
-    assert DurationConfig(**weights.read_config(out, "duration")) == DurationConfig(**config.model)
+    assert DurationConfig(**folder.read_config(out, "duration")) == DurationConfig(**config.model)
 
 
 def test_numbers_that_are_not_finite_matter_where_they_are_used(

@@ -10,10 +10,11 @@ import torch
 from diffusers import StableAudioDiTModel
 
 from tests.helpers import tiny_model_config
-from vssflow_jax.errors import UserError
-from vssflow_jax.interop import mapping, stable_audio, vssflow
-from vssflow_jax.interop.state_dict import read_config_beside, read_state_dict
+from vssflow_jax.interop import stable_audio, vssflow
 from vssflow_jax.model import ModelConfig
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.weights import mapping
+from vssflow_jax.weights.state_dict import read_config_beside, read_state_dict
 
 BLOCKS = 4
 CONTEXT = 12  # of placement lip_synch_text

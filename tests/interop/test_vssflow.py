@@ -9,11 +9,11 @@ import pytest
 import configs.vssflow
 from tests.helpers import WIDTHS, tiny_model_config
 from vssflow_jax.conditions import PLACEMENTS
-from vssflow_jax.errors import UserError
-from vssflow_jax.interop import mapping
-from vssflow_jax.interop.mapping import PartialLoadError
 from vssflow_jax.interop.vssflow import drawn_as_reference, from_reference, to_reference
 from vssflow_jax.model import ModelConfig
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.weights import mapping
+from vssflow_jax.weights.mapping import PartialLoadError
 
 LATENT = 16
 FOLDED = {

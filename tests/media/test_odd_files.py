@@ -13,7 +13,7 @@ import pytest
 from tests.media import clips
 from tests.media.clips import Case
 from vssflow_jax import media
-from vssflow_jax.errors import UserError
+from vssflow_jax.utils.errors import UserError
 
 RATE = 16_000
 FPS = 25

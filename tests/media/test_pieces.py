@@ -9,8 +9,8 @@ import pytest
 
 from tests.media import clips
 from vssflow_jax import media
-from vssflow_jax.errors import UserError
 from vssflow_jax.media import View
+from vssflow_jax.utils.errors import UserError
 
 RATE, SECONDS = 25, 12
 CLICK_SEC = 7.4

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from vssflow_jax import media
-from vssflow_jax.errors import UserError
+from vssflow_jax.utils.errors import UserError
 
 RATE = 16_000
 TONE = (0.5 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)).astype(np.float32)

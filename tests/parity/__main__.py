@@ -31,7 +31,7 @@ from tests.parity import (
 )
 from tests.parity.golden import SUFFIXES, Golden, Row, missing
 from vssflow_jax.cli import fail
-from vssflow_jax.errors import UserError
+from vssflow_jax.utils.errors import UserError
 
 CHECKS: dict[str, Callable[[Golden], Iterator[Row]]] = {
     "adamw_small": adamw.check,

@@ -9,7 +9,8 @@ from flax import nnx
 
 from tests.parity.golden import EXACT, Golden, Row
 from vssflow_jax.duration import DurationConfig, DurationPredictor, sinusoids
-from vssflow_jax.interop import duration, mapping
+from vssflow_jax.interop import duration
+from vssflow_jax.weights import mapping
 
 NETWORKS = ("a", "b")
 SINUSOIDS = 2e-5  # the reference's tables are as far from the exact values, at high positions

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vssflow_jax.errors import UserError
+from vssflow_jax.utils.errors import UserError
 
 EXACT = 0.0
 FORWARD = 1e-5

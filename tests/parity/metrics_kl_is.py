@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from tests.parity.golden import EXACT, METRIC, Golden, Row, compare
-from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate.metrics import classes
 from vssflow_jax.evaluate.metrics.pairing import pair_by_name
+from vssflow_jax.utils.errors import UserError
 
 FEW = 7
 

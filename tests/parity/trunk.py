@@ -13,9 +13,10 @@ from flax import nnx
 
 from tests.parity.golden import Golden
 from vssflow_jax.conditions import ConditionWidths
-from vssflow_jax.interop import mapping, vssflow
+from vssflow_jax.interop import vssflow
 from vssflow_jax.model import ModelConfig
 from vssflow_jax.transformer import Block, Transformer, TransformerConfig
+from vssflow_jax.weights import mapping
 
 PARTS = ("input", "transformer", "output")
 

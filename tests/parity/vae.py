@@ -9,7 +9,8 @@ from flax import nnx
 
 from tests.parity.golden import FORWARD, Golden, Row
 from vssflow_jax.audio.autoencoder import Autoencoder, AutoencoderConfig
-from vssflow_jax.interop import autoencoder, mapping
+from vssflow_jax.interop import autoencoder
+from vssflow_jax.weights import mapping
 
 NORM_GROUPS = 4
 

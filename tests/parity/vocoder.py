@@ -9,7 +9,8 @@ from flax import nnx
 from tests.parity.golden import EXACT, FORWARD, Golden, Row
 from vssflow_jax.audio import mel
 from vssflow_jax.audio.hifigan import HifiGan, HifiGanConfig
-from vssflow_jax.interop import hifigan, mapping
+from vssflow_jax.interop import hifigan
+from vssflow_jax.weights import mapping
 
 RATES = (5, 4, 2, 2, 2)
 DILATIONS = (1, 3, 5)

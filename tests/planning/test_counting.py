@@ -8,7 +8,7 @@ import ml_collections
 import pytest
 
 from tests import tiny
-from vssflow_jax import chips
+from vssflow_jax.parallel import chips
 from vssflow_jax.planning import counting, roofline
 from vssflow_jax.planning.collectives import KINDS
 from vssflow_jax.planning.programs import Program, changed

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from vssflow_jax import grid
-from vssflow_jax.errors import UserError
 from vssflow_jax.phonemes import BLANK, SYMBOLS, phoneme_ids
 from vssflow_jax.text import network, pronounce, read, spoken_words
+from vssflow_jax.utils.errors import UserError
 
 # The sentence, its words as they are said, and what is left out; each line was read over.
 TABLE = Path(__file__).with_name("sentences.tsv").read_text(encoding="utf-8").splitlines()

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from vssflow_jax.audio import mel
-from vssflow_jax.errors import UserError
+from vssflow_jax.utils.errors import UserError
 
 NORM_EPSILON = 1e-6
 LOG_VARIANCE_RANGE = (-30.0, 20.0)

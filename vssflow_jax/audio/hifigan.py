@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vssflow_jax.errors import UserError
+from vssflow_jax.utils.errors import UserError
 
 MODEL_TYPES = ("speecht5_hifigan", "hifigan")  # the latter as AudioLDM 2's file has it
 ARCHITECTURE = "SpeechT5HifiGan"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vssflow_jax.errors import UserError
+from vssflow_jax.utils.errors import UserError
 
 WIDTH = 256
 PACKAGE = "resemblyzer"

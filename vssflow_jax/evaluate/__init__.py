@@ -1,6 +1,6 @@
 """Evaluation: generate the test split, measure it with real tools, show it on a page."""
 
-from vssflow_jax.optional import require
+from vssflow_jax.utils.optional import require
 
 for _package in ("av", "jinja2", "jiwer", "mir_eval", "PIL", "pocketsphinx"):
     require(_package, "demo")

@@ -9,7 +9,7 @@ from typing import Any
 import ml_collections
 import soundfile
 
-from vssflow_jax import hosts, run_config, run_files
+from vssflow_jax import run_config, run_files
 from vssflow_jax.dataset import Clip, Dataset
 from vssflow_jax.evaluate import rows, summary, tables
 from vssflow_jax.evaluate.clip_by_clip import Evaluation
@@ -21,6 +21,7 @@ from vssflow_jax.evaluate.rows import Row
 from vssflow_jax.evaluate.settings import claim, describe
 from vssflow_jax.evaluate.totals import METRICS, backbones, sum_up
 from vssflow_jax.input import train_batches
+from vssflow_jax.parallel import distributed
 from vssflow_jax.train_step import Recipe, TrainState
 from vssflow_jax.trained import digest, restore
 
@@ -69,11 +70,11 @@ def evaluate(
     state = restore(
         recipe, run, step, lambda: train_batches(dataset, config.data.mixture, size, seed)
     )
-    sha256 = digest(config, run, int(state.step)) if hosts.is_main() else ""
+    sha256 = digest(config, run, int(state.step)) if distributed.is_main() else ""
     settings = describe(config, benchmark, state, str(run or config.train.init_from), sha256)
-    if hosts.is_main():
+    if distributed.is_main():
         claim(out, settings, replace)
-    hosts.wait_for_all(f"claimed {out}")
+    distributed.wait_for_all(f"claimed {out}")
 
     # ---------------------------------------------------------------------------- clip by clip
     renderer = Renderer(config, recipe, benchmark.measured)
@@ -81,10 +82,10 @@ def evaluate(
 
     # ----------------------------------------------------------------------------------- sum up
     metrics: dict[str, Any] = {}
-    if hosts.is_main():
+    if distributed.is_main():
         metrics = sum_up(config, benchmark, out, settings, places)
         write_page(config, dataset, benchmark.part, out, settings, metrics, run)
-    hosts.wait_for_all(f"summed up {out}")
+    distributed.wait_for_all(f"summed up {out}")
     return metrics
 
 
@@ -104,12 +105,14 @@ def in_training(
         out = workdir / "eval-steps" / str(int(state.step))
         places = few.places(dataset)
         settings = describe(config, few, state, str(workdir), sha256="")
-        if hosts.is_main():
+        if distributed.is_main():
             claim(out, settings, replace=True)
-        hosts.wait_for_all(f"claimed {out}")
+        distributed.wait_for_all(f"claimed {out}")
         Evaluation(config, few, dataset, places, out).run(made[0], state)
-        metrics = sum_up(config, few, out, settings, places) if hosts.is_main() else {"metrics": {}}
-        hosts.wait_for_all(f"summed up {out}")
+        metrics = (
+            sum_up(config, few, out, settings, places) if distributed.is_main() else {"metrics": {}}
+        )
+        distributed.wait_for_all(f"summed up {out}")
         return {
             name: versions["generated"]["value"] for name, versions in metrics["metrics"].items()
         }

@@ -18,7 +18,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate.backbones import panns, synchformer, vggish
 from vssflow_jax.evaluate.backbones.weights import EXTRA, load_torch
 from vssflow_jax.evaluate.metrics.classes import inception_score, kl_softmax
@@ -26,7 +25,8 @@ from vssflow_jax.evaluate.metrics.fd import frechet_distance
 from vssflow_jax.evaluate.metrics.pairing import pair_by_name
 from vssflow_jax.evaluate.metrics.similarity import cosine_similarity
 from vssflow_jax.evaluate.metrics.synchrony import desync
-from vssflow_jax.optional import require
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.optional import require
 
 Clips = Mapping[str, NDArray[np.float32]]
 """Clip name -> its features."""

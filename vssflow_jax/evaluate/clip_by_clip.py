@@ -18,18 +18,19 @@ import joblib
 import ml_collections
 import tqdm
 
-from vssflow_jax import hosts, media
+from vssflow_jax import media
 from vssflow_jax.audio import mel
 from vssflow_jax.dataset import BadRecord, Clip, ClipSource, Dataset
-from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate import rows
 from vssflow_jax.evaluate.definition import Benchmark, Place
 from vssflow_jax.evaluate.measures import Measured, Told, measure
 from vssflow_jax.evaluate.rendering import Renderer, Sound
 from vssflow_jax.evaluate.rows import Row
+from vssflow_jax.parallel import distributed
 from vssflow_jax.run_files import JsonLines
 from vssflow_jax.train_step import TrainState
-from vssflow_jax.workers import pool
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.processes import pool
 
 CLIPS_WORTH_A_PROCESS = 16
 
@@ -56,7 +57,7 @@ class Evaluation:
         """Make the rows that are not there yet; all processes return together."""
         done = {(row.task, row.index) for row in rows.read(self.out) if not row.failed}
         # All have read them before anyone writes another.
-        hosts.wait_for_all(f"read {self.out}")
+        distributed.wait_for_all(f"read {self.out}")
         size = min(self.config.eval.batch_size, len(self.places))
         # Of the same clips however often it is stopped: what is generated may depend on its batch
         # in the last bits.
@@ -72,7 +73,7 @@ class Evaluation:
                     initial=len(done),
                     desc=self.benchmark.name,
                     unit="clip",
-                    disable=not hosts.is_main(),
+                    disable=not distributed.is_main(),
                 )
             )
             measured: list[tuple[Row, Future[Measured]]] = []
@@ -85,7 +86,7 @@ class Evaluation:
                     measured = submitted
                     bar.update(len(missing))
             self._finish(measured, log)
-        hosts.wait_for_all(f"evaluated {self.out}")
+        distributed.wait_for_all(f"evaluated {self.out}")
 
     def _submit(
         self,
@@ -100,7 +101,7 @@ class Evaluation:
         """Generate a batch, write this process's sounds of it, and start to measure them."""
         clips, failed = self._read(batch)
         for place in missing:
-            if place in failed and hosts.is_main():
+            if place in failed and distributed.is_main():
                 log.write(dataclasses.asdict(Row(place.task, place.index, failed=failed[place])))
         if not clips:
             return []

@@ -9,7 +9,7 @@ import soundfile
 
 from vssflow_jax import page
 from vssflow_jax.audio import mel
-from vssflow_jax.errors import UserError
+from vssflow_jax.utils.errors import UserError
 
 _FRAME_RATE = mel.SAMPLING_RATE / mel.HOP
 

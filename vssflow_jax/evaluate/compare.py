@@ -20,13 +20,13 @@ from absl import flags
 
 from vssflow_jax import cli, page
 from vssflow_jax.audio import mel
-from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate import clip_view
 from vssflow_jax.evaluate.clip_view import ClipView, Sound
 from vssflow_jax.evaluate.labels import ABSENT, Label, in_order, label
 from vssflow_jax.evaluate.metrics import bootstrap
 from vssflow_jax.evaluate.ranking import main_score
 from vssflow_jax.evaluate.tables import Cell, Table, Whisker, flat, whiskers
+from vssflow_jax.utils.errors import UserError
 
 CLIPS_PER_TASK = 4  # to look at and listen to
 

@@ -13,10 +13,10 @@ from typing import Any, get_args
 import ml_collections
 
 from vssflow_jax.dataset import TASKS, Dataset
-from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate.measures import EXTRA_VERSIONS, MEASURES, NEEDS_WORDS, VERSIONS
 from vssflow_jax.evaluate.metrics.wer import Normalisation
 from vssflow_jax.evaluate.set_metrics import ELSEWHERE, SCORERS, SET_METRICS
+from vssflow_jax.utils.errors import UserError
 
 SHORTEST_SEC = 0.1
 PARTS = ("train", "test")

@@ -12,9 +12,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate.rows import Row
 from vssflow_jax.run_files import write_atomically
+from vssflow_jax.utils.errors import UserError
 
 
 def write_lists(directory: Path, rows: Iterable[Row]) -> None:

@@ -15,12 +15,12 @@ import numpy as np
 
 from vssflow_jax.audio import mel, voices
 from vssflow_jax.dataset import TASKS
-from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate.metrics import dnsmos, wer
 from vssflow_jax.evaluate.metrics.mcd import Mcd, mel_cepstral_distortion
 from vssflow_jax.evaluate.metrics.mel_distance import mel_distance
 from vssflow_jax.evaluate.metrics.mel_statistics import mel_statistics
 from vssflow_jax.evaluate.metrics.onsets import count_onsets, detect_onsets
+from vssflow_jax.utils.errors import UserError
 
 VERSIONS: Final = ("generated", "ground_truth", "codec", "shuffled")
 """The sounds of a clip: generated; true; the true one through codec and vocoder, which is the best

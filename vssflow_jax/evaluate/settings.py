@@ -11,12 +11,12 @@ from typing import Any
 import jax
 import ml_collections
 
-from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate import rows
 from vssflow_jax.evaluate.definition import Benchmark
 from vssflow_jax.run_config import resolved_values
 from vssflow_jax.run_files import write_atomically
 from vssflow_jax.train_step import TrainState
+from vssflow_jax.utils.errors import UserError
 
 SETTINGS = "evaluation.json"
 PACKAGES = ("jax", "flax", "numpy", "scipy", "librosa", "vssflow-jax")

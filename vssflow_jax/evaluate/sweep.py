@@ -10,14 +10,15 @@ from typing import Any
 
 import ml_collections
 
-from vssflow_jax import hosts, run_files
+from vssflow_jax import run_files
 from vssflow_jax.config import check
-from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate import benchmark
 from vssflow_jax.evaluate.definition import Benchmark
 from vssflow_jax.evaluate.labels import label
-from vssflow_jax.optional import require
+from vssflow_jax.parallel import distributed
 from vssflow_jax.sampling import ADAPTIVE, TABLEAUS
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.optional import require
 
 FIELDS = ("method", "steps", "guidance")
 _EXTRA = "plan"
@@ -52,9 +53,9 @@ def sweep(
     for name, own in configs.items():
         print(f"\n{name}")
         metrics = benchmark.evaluate(own, definition, out / name, run, step, replace=replace)
-        if hosts.is_main():
+        if distributed.is_main():
             rows.append(row(own.eval.sampler, metrics))
-    if hosts.is_main():
+    if distributed.is_main():
         _write_table(out / "sweep.csv", rows)
         run_files.write_atomically(out / "sweep.json", json.dumps(rows, indent=2) + "\n")
         _draw(out / "sweep.png", rows)

@@ -10,12 +10,12 @@ import ml_collections
 import numpy as np
 
 from vssflow_jax import run_files
-from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate import caches, kaldi, rows, set_metrics, summary
 from vssflow_jax.evaluate.backbones.extract import NETWORKS, extract
 from vssflow_jax.evaluate.definition import Benchmark, Place
 from vssflow_jax.evaluate.measures import MEASURES
 from vssflow_jax.evaluate.rows import Row
+from vssflow_jax.utils.errors import UserError
 
 METRICS, PER_CLIP = "metrics.json", "per_clip.csv"
 

@@ -6,7 +6,7 @@ import numpy as np
 from flax import nnx
 
 from vssflow_jax.audio.autoencoder import Autoencoder, AutoencoderConfig
-from vssflow_jax.interop.mapping import Rule, abstract_weights, flatten
+from vssflow_jax.weights.mapping import Rule, abstract_weights, flatten
 
 _NAMES = {
     "attention": "attentions.0",

@@ -6,7 +6,7 @@ import numpy as np
 from flax import nnx
 
 from vssflow_jax.duration import DurationConfig, DurationPredictor
-from vssflow_jax.interop.mapping import Rule
+from vssflow_jax.weights.mapping import Rule
 
 MODULE = "dp."
 """What the names start with where the network is a part of a Lightning module."""

@@ -11,15 +11,16 @@ from absl import flags
 from flax import nnx
 from jax.sharding import SingleDeviceSharding
 
-from vssflow_jax import cli, hosts, trained
+from vssflow_jax import cli, trained
 from vssflow_jax.checkpoint import Checkpoints
-from vssflow_jax.errors import UserError
-from vssflow_jax.interop.mapping import Weights
-from vssflow_jax.interop.state_dict import SAFETENSORS, write_state_dict
 from vssflow_jax.interop.vssflow import abstract_weights, load, saved_config, to_reference
 from vssflow_jax.model import ModelConfig, VSSFlow
+from vssflow_jax.parallel import distributed
 from vssflow_jax.sound import PATCH_DCT
 from vssflow_jax.train_step import AVERAGED, LAST, WEIGHTS_OF_A_RUN
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.weights.mapping import Weights
+from vssflow_jax.weights.state_dict import SAFETENSORS, write_state_dict
 
 
 def of_run(checkpoint: str, which: str = AVERAGED) -> tuple[Weights, Weights, ModelConfig]:
@@ -79,7 +80,7 @@ def main(argv: list[str]) -> None:
         raise UserError("give either --checkpoint or --source")
     out = Path(values.out)
     check_out(out)
-    hosts.start()
+    distributed.start()
     if values.checkpoint:
         found = of_run(values.checkpoint, values.weights)
     else:

@@ -6,7 +6,7 @@ import numpy as np
 from flax import nnx
 
 from vssflow_jax.audio.hifigan import HifiGan, HifiGanConfig
-from vssflow_jax.interop.mapping import Rule, abstract_weights, flatten
+from vssflow_jax.weights.mapping import Rule, abstract_weights, flatten
 
 # PyTorch keeps a weight under weight norm as length and direction, by older and by newer names.
 _LENGTH_AND_DIRECTION = (

@@ -21,13 +21,14 @@ from ml_collections import config_flags
 from vssflow_jax import cli
 from vssflow_jax.audio import autoencoder
 from vssflow_jax.duration import DurationConfig, DurationPredictor
-from vssflow_jax.errors import UserError
-from vssflow_jax.interop import duration, mapping, weights
+from vssflow_jax.interop import duration
 from vssflow_jax.interop.pretrained import AUTOENCODER, HIFIGAN, Pretrained
 from vssflow_jax.interop.stable_audio import from_stable_audio
-from vssflow_jax.interop.state_dict import read_config_beside, read_state_dict
 from vssflow_jax.interop.vssflow import from_reference
 from vssflow_jax.model import ModelConfig
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.weights import folder, mapping
+from vssflow_jax.weights.state_dict import read_config_beside, read_state_dict
 
 
 class Imported(NamedTuple):
@@ -62,7 +63,7 @@ def import_weights(
     Args:
       kind: a key of `KINDS`.
       source: a file of weights, or a folder with one.
-      out: folder to be made, see `vssflow_jax.interop.weights`.
+      out: folder to be made, see `vssflow_jax.weights.folder`.
       config: its `model` section says the sizes, for kinds that take one.
 
     Raises:
@@ -75,9 +76,9 @@ def import_weights(
         raise UserError(f"--kind={kind} takes its sizes from config.json; leave out --config")
     if chosen.config:
         check_config(kind, config)
-    weights.check_new(out)
+    folder.check_new(out)
     imported = chosen.read(source, config) if chosen.config else chosen.read(source)
-    weights.save(out, chosen.network, imported.sizes, imported.weights)
+    folder.save(out, chosen.network, imported.sizes, imported.weights)
     return imported.report
 
 

@@ -14,11 +14,12 @@ from vssflow_jax.audio import mel
 from vssflow_jax.audio.autoencoder import Autoencoder, AutoencoderConfig
 from vssflow_jax.audio.hifigan import HifiGan, HifiGanConfig
 from vssflow_jax.clip import LATENT_CHANNELS, ClipSpec
-from vssflow_jax.errors import UserError
 from vssflow_jax.interop import autoencoder as autoencoder_rules
 from vssflow_jax.interop import hifigan as hifigan_rules
-from vssflow_jax.interop import mapping, weights
-from vssflow_jax.interop.state_dict import read_config_beside, read_state_dict
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.weights import folder as weights
+from vssflow_jax.weights import mapping
+from vssflow_jax.weights.state_dict import read_config_beside, read_state_dict
 
 
 class Pretrained(NamedTuple):

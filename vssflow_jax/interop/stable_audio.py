@@ -11,11 +11,12 @@ import jax
 import numpy as np
 from flax import nnx
 
-from vssflow_jax.errors import UserError
-from vssflow_jax.interop import mapping, vssflow
-from vssflow_jax.interop.mapping import Rule
+from vssflow_jax.interop import vssflow
 from vssflow_jax.model import ModelConfig, VSSFlow
 from vssflow_jax.train_step import FAN_IN, REFERENCE
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.weights import mapping
+from vssflow_jax.weights.mapping import Rule
 
 CLASS_NAME = "StableAudioDiTModel"
 # Options of its config.json that must be as in ours, though no shape may tell.

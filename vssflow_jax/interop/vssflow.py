@@ -17,12 +17,13 @@ from flax import nnx
 from flax.traverse_util import flatten_dict
 
 from vssflow_jax.conditions import PLACEMENTS, ConditionWidths
-from vssflow_jax.errors import UserError
-from vssflow_jax.interop import mapping, weights
-from vssflow_jax.interop.mapping import Rule, Weights
-from vssflow_jax.interop.state_dict import StateDict, read_state_dict
 from vssflow_jax.model import COMPUTED_ALIKE, ModelConfig, VSSFlow
 from vssflow_jax.transformer import TransformerConfig
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.weights import folder as weights
+from vssflow_jax.weights import mapping
+from vssflow_jax.weights.mapping import Rule, Weights
+from vssflow_jax.weights.state_dict import StateDict, read_state_dict
 
 KIND = "vssflow"  # what folders of imported weights call it
 # How it is computed, not what: may differ from what weights were trained or imported with.
@@ -118,7 +119,7 @@ def load(source: Path, cfg: ModelConfig, abstract: Weights) -> Weights:
     Args:
       source: a folder as `import_weights` makes it, or what `read_state_dict` takes.
       cfg: sizes of the network.
-      abstract: as in `vssflow_jax.interop.weights.load`.
+      abstract: as in `vssflow_jax.weights.folder.load`.
 
     Raises:
       UserError: as there, or weights of a network of other sizes: shapes alone do not tell heads.

@@ -8,8 +8,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from vssflow_jax.errors import UserError
-from vssflow_jax.optional import require
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.optional import require
 
 EXTRA: Final = "demo"
 FORMATS: Final = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov"}

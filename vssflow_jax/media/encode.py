@@ -10,7 +10,7 @@ import numpy as np
 
 from vssflow_jax.media.container import EXTRA, created
 from vssflow_jax.media.track import Track
-from vssflow_jax.optional import require
+from vssflow_jax.utils.optional import require
 
 _VIDEO_OPTIONS: Final = {
     "crf": "20",

@@ -14,11 +14,11 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from vssflow_jax.errors import UserError
 from vssflow_jax.media.container import EXTRA, FORMATS, created, exact, opened, reading
 from vssflow_jax.media.encode import add_audio, encode_audio, encode_pictures
 from vssflow_jax.media.track import Track, Turn, decoded, read_track
-from vssflow_jax.optional import require
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.optional import require
 
 _AUDIO_CODECS: Final = {".mp4": "aac", ".mov": "aac", ".mkv": "flac"}
 """AAC begins with priming, which an edit list of mp4 and mov takes away; players disagree about

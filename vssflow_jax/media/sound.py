@@ -7,10 +7,10 @@ from typing import Any, Final
 import numpy as np
 import soundfile
 
-from vssflow_jax.errors import UserError
 from vssflow_jax.media.container import EXTRA, audio_stream, located, opened, seek
 from vssflow_jax.media.track import decoded, start_sec
-from vssflow_jax.optional import require
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.optional import require
 
 _MICROSECONDS: Final = 1_000_000
 """Unit of a container's start time."""

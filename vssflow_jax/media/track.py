@@ -13,7 +13,6 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from vssflow_jax.errors import UserError
 from vssflow_jax.media.container import (
     EXTRA,
     exact,
@@ -23,7 +22,8 @@ from vssflow_jax.media.container import (
     seek,
     video_stream,
 )
-from vssflow_jax.optional import require
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.optional import require
 
 _MICROSECONDS: Final = 1_000_000
 """Unit of a container's duration."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vssflow_jax import chips
+from vssflow_jax.parallel import chips
 from vssflow_jax.planning import roofline
 from vssflow_jax.planning.collectives import KINDS
 from vssflow_jax.planning.counting import BYTES, COMPILER_SEC, FLOPS

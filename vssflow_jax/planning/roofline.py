@@ -13,7 +13,7 @@ does one thing at a time.
 
 import dataclasses
 
-from vssflow_jax.chips import Chip
+from vssflow_jax.parallel.chips import Chip
 from vssflow_jax.planning.collectives import KINDS
 from vssflow_jax.planning.counting import BYTES, FLOPS, Totals
 

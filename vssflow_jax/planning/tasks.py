@@ -8,15 +8,15 @@ from typing import Any
 import jax
 import ml_collections
 
-from vssflow_jax import chips
-from vssflow_jax.errors import UserError
 from vssflow_jax.flops import step_flops
+from vssflow_jax.parallel import chips
 from vssflow_jax.planning.counting import count_step
 from vssflow_jax.planning.measuring import measure_step
 from vssflow_jax.planning.memory import largest_batch, measure_memory
 from vssflow_jax.planning.programs import Program, TooLarge, changed
 from vssflow_jax.planning.topologies import Topology
 from vssflow_jax.run_config import resolved_values
+from vssflow_jax.utils.errors import UserError
 
 Found = dict[str, Any]  # JSON values
 Task = Callable[[ml_collections.ConfigDict, Sequence[jax.Device]], Found]

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import jax
 from jax.experimental import topologies
 
-from vssflow_jax.errors import UserError
-from vssflow_jax.optional import require
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.optional import require
 
 LOCAL = "local"
 EXAMPLES = "cpu:8, local, v5e:2x4, v6e:16x16 or v5p:4x4x4"

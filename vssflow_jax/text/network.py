@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vssflow_jax.optional import package_file
 from vssflow_jax.text.normalise import EXTRA
+from vssflow_jax.utils.optional import package_file
 
 _PACKAGE = "g2p_en"
 _MAX_PHONEMES = 20

@@ -11,8 +11,8 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from vssflow_jax.errors import UserError
-from vssflow_jax.optional import require
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.optional import require
 
 EXTRA = "demo"
 

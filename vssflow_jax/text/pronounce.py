@@ -5,9 +5,9 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from vssflow_jax.optional import require
 from vssflow_jax.text import network
 from vssflow_jax.text.normalise import EXTRA
+from vssflow_jax.utils.optional import require
 
 How = Literal["known", "spelled", "guessed"]
 _VOWELS = set("aeiouy")

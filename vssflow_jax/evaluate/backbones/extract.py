@@ -11,12 +11,12 @@ import tqdm
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from vssflow_jax import hosts
-from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate import caches
 from vssflow_jax.evaluate.backbones import panns, vggish
 from vssflow_jax.evaluate.backbones.network import SAMPLING_RATE, Network, Outputs
 from vssflow_jax.evaluate.caches import Cache
+from vssflow_jax.parallel import distributed
+from vssflow_jax.utils.errors import UserError
 
 NETWORKS: Final[Mapping[str, Callable[[Path], Network]]] = {
     "panns": panns.load,
@@ -74,7 +74,7 @@ def extract(
     for name, weights in backbones.items():
         network = load(name, weights)
         clips = {}
-        for path in tqdm.tqdm(paths, desc=name, unit="clip", disable=not hosts.is_main()):
+        for path in tqdm.tqdm(paths, desc=name, unit="clip", disable=not distributed.is_main()):
             try:
                 clips[path.stem] = _entries(name, network(read_sound(path, max_sec)))
             except UserError as error:

@@ -14,10 +14,10 @@ import librosa
 import numpy as np
 from numpy.typing import NDArray
 
-from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate.backbones.layers import convolution, halves, linear
 from vssflow_jax.evaluate.backbones.network import SAMPLING_RATE, Network, Outputs
 from vssflow_jax.evaluate.backbones.weights import Shapes, Weights, read_weights
+from vssflow_jax.utils.errors import UserError
 
 PUBLISHED = "torchvggish (vggish-10086976.pth)"
 WIDTH = 128  # of the features

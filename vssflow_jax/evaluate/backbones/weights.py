@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vssflow_jax.errors import UserError
-from vssflow_jax.interop.state_dict import SAFETENSORS, check_finite, read_state_dict
-from vssflow_jax.optional import require
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.optional import require
+from vssflow_jax.weights.state_dict import SAFETENSORS, check_finite, read_state_dict
 
 EXTRA = "convert"
 

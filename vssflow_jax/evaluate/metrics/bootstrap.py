@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate.metrics.checks import check_rows
+from vssflow_jax.utils.errors import UserError
 
 CONFIDENCE = 0.95
 RESAMPLES = 2_000

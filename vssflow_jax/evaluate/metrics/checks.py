@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from vssflow_jax.errors import UserError
+from vssflow_jax.utils.errors import UserError
 
 
 def check_rows(

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, log_expit, log_softmax, softmax
 
-from vssflow_jax.errors import UserError
 from vssflow_jax.evaluate.metrics.checks import check_paired_rows, check_rows
+from vssflow_jax.utils.errors import UserError
 
 SPLITS = 10
 SHUFFLE_SEED = 2020

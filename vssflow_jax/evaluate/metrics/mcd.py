@@ -15,8 +15,8 @@ import scipy.ndimage
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from vssflow_jax.errors import UserError
-from vssflow_jax.optional import require
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.optional import require
 
 SAMPLING_RATE = 22_050  # what sounds are resampled to, in Hz
 FFT_SIZE = 512

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vssflow_jax.errors import UserError
+from vssflow_jax.utils.errors import UserError
 
 _CLIP_NAME_LENGTH = len("zxpo56cpUBU_000007")  # VGGSound: a video's id and a time in seconds
 _CLIP_NAME_START = {

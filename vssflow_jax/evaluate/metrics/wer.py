@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vssflow_jax import grid
-from vssflow_jax.errors import UserError
-from vssflow_jax.optional import require
 from vssflow_jax.text import spoken_words
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.optional import require
 
 Normalisation = Literal["raw", "lower_nopunct", "spoken"]
 """What is done to a text before it is split at spaces.

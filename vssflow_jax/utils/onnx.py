@@ -3,7 +3,7 @@
 import functools
 from typing import Any
 
-from vssflow_jax.optional import package_file, require
+from vssflow_jax.utils.optional import package_file, require
 
 
 @functools.cache

@@ -5,7 +5,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
-from vssflow_jax.errors import UserError
+from vssflow_jax.utils.errors import UserError
 
 
 def require(package: str, extra: str) -> ModuleType:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from vssflow_jax.errors import UserError
-from vssflow_jax.interop import weights
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.weights import folder as weights
 
 CONFIG = {"width": 3}
 WEIGHTS = {

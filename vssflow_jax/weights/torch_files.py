@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from vssflow_jax.errors import UserError
-from vssflow_jax.optional import require
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.optional import require
 
 AVERAGED = "ema."
 """In front of names of averaged weights."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests import eight_devices, tiny
-from vssflow_jax.sharding import STRATEGIES
+from vssflow_jax.parallel.sharding import STRATEGIES
 
 TOLERANCE = 1e-5
 

@@ -11,9 +11,9 @@ import numpy as np
 from flax import traverse_util
 from jax.sharding import SingleDeviceSharding
 
-from vssflow_jax.errors import UserError
-from vssflow_jax.interop.mapping import Weights, flatten
-from vssflow_jax.interop.state_dict import (
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.weights.mapping import Weights, flatten
+from vssflow_jax.weights.state_dict import (
     CONFIG_FILE,
     check_finite,
     open_safetensors,

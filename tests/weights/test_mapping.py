@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vssflow_jax.errors import UserError
-from vssflow_jax.interop import mapping
-from vssflow_jax.interop.mapping import PartialLoadError, Rule
-from vssflow_jax.interop.state_dict import PLAIN
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.weights import mapping
+from vssflow_jax.weights.mapping import PartialLoadError, Rule
+from vssflow_jax.weights.state_dict import PLAIN
 
 RULES = [
     Rule("embed.w_io", ("embed.weight",), np.transpose),

@@ -17,10 +17,9 @@ from jax.sharding import AbstractMesh, PartitionSpec
 
 from configs import demo, vssflow
 from tests.tiny import sharding_config
-from vssflow_jax.errors import UserError
 from vssflow_jax.layers import Linear
 from vssflow_jax.model import ModelConfig, VSSFlow
-from vssflow_jax.sharding import (
+from vssflow_jax.parallel.sharding import (
     LOGICAL_AXES,
     MESH_AXES,
     STRATEGIES,
@@ -32,6 +31,7 @@ from vssflow_jax.sharding import (
     put_batch,
 )
 from vssflow_jax.train_step import Recipe, shardings_of
+from vssflow_jax.utils.errors import UserError
 
 
 def on_paper(strategy: str, devices: int = 8, **given: int) -> Layout:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from flax import nnx, traverse_util
 
-from vssflow_jax.errors import UserError
-from vssflow_jax.interop.state_dict import PLAIN, check_finite
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.weights.state_dict import PLAIN, check_finite
 
 Weights = dict[Any, Any]  # nested
 Initial = Callable[[Sequence[str]], Mapping[str, np.ndarray]]

@@ -18,8 +18,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vssflow_jax.errors import UserError
-from vssflow_jax.interop.state_dict import (
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.weights.state_dict import (
     PLAIN,
     read_config_beside,
     read_state_dict,

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from tests import tiny
-from vssflow_jax.errors import UserError
-from vssflow_jax.optional import require
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.optional import require
 
 # Packages of extras by the names that they are imported by.
 EXTRAS = """

@@ -17,7 +17,7 @@ from flax import nnx
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from vssflow_jax.errors import UserError
+from vssflow_jax.utils.errors import UserError
 
 MESH_AXES = ("data", "fsdp", "tensor", "sequence")
 

@@ -16,9 +16,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from vssflow_jax import hosts
-from vssflow_jax.errors import UserError
-from vssflow_jax.interop.torch_files import AVERAGED, read_torch
+from vssflow_jax.parallel import distributed
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.weights.torch_files import AVERAGED, read_torch
 
 StateDict = dict[str, np.ndarray]
 
@@ -69,7 +69,7 @@ def read_state_dict(path: Path) -> StateDict:
             f"{path}: weights come in a file of these: {known}, or in a folder with one"
         )
     network = unwrapped(path, tensors)
-    if hosts.is_main() and any(name.startswith(PLAIN) for name in network):
+    if distributed.is_main() and any(name.startswith(PLAIN) for name in network):
         print(f"{path}: takes the averaged weights; those that are not averaged are left over")
     return network
 

@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 from absl import flags
 from jax.experimental import multihost_utils
 
-from vssflow_jax.errors import UserError
+from vssflow_jax.utils.errors import UserError
 
 # Waiting ends by itself when a process is lost: this is for what is slow, such as making a dataset.
 _LONGEST_WAIT_SEC = 24 * 3600
