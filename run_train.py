@@ -12,7 +12,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from data import build
-from vssflow_jax import cli, run_config, sound, start
+from vssflow_jax import cli, run_config, start
+from vssflow_jax.audio import codec
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.config import check
 from vssflow_jax.parallel import distributed
@@ -45,7 +46,7 @@ def main(argv: list[str]) -> None:
 
         chosen = definition.load(config.eval.benchmark, BENCHMARKS)
         evaluator = benchmark.in_training(config, chosen, workdir)
-    sound.check(config)
+    codec.check(config)
     if not run_config.exists(workdir):
         start.check_source(config)
     if distributed.is_main():

@@ -8,7 +8,7 @@ python run_train.py --config=configs/demo.py --workdir=runs/demo
 
 import ml_collections
 
-from vssflow_jax.conditions import PLACEMENTS
+from vssflow_jax.models.conditions import PLACEMENTS
 from vssflow_jax.utils.errors import UserError
 
 
@@ -16,7 +16,7 @@ def get_config(argument: str = "ablation=lip_synch_text") -> ml_collections.Conf
     """The demo: 3 s clips, a few million parameters, about 15 minutes on two cores.
 
     Args:
-      argument: `ablation=PLACEMENT`, a key of `vssflow_jax.conditions.PLACEMENTS`.
+      argument: `ablation=PLACEMENT`, a key of `vssflow_jax.models.conditions.PLACEMENTS`.
 
     Raises:
       UserError: the argument is something else.

@@ -14,7 +14,7 @@ from typing import Any
 
 import ml_collections
 
-from vssflow_jax.conditions import PLACEMENTS
+from vssflow_jax.models.conditions import PLACEMENTS
 from vssflow_jax.train_step import INITS
 from vssflow_jax.utils.errors import UserError
 

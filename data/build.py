@@ -27,9 +27,9 @@ from data.features import WEIGHTS_FREE, WIDTHS
 from data.inspection.stored import Stored
 from data.latents import Latents, WithLatents
 from vssflow_jax import cli, dataset
+from vssflow_jax.audio.codec import latents_digest
+from vssflow_jax.audio.pretrained import AUTOENCODER
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.interop.pretrained import AUTOENCODER
-from vssflow_jax.sound import latents_digest
 from vssflow_jax.utils.errors import UserError
 
 MAX_REJECTED = 0.01

@@ -16,8 +16,8 @@ from flax import nnx
 from data.shards import Rejected, Row
 from vssflow_jax import records
 from vssflow_jax.audio import mel
+from vssflow_jax.audio.pretrained import AUTOENCODER
 from vssflow_jax.clip import ClipSpec, fit_length, to_float
-from vssflow_jax.interop.pretrained import AUTOENCODER
 
 
 @dataclasses.dataclass(frozen=True)

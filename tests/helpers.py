@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from vssflow_jax.conditions import PLACEMENTS, ConditionWidths, Features, context_width
-from vssflow_jax.model import ModelConfig, VSSFlow
-from vssflow_jax.transformer import TransformerConfig
+from vssflow_jax.models.conditions import PLACEMENTS, ConditionWidths, Features, context_width
+from vssflow_jax.models.transformer import TransformerConfig
+from vssflow_jax.models.vssflow import ModelConfig, VSSFlow
 
 FRAMES = 6
 WIDTHS = {

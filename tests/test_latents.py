@@ -18,6 +18,7 @@ from data import build
 from data.latents import Latents
 from tests import tiny
 from vssflow_jax import run_files
+from vssflow_jax.audio.pretrained import AUTOENCODER
 from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.dataset import Clip, ClipSource, Dataset
@@ -25,9 +26,8 @@ from vssflow_jax.evaluate.benchmark import evaluate
 from vssflow_jax.evaluate.definition import Benchmark
 from vssflow_jax.input import train_batches
 from vssflow_jax.interop.import_weights import import_weights
-from vssflow_jax.interop.pretrained import AUTOENCODER
-from vssflow_jax.interop.vssflow import abstract_weights
-from vssflow_jax.model import ModelConfig
+from vssflow_jax.models.convert_vssflow import abstract_weights
+from vssflow_jax.models.vssflow import ModelConfig
 from vssflow_jax.train import train
 from vssflow_jax.train_step import Recipe, latents
 from vssflow_jax.utils.errors import UserError

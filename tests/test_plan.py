@@ -10,7 +10,7 @@ import pytest
 from configs import vssflow
 from tests import tiny
 from vssflow_jax.describe import count_parameters
-from vssflow_jax.model import ModelConfig
+from vssflow_jax.models.vssflow import ModelConfig
 from vssflow_jax.plan import plan
 from vssflow_jax.planning import memory, picture, report, tasks
 from vssflow_jax.planning.cache import Cache

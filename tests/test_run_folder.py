@@ -16,7 +16,7 @@ from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.dataset import Dataset
 from vssflow_jax.input import train_batches
 from vssflow_jax.interop import export_weights
-from vssflow_jax.interop.vssflow import to_reference
+from vssflow_jax.models.convert_vssflow import to_reference
 from vssflow_jax.run_files import read_metrics
 from vssflow_jax.start import check_source, initial_state, no_batches
 from vssflow_jax.train import train

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vssflow_jax import sampling
+from vssflow_jax.flow import solvers
 from vssflow_jax.windows import Windows
 
 SIZE = 16
@@ -82,7 +82,7 @@ def test_windows_that_go_their_own_ways_come_together_without_a_step():
         parts = windows.cut(x[0])
         return windows.blend(own_level(parts, jnp.repeat(t, len(parts))))[None]
 
-    solve = sampling.make_solver("euler", steps=10, tolerance=0.0)
+    solve = solvers.make_solver("euler", steps=10, tolerance=0.0)
     ends = np.asarray(solve(blended, noise))[0, :, 0]
     alone = np.asarray(solve(own_level, noise.reshape(8, SIZE, 1))).ravel()
     assert np.abs(np.diff(alone)).max() > 1.9

@@ -7,14 +7,14 @@ from typing import Any
 
 import ml_collections
 
-from vssflow_jax import attention
+from vssflow_jax.audio.codec import CODECS, LATENTS, VOCODERS
 from vssflow_jax.clip import LATENT_CHANNELS
 from vssflow_jax.dataset import DURATIONS
+from vssflow_jax.flow.solvers import ADAPTIVE, METHODS
+from vssflow_jax.models import attention
+from vssflow_jax.models.transformer import REMAT
 from vssflow_jax.phonemes import NUM_IDS
-from vssflow_jax.sampling import ADAPTIVE, METHODS
-from vssflow_jax.sound import CODECS, LATENTS, VOCODERS
 from vssflow_jax.train_step import INITS, WEIGHTS_OF_A_RUN
-from vssflow_jax.transformer import REMAT
 from vssflow_jax.utils.errors import UserError
 
 INFINITY = math.inf

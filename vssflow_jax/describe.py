@@ -13,10 +13,10 @@ from absl import flags
 from ml_collections import config_flags
 
 from vssflow_jax import cli
-from vssflow_jax.conditions import PLACEMENTS
 from vssflow_jax.interop.import_weights import check_config
-from vssflow_jax.interop.vssflow import abstract_weights, input_channels
-from vssflow_jax.model import ModelConfig
+from vssflow_jax.models.conditions import PLACEMENTS
+from vssflow_jax.models.convert_vssflow import abstract_weights, input_channels
+from vssflow_jax.models.vssflow import ModelConfig
 from vssflow_jax.weights.mapping import flatten
 
 INPUT_MAPS, OUTPUT_MAP = "input maps", "output map"

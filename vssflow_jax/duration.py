@@ -16,7 +16,7 @@ import ml_collections
 import numpy as np
 from flax import nnx
 
-from vssflow_jax.layers import LayerNorm, Linear, weight
+from vssflow_jax.models.layers import LayerNorm, Linear, weight
 from vssflow_jax.utils.errors import UserError
 
 VOCABULARY = 1001

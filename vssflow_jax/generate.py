@@ -21,16 +21,16 @@ from absl import flags
 from ml_collections import config_flags
 
 from vssflow_jax import cli, media, trained
+from vssflow_jax.audio.codec import make_vocoder
 from vssflow_jax.clip import ClipSpec, stretch_phonemes
 from vssflow_jax.config import check
+from vssflow_jax.flow.solvers import ADAPTIVE, TABLEAUS
 from vssflow_jax.generation import draw_start, make_generate_long
 from vssflow_jax.input import conditions
 from vssflow_jax.joint import ClipFeatures
 from vssflow_jax.parallel import distributed
 from vssflow_jax.phonemes import phoneme_ids
 from vssflow_jax.reading import Example
-from vssflow_jax.sampling import ADAPTIVE, TABLEAUS
-from vssflow_jax.sound import make_vocoder
 from vssflow_jax.text import read
 from vssflow_jax.train_step import Recipe
 from vssflow_jax.utils.errors import UserError

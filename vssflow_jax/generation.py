@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import ml_collections
 from flax import nnx
 
-from vssflow_jax import sampling
-from vssflow_jax.conditions import MASKABLE, Conditioning
-from vssflow_jax.flow import Velocity
-from vssflow_jax.model import VSSFlow
+from vssflow_jax.flow import solvers
+from vssflow_jax.flow.path import Velocity
+from vssflow_jax.models.conditions import MASKABLE, Conditioning
+from vssflow_jax.models.vssflow import VSSFlow
 from vssflow_jax.parallel.sharding import Layout
 from vssflow_jax.train_step import Batch, Recipe, TrainState
 from vssflow_jax.windows import Windows
@@ -75,9 +75,9 @@ def make_generate(recipe: Recipe, sampler: ml_collections.ConfigDict) -> Generat
     Raises:
       UserError: an unknown method.
     """
-    solve = sampling.make_solver(sampler.method, sampler.steps, sampler.tolerance)
+    solve = solvers.make_solver(sampler.method, sampler.steps, sampler.tolerance)
     # Steps that adapt must adapt to each clip alone, or a clip would depend on its batch.
-    adaptive = sampler.method == sampling.ADAPTIVE
+    adaptive = sampler.method == solvers.ADAPTIVE
     definition, _, _ = recipe.abstract_model(placed=not adaptive)
     spread = functools.partial(_spread, recipe.layout)
 
@@ -129,7 +129,7 @@ def make_generate_long(
     Raises:
       UserError: an unknown method.
     """
-    solve = sampling.make_solver(sampler.method, sampler.steps, sampler.tolerance)
+    solve = solvers.make_solver(sampler.method, sampler.steps, sampler.tolerance)
     definition, _, _ = recipe.abstract_model()
     count = len(windows.starts)
 

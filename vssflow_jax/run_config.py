@@ -14,7 +14,7 @@ from typing import Any
 import ml_collections
 from flax.traverse_util import flatten_dict
 
-from vssflow_jax.model import COMPUTED_ALIKE
+from vssflow_jax.models.vssflow import COMPUTED_ALIKE
 from vssflow_jax.parallel import distributed
 from vssflow_jax.run_files import write_atomically
 from vssflow_jax.utils.errors import UserError

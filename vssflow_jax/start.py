@@ -14,11 +14,11 @@ from flax import traverse_util
 
 from vssflow_jax import run_config
 from vssflow_jax.audio import mel
+from vssflow_jax.audio.codec import CodecParams
 from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.interop import vssflow
-from vssflow_jax.model import ModelConfig
-from vssflow_jax.sound import CodecParams
+from vssflow_jax.models import convert_vssflow
+from vssflow_jax.models.vssflow import ModelConfig
 from vssflow_jax.train_step import (
     AVERAGED,
     LAST,
@@ -66,7 +66,7 @@ def initial_state(recipe: Recipe, abstract: TrainState, batches: Batches) -> Tra
     if _is_run(source):
         return _from_run(recipe, abstract, source)
     # Read first: nothing is to be waited for if they do not fit.
-    weights = vssflow.load(source, recipe.model, _all_weights(abstract))
+    weights = convert_vssflow.load(source, recipe.model, _all_weights(abstract))
     state = _init(recipe, abstract, _prepared_codec(recipe, batches))
     return _with_weights(state, abstract, weights)
 
@@ -92,7 +92,7 @@ def check_source(config: ml_collections.ConfigDict) -> None:
     if "placement" not in theirs.model:
         raise UserError(f"train.init_from is {source}, a run of another network")
     sizes = dataclasses.asdict(ModelConfig.from_config(theirs.model))
-    vssflow.check_sizes(source, sizes, ModelConfig.from_config(config.model))
+    convert_vssflow.check_sizes(source, sizes, ModelConfig.from_config(config.model))
     if theirs.codec.kind != config.codec.kind:
         raise UserError(
             f"train.init_from is {source}, whose latents are of codec.kind '{theirs.codec.kind}'; "
@@ -169,7 +169,7 @@ def _redrawn(state: TrainState, abstract: TrainState, recipe: Recipe) -> TrainSt
     """The state with the maps around the blocks drawn as the reference draws them."""
     leaves = traverse_util.flatten_dict(state.params, sep=".")
     places = traverse_util.flatten_dict(abstract.params, sep=".")
-    for name, value in vssflow.drawn_as_reference(recipe.model, recipe.seed).items():
+    for name, value in convert_vssflow.drawn_as_reference(recipe.model, recipe.seed).items():
         leaves[name] = place(value, places[name])
     params = traverse_util.unflatten_dict(leaves, sep=".")
     return dataclasses.replace(state, params=params, ema=_copied(params) if state.ema else {})

@@ -25,7 +25,7 @@ class StepTimes(NamedTuple):
       asked: the loop asked for the batch.
       called: it had the batch on its way to the devices, and called the step.
       done: the devices had finished the step.
-      flops: model FLOPs of the step (`vssflow_jax.flops`), no time.
+      flops: model FLOPs of the step (`vssflow_jax.models.flops`), no time.
     """
 
     asked: float

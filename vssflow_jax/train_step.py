@@ -15,14 +15,15 @@ import ml_collections
 import optax
 from flax import nnx
 
-from vssflow_jax import attention, flow
 from vssflow_jax.audio import mel
 from vssflow_jax.audio.autoencoder import Posterior
+from vssflow_jax.audio.codec import Codec, CodecParams, make_codec
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.conditions import MASKABLE
-from vssflow_jax.model import ModelConfig, VSSFlow
+from vssflow_jax.flow import path
+from vssflow_jax.models import attention
+from vssflow_jax.models.conditions import MASKABLE
+from vssflow_jax.models.vssflow import ModelConfig, VSSFlow
 from vssflow_jax.parallel.sharding import Layout, make_layout, param_shardings
-from vssflow_jax.sound import Codec, CodecParams, make_codec
 from vssflow_jax.utils.errors import UserError
 
 Leaf = Any  # an array, or its shape, or its sharding
@@ -337,10 +338,10 @@ def make_train_step(recipe: Recipe) -> Callable[[TrainState, Batch], tuple[Train
         model = nnx.merge(definition, params, frozen)
         conditioning = model.encode(batch, frame_masks=draws.frame_masks, keep=draws.keep)
         own_frames = batch["frames"] if recipe.train.loss_mask == "clip" else None
-        losses = flow.loss(
+        losses = path.loss(
             lambda x, t: model(x, t, conditioning), draws.noise, latent, draws.t, own_frames
         )  # [b]
-        return jnp.sum(losses), flow.loss_by_time(losses, draws.t)
+        return jnp.sum(losses), path.loss_by_time(losses, draws.t)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         clips = batch["speaker"].shape[0]
@@ -377,7 +378,7 @@ def make_train_step(recipe: Recipe) -> Callable[[TrainState, Batch], tuple[Train
             "loss": total / clips,
             "grad_norm": optax.global_norm(grads),
             "learning_rate": schedule(recipe.train)(state.step),
-        } | {f"loss_t{i}": time_sum[i] / time_count[i] for i in range(flow.TIME_BINS)}
+        } | {f"loss_t{i}": time_sum[i] / time_count[i] for i in range(path.TIME_BINS)}
         return (
             dataclasses.replace(
                 state, step=state.step + 1, params=params, ema=ema, opt_state=opt_state

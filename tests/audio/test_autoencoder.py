@@ -12,8 +12,8 @@ from flax import nnx
 
 from tests.helpers import randomised
 from vssflow_jax.audio.autoencoder import Autoencoder, AutoencoderConfig, Posterior
+from vssflow_jax.audio.codec import make_codec
 from vssflow_jax.clip import LATENT_CHANNELS, ClipSpec
-from vssflow_jax.sound import make_codec
 from vssflow_jax.utils.errors import UserError
 
 TINY = AutoencoderConfig(

@@ -23,9 +23,9 @@ from tests.parity.golden import compare
 from vssflow_jax.audio import mel
 from vssflow_jax.audio.autoencoder import Autoencoder
 from vssflow_jax.audio.hifigan import HifiGan
-from vssflow_jax.interop.pretrained import AUTOENCODER, HIFIGAN, Pretrained
-from vssflow_jax.interop.vssflow import abstract_weights
-from vssflow_jax.model import ModelConfig, VSSFlow
+from vssflow_jax.audio.pretrained import AUTOENCODER, HIFIGAN, Pretrained
+from vssflow_jax.models.convert_vssflow import abstract_weights
+from vssflow_jax.models.vssflow import ModelConfig, VSSFlow
 from vssflow_jax.weights import folder as weights
 
 PEER = 1e-4

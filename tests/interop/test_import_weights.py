@@ -17,8 +17,8 @@ from tests.helpers import randomised
 from vssflow_jax.duration import DurationConfig, DurationPredictor
 from vssflow_jax.interop import duration
 from vssflow_jax.interop.import_weights import import_weights
-from vssflow_jax.interop.vssflow import abstract_weights, to_reference
-from vssflow_jax.model import ModelConfig, VSSFlow
+from vssflow_jax.models.convert_vssflow import abstract_weights, to_reference
+from vssflow_jax.models.vssflow import ModelConfig, VSSFlow
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights import folder
 from vssflow_jax.weights.mapping import Weights, flatten

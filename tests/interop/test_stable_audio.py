@@ -10,8 +10,9 @@ import torch
 from diffusers import StableAudioDiTModel
 
 from tests.helpers import tiny_model_config
-from vssflow_jax.interop import stable_audio, vssflow
-from vssflow_jax.model import ModelConfig
+from vssflow_jax.interop import stable_audio
+from vssflow_jax.models import convert_vssflow
+from vssflow_jax.models.vssflow import ModelConfig
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights import mapping
 from vssflow_jax.weights.state_dict import read_config_beside, read_state_dict
@@ -56,7 +57,7 @@ def marked(monkeypatch: pytest.MonkeyPatch) -> None:
     """`MARK` wherever a weight is initialised, which takes long."""
 
     def mark(cfg: ModelConfig, seed: int, names: Sequence[str], init: str) -> dict[str, np.ndarray]:
-        shapes = mapping.flatten(vssflow.abstract_weights(cfg))
+        shapes = mapping.flatten(convert_vssflow.abstract_weights(cfg))
         return {name: np.full(shapes[name].shape, MARK) for name in names}
 
     monkeypatch.setattr(stable_audio, "initial_weights", mark)
@@ -105,7 +106,7 @@ def test_initialises_as_the_reference_does() -> None:
     # Blocks are not drawn otherwise.
     np.testing.assert_array_equal(drawn[CROSS_KEYS], own[CROSS_KEYS])
     for name, inputs in (
-        ("input.w_io", vssflow.input_channels(cfg)),
+        ("input.w_io", convert_vssflow.input_channels(cfg)),
         ("output.w_io", cfg.transformer.width),
     ):
         # Uniform numbers within b have a variance of b^2 / 3; the convolution adds a third.

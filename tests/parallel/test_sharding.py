@@ -17,8 +17,8 @@ from jax.sharding import AbstractMesh, PartitionSpec
 
 from configs import demo, vssflow
 from tests.tiny import sharding_config
-from vssflow_jax.layers import Linear
-from vssflow_jax.model import ModelConfig, VSSFlow
+from vssflow_jax.models.layers import Linear
+from vssflow_jax.models.vssflow import ModelConfig, VSSFlow
 from vssflow_jax.parallel.sharding import (
     LOGICAL_AXES,
     MESH_AXES,

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from tests.parity import flow, trunk
 from tests.parity.golden import ADAPTIVE, ADAPTIVE_TIMES, FORWARD, SAMPLE, Golden, Row
-from vssflow_jax import sampling
-from vssflow_jax.flow import Velocity
+from vssflow_jax.flow import solvers
+from vssflow_jax.flow.path import Velocity
 from vssflow_jax.generation import guided
 
 GUIDANCE = 3.0
@@ -58,7 +58,7 @@ def check(golden: Golden) -> Iterator[Row]:
     velocity = guided(model, conditioning, GUIDANCE)
     for key, method in METHODS.items():
         asked: list[float] = []
-        solve = sampling.make_solver(method, STEPS, TOLERANCE)
+        solve = solvers.make_solver(method, STEPS, TOLERANCE)
         sample = jax.jit(lambda x, solve=solve, asked=asked: solve(noting(velocity, asked), x))(
             noise
         )
@@ -94,7 +94,7 @@ def dopri5(velocity: Velocity, start: jax.Array, channels: int, end: float = 1.0
         moving = velocity(jnp.swapaxes(x[:, :channels], 1, 2), t)
         return flow.with_conditions(moving, jnp.zeros_like(x[:, channels:]))
 
-    return sampling.dopri5(carrying, start, tolerance=TOLERANCE, end=end)
+    return solvers.dopri5(carrying, start, tolerance=TOLERANCE, end=end)
 
 
 def adaptive_times(velocity: Velocity, start: jax.Array, channels: int, count: int) -> list[float]:

@@ -8,8 +8,8 @@ import numpy as np
 
 from tests.parity import trunk
 from tests.parity.golden import EXACT, FORWARD, Golden, Row
-from vssflow_jax.interop.vssflow import TRUNK
-from vssflow_jax.layers import rope_tables
+from vssflow_jax.models.convert_vssflow import TRUNK
+from vssflow_jax.models.layers import rope_tables
 
 
 def check(golden: Golden) -> Iterator[Row]:

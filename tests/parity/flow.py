@@ -13,13 +13,13 @@ from flax import nnx
 
 from tests.parity import trunk
 from tests.parity.golden import EXACT, FORWARD, GRADIENT, Golden, Row
-from vssflow_jax import flow
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.conditions import PLACEMENTS, ConditionWidths, Features
+from vssflow_jax.flow import path
 from vssflow_jax.input import to_latent_rate
-from vssflow_jax.interop import vssflow
 from vssflow_jax.joint import ClipFeatures
-from vssflow_jax.model import ModelConfig, VSSFlow
+from vssflow_jax.models import convert_vssflow
+from vssflow_jax.models.conditions import PLACEMENTS, ConditionWidths, Features
+from vssflow_jax.models.vssflow import ModelConfig, VSSFlow
 
 PLACEMENT = "lip_synch_text"
 INPUT, INPUT_CONV = "vaflow.proj_in.weight", "vaflow.preprocess_conv.weight"
@@ -63,7 +63,7 @@ def check(golden: Golden) -> Iterator[Row]:
     latent = golden["in/vae_latent"].transpose(0, 2, 3, 1)
     latent = latent.reshape(*latent.shape[:2], -1)  # [b, t, c]
     noise, t = np.swapaxes(golden["in/x0_noise"], 1, 2), golden["in/t"]
-    point = flow.interpolate(noise, latent, t)
+    point = path.interpolate(noise, latent, t)
     yield golden.row("out/x_0", with_conditions(noise, beside), FORWARD)
     yield golden.row("out/x_1", with_conditions(latent, beside), FORWARD)
     yield golden.row("out/x_t", with_conditions(point, beside), FORWARD)
@@ -72,7 +72,7 @@ def check(golden: Golden) -> Iterator[Row]:
 
     def loss(model: VSSFlow, keep: jax.Array) -> jax.Array:
         conditioning = model.encode(features, keep=keep)
-        return jnp.mean(flow.loss(lambda x, t: model(x, t, conditioning), noise, latent, t))
+        return jnp.mean(path.loss(lambda x, t: model(x, t, conditioning), noise, latent, t))
 
     kept, dropped = jnp.ones(len(t)), jnp.zeros(len(t))
     value, gradients = nnx.jit(nnx.value_and_grad(loss))(model, kept)
@@ -110,7 +110,7 @@ def config_of(golden: Golden, weights: Mapping[str, np.ndarray]) -> ModelConfig:
 
 def load(cfg: ModelConfig, weights: Mapping[str, np.ndarray]) -> VSSFlow:
     """The model with imported weights."""
-    ours, _ = vssflow.from_reference(weights, cfg)
+    ours, _ = convert_vssflow.from_reference(weights, cfg)
     model = nnx.eval_shape(lambda: VSSFlow(cfg, rngs=nnx.Rngs(0)))
     nnx.update(model, jax.tree.map(jnp.asarray, ours))
     return model
@@ -162,7 +162,7 @@ def unfolded(
 
     Of N = W (I + P) on the way in and N = (I + Q) W on the way out.
     """
-    placed = vssflow.to_reference(nnx.to_pure_dict(gradients), frozen_zeros(cfg), cfg)
+    placed = convert_vssflow.to_reference(nnx.to_pure_dict(gradients), frozen_zeros(cfg), cfg)
     of_input, of_output = placed[INPUT], placed[OUTPUT]  # [d, C], [C, d]
     convolve_in, convolve_out = weights[INPUT_CONV][..., 0], weights[OUTPUT_CONV][..., 0]
     one = np.eye(len(convolve_in))

@@ -17,11 +17,11 @@ from safetensors.numpy import save_file
 from tests.parity import flow
 from tests.parity.__main__ import CHECKS, main
 from tests.parity.golden import EXACT, SAMPLE, SUFFIXES, Golden, compare
-from vssflow_jax import sampling
+from vssflow_jax.flow import solvers
 from vssflow_jax.generation import guided
-from vssflow_jax.interop import vssflow
 from vssflow_jax.interop.import_weights import import_weights
-from vssflow_jax.model import VSSFlow
+from vssflow_jax.models import convert_vssflow
+from vssflow_jax.models.vssflow import VSSFlow
 
 OWN = Path(__file__).parent / "data"
 SHARED = Path(__file__).parents[3] / "shared" / "golden"
@@ -158,9 +158,12 @@ def test_an_imported_checkpoint_generates_what_the_reference_does(tmp_path: Path
     import_weights("vssflow", tmp_path / "reference.safetensors", tmp_path / "imported", config)
 
     model = nnx.eval_shape(lambda: VSSFlow(cfg, rngs=nnx.Rngs(0)))
-    nnx.update(model, vssflow.load(tmp_path / "imported", cfg, vssflow.abstract_weights(cfg)))
+    nnx.update(
+        model,
+        convert_vssflow.load(tmp_path / "imported", cfg, convert_vssflow.abstract_weights(cfg)),
+    )
     conditioning = model.encode(flow.resampled(golden))
-    solve = sampling.make_solver("euler", 10, 1e-5)
+    solve = solvers.make_solver("euler", 10, 1e-5)
     noise = jnp.swapaxes(golden["in/x0_noise"], 1, 2)
     sample = jax.jit(lambda x: solve(guided(model, conditioning, 3.0), x))(noise)
     expected = golden["out/sample_euler"][:, : noise.shape[-1]]

@@ -12,10 +12,10 @@ import numpy as np
 from flax import nnx
 
 from tests.parity.golden import Golden
-from vssflow_jax.conditions import ConditionWidths
-from vssflow_jax.interop import vssflow
-from vssflow_jax.model import ModelConfig
-from vssflow_jax.transformer import Block, Transformer, TransformerConfig
+from vssflow_jax.models import convert_vssflow
+from vssflow_jax.models.conditions import ConditionWidths
+from vssflow_jax.models.transformer import Block, Transformer, TransformerConfig
+from vssflow_jax.models.vssflow import ModelConfig
 from vssflow_jax.weights import mapping
 
 PARTS = ("input", "transformer", "output")
@@ -60,11 +60,11 @@ def load(weights: Mapping[str, np.ndarray], transformer: TransformerConfig, chan
     widths = {"clip": dataclasses.replace(one, projected=transformer.context_width - 3)}
     widths |= dict.fromkeys(("phonemes", "lips", "synch", "speaker"), one)
     cfg = ModelConfig("none", widths, transformer, "float32", latent_channels=channels)
-    whole = vssflow.abstract_weights(cfg)
-    rules = [rule for rule in vssflow.rules(cfg) if rule.target.split(".")[0] in PARTS]
+    whole = convert_vssflow.abstract_weights(cfg)
+    rules = [rule for rule in convert_vssflow.rules(cfg) if rule.target.split(".")[0] in PARTS]
     ours, _ = mapping.convert(
         rules,
-        {name: value for name, value in weights.items() if name.startswith(vssflow.TRUNK)},
+        {name: value for name, value in weights.items() if name.startswith(convert_vssflow.TRUNK)},
         {part: whole[part] for part in PARTS},
     )
     module = nnx.eval_shape(lambda: Transformer(transformer, rngs=nnx.Rngs(0)))

@@ -8,8 +8,8 @@ import numpy as np
 from flax import nnx
 
 from tests.parity.golden import FORWARD, Golden, Row
+from vssflow_jax.audio import convert_autoencoder
 from vssflow_jax.audio.autoencoder import Autoencoder, AutoencoderConfig
-from vssflow_jax.interop import autoencoder
 from vssflow_jax.weights import mapping
 
 NORM_GROUPS = 4
@@ -51,7 +51,7 @@ def load(cfg: AutoencoderConfig, weights: Mapping[str, np.ndarray]) -> Autoencod
     def make() -> Autoencoder:
         return Autoencoder(cfg, rngs=nnx.Rngs(0))
 
-    rules = autoencoder.rules(cfg, weights.keys())
+    rules = convert_autoencoder.rules(cfg, weights.keys())
     abstract = mapping.abstract_weights(make)
     ours, _ = mapping.convert(rules, weights, abstract)
     model = nnx.eval_shape(make)

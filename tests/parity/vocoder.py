@@ -7,9 +7,8 @@ import numpy as np
 from flax import nnx
 
 from tests.parity.golden import EXACT, FORWARD, Golden, Row
-from vssflow_jax.audio import mel
+from vssflow_jax.audio import convert_hifigan, mel
 from vssflow_jax.audio.hifigan import HifiGan, HifiGanConfig
-from vssflow_jax.interop import hifigan
 from vssflow_jax.weights import mapping
 
 RATES = (5, 4, 2, 2, 2)
@@ -55,9 +54,11 @@ def load(cfg: HifiGanConfig, weights: Mapping[str, np.ndarray]) -> HifiGan:
     def make() -> HifiGan:
         return HifiGan(cfg, rngs=nnx.Rngs(0))
 
-    rules = hifigan.rules(cfg, weights.keys())
+    rules = convert_hifigan.rules(cfg, weights.keys())
     abstract = mapping.abstract_weights(make)
-    ours, _ = mapping.convert(rules, weights, abstract, expected_left_over=hifigan.unused(cfg))
+    ours, _ = mapping.convert(
+        rules, weights, abstract, expected_left_over=convert_hifigan.unused(cfg)
+    )
     model = nnx.eval_shape(make)
     nnx.update(model, ours)
     return model

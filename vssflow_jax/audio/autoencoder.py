@@ -1,7 +1,8 @@
 """The KL autoencoder of AudioLDM: between a log-mel and the latent that the flow models.
 
 The network is `AutoencoderKL` of diffusers, fed the log-mel as an image of one channel (Liu et al.
-2023, arXiv 2301.12503; REFERENCE section 2). `vssflow_jax.interop.autoencoder` loads its weights.
+2023, arXiv 2301.12503; REFERENCE section 2). `vssflow_jax.audio.convert_autoencoder` loads its
+weights.
 
 Letters: b clips, n mel frames, m mel bands, t latent frames, c flow channels, d feature maps.
 Inside, feature maps are [b, frames, bands, d].

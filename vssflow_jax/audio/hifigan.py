@@ -1,7 +1,7 @@
 """The HiFi-GAN vocoder: log-mel to waveform by transposed convolutions.
 
 The network is `SpeechT5HifiGan` of transformers (Kong et al. 2020, arXiv 2010.05646; REFERENCE
-section 2). `vssflow_jax.interop.hifigan` loads its weights.
+section 2). `vssflow_jax.audio.convert_hifigan` loads its weights.
 
 Letters: b clips, n frames, m mel bands, d feature maps. Feature maps are [b, n, d].
 """

@@ -2,7 +2,7 @@
 
 A codec is a pair of pure functions of its parameters, `encode(params, log_mel)` and
 `decode(params, latent)`. Here: an orthonormal transform of mel patches, whose only parameters are
-statistics of the data. `vssflow_jax.sound` has it and the learned one behind one interface.
+statistics of the data. `vssflow_jax.audio.codec` has it and the learned one behind one interface.
 """
 
 import functools

@@ -29,7 +29,7 @@ from vssflow_jax.evaluate.tables import (
     versions,
     whiskers,
 )
-from vssflow_jax.sampling import ADAPTIVE
+from vssflow_jax.flow.solvers import ADAPTIVE
 
 TASK_HEADINGS: Final[Mapping[str, str]] = {
     "visualtts": "Speech from lips and text (VisualTTS)",

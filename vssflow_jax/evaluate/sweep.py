@@ -15,8 +15,8 @@ from vssflow_jax.config import check
 from vssflow_jax.evaluate import benchmark
 from vssflow_jax.evaluate.definition import Benchmark
 from vssflow_jax.evaluate.labels import label
+from vssflow_jax.flow.solvers import ADAPTIVE, TABLEAUS
 from vssflow_jax.parallel import distributed
-from vssflow_jax.sampling import ADAPTIVE, TABLEAUS
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.optional import require
 

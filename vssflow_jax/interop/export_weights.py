@@ -12,11 +12,11 @@ from flax import nnx
 from jax.sharding import SingleDeviceSharding
 
 from vssflow_jax import cli, trained
+from vssflow_jax.audio.codec import PATCH_DCT
 from vssflow_jax.checkpoint import Checkpoints
-from vssflow_jax.interop.vssflow import abstract_weights, load, saved_config, to_reference
-from vssflow_jax.model import ModelConfig, VSSFlow
+from vssflow_jax.models.convert_vssflow import abstract_weights, load, saved_config, to_reference
+from vssflow_jax.models.vssflow import ModelConfig, VSSFlow
 from vssflow_jax.parallel import distributed
-from vssflow_jax.sound import PATCH_DCT
 from vssflow_jax.train_step import AVERAGED, LAST, WEIGHTS_OF_A_RUN
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights.mapping import Weights

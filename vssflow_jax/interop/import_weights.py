@@ -20,12 +20,12 @@ from ml_collections import config_flags
 
 from vssflow_jax import cli
 from vssflow_jax.audio import autoencoder
+from vssflow_jax.audio.pretrained import AUTOENCODER, HIFIGAN, Pretrained
 from vssflow_jax.duration import DurationConfig, DurationPredictor
 from vssflow_jax.interop import duration
-from vssflow_jax.interop.pretrained import AUTOENCODER, HIFIGAN, Pretrained
 from vssflow_jax.interop.stable_audio import from_stable_audio
-from vssflow_jax.interop.vssflow import from_reference
-from vssflow_jax.model import ModelConfig
+from vssflow_jax.models.convert_vssflow import from_reference
+from vssflow_jax.models.vssflow import ModelConfig
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights import folder, mapping
 from vssflow_jax.weights.state_dict import read_config_beside, read_state_dict

@@ -11,8 +11,8 @@ import jax
 import numpy as np
 from flax import nnx
 
-from vssflow_jax.interop import vssflow
-from vssflow_jax.model import ModelConfig, VSSFlow
+from vssflow_jax.models import convert_vssflow
+from vssflow_jax.models.vssflow import ModelConfig, VSSFlow
 from vssflow_jax.train_step import FAN_IN, REFERENCE
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights import mapping
@@ -63,7 +63,7 @@ def from_stable_audio(
     """
     _check(options, cfg)
     layers = cfg.transformer.layers
-    abstract = vssflow.abstract_weights(cfg)
+    abstract = convert_vssflow.abstract_weights(cfg)
     names = list(mapping.flatten(abstract))
     rules = [_rule(name, cfg) for name in names if _has_source(name)]
     may_differ = [name for name in names if not _has_source(name) or name in _MAY_DIFFER]
@@ -105,8 +105,8 @@ def _has_source(name: str) -> bool:
 
 def _rule(name: str, cfg: ModelConfig) -> Rule:
     """As from the reference, whose network bears the same names with a prefix."""
-    rule = vssflow.direct_rule(name, cfg)
-    sources = tuple(source.removeprefix(vssflow.TRUNK) for source in rule.sources)
+    rule = convert_vssflow.direct_rule(name, cfg)
+    sources = tuple(source.removeprefix(convert_vssflow.TRUNK) for source in rule.sources)
     return Rule(name, sources, rule.convert)
 
 
@@ -121,6 +121,6 @@ def initial_weights(
         weights = mapping.flatten(nnx.to_pure_dict(state))
         return {name: weights[name] for name in names}
 
-    redrawn = vssflow.drawn_as_reference(cfg, seed) if init == REFERENCE else {}
+    redrawn = convert_vssflow.drawn_as_reference(cfg, seed) if init == REFERENCE else {}
     found = jax.tree.map(np.asarray, draw())
     return found | {name: value for name, value in redrawn.items() if name in found}

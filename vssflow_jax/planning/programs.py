@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import ml_collections
 
+from vssflow_jax.audio.codec import Codec
 from vssflow_jax.planning.topologies import compile_options
-from vssflow_jax.sound import Codec
 from vssflow_jax.train_step import Batch, Recipe, TrainState, jit_train_step
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from vssflow_jax.flops import step_flops
+from vssflow_jax.models.flops import step_flops
 from vssflow_jax.parallel import chips
 from vssflow_jax.planning.counting import count_step
 from vssflow_jax.planning.measuring import measure_step

@@ -19,8 +19,8 @@ import pytest
 from jax.experimental import pallas
 
 from tests import tiny
-from vssflow_jax.attention import Attend, check
 from vssflow_jax.config import check as check_config
+from vssflow_jax.models.attention import Attend, check
 from vssflow_jax.parallel.sharding import STRATEGIES, Layout, make_layout
 from vssflow_jax.utils.errors import UserError
 
@@ -29,7 +29,7 @@ KERNELS = ("tpu_flash", "tpu_splash")
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """Sizes of an attention, by the letters of `vssflow_jax.attention`."""
+    """Sizes of an attention, by the letters of `vssflow_jax.models.attention`."""
 
     n: int
     s: int

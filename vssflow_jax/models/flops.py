@@ -13,9 +13,9 @@ Letters: t latent frames, n = 1 + t tokens, s context tokens, d width, e context
 channels, l layers.
 """
 
-from vssflow_jax.conditions import PLACEMENTS
-from vssflow_jax.model import ModelConfig
-from vssflow_jax.transformer import TransformerConfig
+from vssflow_jax.models.conditions import PLACEMENTS
+from vssflow_jax.models.transformer import TransformerConfig
+from vssflow_jax.models.vssflow import ModelConfig
 
 _PER_MULTIPLY_ADD = 2
 _PASSES = 3  # forward; backward to the inputs of each product, and to its weights

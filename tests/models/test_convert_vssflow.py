@@ -8,9 +8,9 @@ import pytest
 
 import configs.vssflow
 from tests.helpers import WIDTHS, tiny_model_config
-from vssflow_jax.conditions import PLACEMENTS
-from vssflow_jax.interop.vssflow import drawn_as_reference, from_reference, to_reference
-from vssflow_jax.model import ModelConfig
+from vssflow_jax.models.conditions import PLACEMENTS
+from vssflow_jax.models.convert_vssflow import drawn_as_reference, from_reference, to_reference
+from vssflow_jax.models.vssflow import ModelConfig
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights import mapping
 from vssflow_jax.weights.mapping import PartialLoadError

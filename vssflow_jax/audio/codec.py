@@ -19,8 +19,8 @@ from flax import nnx
 from vssflow_jax.audio import autoencoder, mel, patch_dct
 from vssflow_jax.audio.autoencoder import Posterior
 from vssflow_jax.audio.griffin_lim import griffin_lim
+from vssflow_jax.audio.pretrained import AUTOENCODER, HIFIGAN
 from vssflow_jax.clip import LATENT_CHANNELS
-from vssflow_jax.interop.pretrained import AUTOENCODER, HIFIGAN
 from vssflow_jax.utils.errors import UserError
 
 CodecParams = Any  # a tree of arrays

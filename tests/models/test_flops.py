@@ -13,9 +13,9 @@ from jax.extend import core
 
 from configs import demo, vssflow
 from tests import helpers
-from vssflow_jax.conditions import PLACEMENTS
-from vssflow_jax.flops import forward_flops, step_flops
-from vssflow_jax.model import ModelConfig, VSSFlow
+from vssflow_jax.models.conditions import PLACEMENTS
+from vssflow_jax.models.flops import forward_flops, step_flops
+from vssflow_jax.models.vssflow import ModelConfig, VSSFlow
 
 
 def by_hand() -> int:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vssflow_jax.sampling import ADAPTIVE, TABLEAUS, dopri5, make_solver
+from vssflow_jax.flow.solvers import ADAPTIVE, TABLEAUS, dopri5, make_solver
 from vssflow_jax.utils.errors import UserError
 
 START = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 4)), jnp.float32)

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from vssflow_jax.audio import convert_autoencoder as autoencoder_rules
+from vssflow_jax.audio import convert_hifigan as hifigan_rules
 from vssflow_jax.audio import mel
 from vssflow_jax.audio.autoencoder import Autoencoder, AutoencoderConfig
 from vssflow_jax.audio.hifigan import HifiGan, HifiGanConfig
 from vssflow_jax.clip import LATENT_CHANNELS, ClipSpec
-from vssflow_jax.interop import autoencoder as autoencoder_rules
-from vssflow_jax.interop import hifigan as hifigan_rules
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights import folder as weights
 from vssflow_jax.weights import mapping

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from tests.helpers import layer_norm, randomised, turn, weights_of
-from vssflow_jax.layers import LayerNorm, Linear, rope_tables, rotate, weight
+from vssflow_jax.models.layers import LayerNorm, Linear, rope_tables, rotate, weight
 
 
 def random(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:

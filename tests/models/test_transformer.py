@@ -17,7 +17,13 @@ from tests.helpers import (
     transform,
     weights_of,
 )
-from vssflow_jax.transformer import REMAT, Frozen, TimeEmbedding, Transformer, TransformerConfig
+from vssflow_jax.models.transformer import (
+    REMAT,
+    Frozen,
+    TimeEmbedding,
+    Transformer,
+    TransformerConfig,
+)
 
 CONFIG = tiny_transformer_config()
 CONTEXT_TOKENS = 1 + FRAMES

@@ -16,9 +16,9 @@ import numpy as np
 from flax import nnx
 from flax.traverse_util import flatten_dict
 
-from vssflow_jax.conditions import PLACEMENTS, ConditionWidths
-from vssflow_jax.model import COMPUTED_ALIKE, ModelConfig, VSSFlow
-from vssflow_jax.transformer import TransformerConfig
+from vssflow_jax.models.conditions import PLACEMENTS, ConditionWidths
+from vssflow_jax.models.transformer import TransformerConfig
+from vssflow_jax.models.vssflow import COMPUTED_ALIKE, ModelConfig, VSSFlow
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights import folder as weights
 from vssflow_jax.weights import mapping

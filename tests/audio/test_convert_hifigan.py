@@ -8,8 +8,8 @@ from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
 from tests.parity.golden import FORWARD, compare
 from tests.parity.vocoder import load
+from vssflow_jax.audio.convert_hifigan import rules, unused
 from vssflow_jax.audio.hifigan import HifiGanConfig, transposed_conv
-from vssflow_jax.interop.hifigan import rules, unused
 
 FRAMES, BANDS = 11, 6
 SIZES = {

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from vssflow_jax.flow import Velocity
+from vssflow_jax.flow.path import Velocity
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.optional import require
 

@@ -9,7 +9,7 @@ import ml_collections
 from flax import nnx
 
 from vssflow_jax.clip import LATENT_CHANNELS
-from vssflow_jax.conditions import (
+from vssflow_jax.models.conditions import (
     PLACEMENTS,
     ConditionEncoder,
     Conditioning,
@@ -17,9 +17,9 @@ from vssflow_jax.conditions import (
     Features,
     context_width,
 )
-from vssflow_jax.layers import Linear, zeros
+from vssflow_jax.models.layers import Linear, zeros
+from vssflow_jax.models.transformer import Transformer, TransformerConfig
 from vssflow_jax.parallel.sharding import Layout
-from vssflow_jax.transformer import Transformer, TransformerConfig
 from vssflow_jax.utils.errors import UserError
 
 # Fields of a `model` section that say how the network is computed, not what.

@@ -19,10 +19,10 @@ from tests.helpers import (
     weights_of,
 )
 from vssflow_jax.clip import LATENT_CHANNELS
-from vssflow_jax.conditions import PLACEMENTS, ConditionWidths
 from vssflow_jax.generation import guided
-from vssflow_jax.model import ModelConfig, VSSFlow
-from vssflow_jax.transformer import TransformerConfig
+from vssflow_jax.models.conditions import PLACEMENTS, ConditionWidths
+from vssflow_jax.models.transformer import TransformerConfig
+from vssflow_jax.models.vssflow import ModelConfig, VSSFlow
 from vssflow_jax.utils.errors import UserError
 
 CLIPS = 2

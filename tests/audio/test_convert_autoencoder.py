@@ -12,7 +12,7 @@ from flax import nnx
 from tests.parity.golden import FORWARD, compare
 from tests.parity.vae import as_image, load
 from vssflow_jax.audio.autoencoder import Autoencoder, AutoencoderConfig
-from vssflow_jax.interop.autoencoder import rules
+from vssflow_jax.audio.convert_autoencoder import rules
 
 FRAMES, BANDS = 24, 16
 OLD_NAMES = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vssflow_jax.layers import Linear, weight
+from vssflow_jax.models.layers import Linear, weight
 
 Features = Mapping[str, jax.Array]
 

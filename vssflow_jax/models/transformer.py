@@ -2,7 +2,7 @@
 
 Pre-norm blocks of self-attention, cross-attention and SwiGLU over one time token and t frames. It
 takes frames that are already in model width: the reference's input and output 1x1 convolutions are
-linear and folded into the maps on either side (`vssflow_jax.model`).
+linear and folded into the maps on either side (`vssflow_jax.models.vssflow`).
 
 Letters: b clips, r rows per clip (2 under guidance), n = 1 + t tokens and what pads them, s context
 tokens, d width, h query heads, g key/value heads, k head width, f feed-forward width, e context
@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vssflow_jax import attention
-from vssflow_jax.layers import LayerNorm, Linear, RopeTables, rope_tables, rotate
+from vssflow_jax.models import attention
+from vssflow_jax.models.layers import LayerNorm, Linear, RopeTables, rope_tables, rotate
 from vssflow_jax.parallel.sharding import Layout
 from vssflow_jax.utils.errors import UserError
 

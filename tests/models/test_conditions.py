@@ -15,7 +15,7 @@ from tests.helpers import (
     randomised,
     weights_of,
 )
-from vssflow_jax.conditions import (
+from vssflow_jax.models.conditions import (
     PLACEMENTS,
     ConditionEncoder,
     Conditioning,
