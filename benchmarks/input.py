@@ -25,8 +25,8 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from data import shards
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.dataset import Dataset
-from vssflow_jax.input import train_batches
+from vssflow_jax.input_pipeline.batches import train_batches
+from vssflow_jax.input_pipeline.dataset import Dataset
 
 CLIPS = 256  # of each task; much fewer take long to shuffle
 BATCH_SIZE = 16

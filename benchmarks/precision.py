@@ -15,9 +15,9 @@ from flax import nnx
 from ml_collections import config_flags
 
 from vssflow_jax.clip import ClipSpec
+from vssflow_jax.features.phonemes import NUM_IDS
 from vssflow_jax.models.layers import fan_in
 from vssflow_jax.models.vssflow import Features, ModelConfig, VSSFlow
-from vssflow_jax.phonemes import NUM_IDS
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "experiment", lock_config=True)
 _CLIPS = 2

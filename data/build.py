@@ -22,14 +22,16 @@ import joblib
 import ml_collections
 from absl import flags
 
-from data import beam, encoders, manifest, shards, videos
-from data.features import WEIGHTS_FREE, WIDTHS
+from data import beam, manifest, shards, videos
 from data.inspection.stored import Stored
 from data.latents import Latents, WithLatents
-from vssflow_jax import cli, dataset
+from vssflow_jax import cli
 from vssflow_jax.audio.codec import latents_digest
 from vssflow_jax.audio.pretrained import AUTOENCODER
 from vssflow_jax.clip import ClipSpec
+from vssflow_jax.features import encoders, faces
+from vssflow_jax.features.weights_free import WEIGHTS_FREE, WIDTHS
+from vssflow_jax.input_pipeline import dataset
 from vssflow_jax.utils.errors import UserError
 
 MAX_REJECTED = 0.01
@@ -161,7 +163,7 @@ def _videos_contents(values: flags.FlagValues) -> shards.Contents:
         print(f"transcript of {remark}")
     chosen = encoders.choose(values.clip, values.speaker, values.features_root, values.weights_free)
     find_mouths = values.find_mouths and chosen.need_mouth(spec)
-    if find_mouths and not encoders.faces.available():
+    if find_mouths and not faces.available():
         raise UserError(
             "mouths are found by packages that are not installed: run  pip install -e '.[faces]', "
             "or leave rows without a mouth_box without lips by --nofind_mouths"

@@ -12,8 +12,8 @@ from data.inspection import statistics, view
 from data.inspection.stored import Stored
 from data.inspection.verify import verify
 from vssflow_jax import cli
-from vssflow_jax.dataset import REBUILD
-from vssflow_jax.records import SCHEMA_VERSION
+from vssflow_jax.input_pipeline.dataset import REBUILD
+from vssflow_jax.input_pipeline.records import SCHEMA_VERSION
 from vssflow_jax.utils.errors import UserError
 
 CLIPS_PER_TASK = 3  # to look at and listen to

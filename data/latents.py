@@ -14,10 +14,10 @@ from array_record.python.array_record_module import ArrayRecordReader
 from flax import nnx
 
 from data.shards import Rejected, Row
-from vssflow_jax import records
 from vssflow_jax.audio import mel
 from vssflow_jax.audio.pretrained import AUTOENCODER
 from vssflow_jax.clip import ClipSpec, fit_length, to_float
+from vssflow_jax.input_pipeline import records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ class WithLatents:
 
     Attributes:
       directory: of its shards.
-      widths: channels of each of `vssflow_jax.records.STREAMS`.
+      widths: channels of each of `vssflow_jax.input_pipeline.records.STREAMS`.
       videos_root: its folder, as seen from that of the new dataset.
       latents: to add.
     """

@@ -18,12 +18,13 @@ import librosa
 import numpy as np
 import soundfile
 
-from data.features import WIDTHS
 from data.latents import Latents
 from data.shards import Rejected, Row
-from vssflow_jax import media, records
+from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec, fit_length, stretch_phonemes, to_int16
-from vssflow_jax.phonemes import BLANK, IDS
+from vssflow_jax.features.phonemes import BLANK, IDS
+from vssflow_jax.features.weights_free import WIDTHS
+from vssflow_jax.input_pipeline import records
 from vssflow_jax.utils.errors import UserError
 
 PLACEHOLDERS = ("fake_lip.npy", "fake_sync.npy", "no_video.npy")

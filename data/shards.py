@@ -26,9 +26,9 @@ import tensorflow_datasets as tfds
 import tqdm
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from vssflow_jax import dataset, records
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.records import Values
+from vssflow_jax.input_pipeline import dataset, records
+from vssflow_jax.input_pipeline.records import Values
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.processes import pool
 
@@ -55,7 +55,8 @@ class Source(Protocol):
     """Where records come from. It travels to the workers, so it holds no data."""
 
     def record(self, row: Row) -> Values:
-        """All values of `vssflow_jax.records` for one row, but for the schema version.
+        """All values of `vssflow_jax.input_pipeline.records` for one row, but for the schema
+        version.
 
         Raises:
           Rejected: the row is bad.
@@ -71,7 +72,7 @@ class Contents:
       rows: what to make records of, in the order of the dataset.
       source: of the records.
       spec: geometry of the clips.
-      widths: of each of `vssflow_jax.records.STREAMS`.
+      widths: of each of `vssflow_jax.input_pipeline.records.STREAMS`.
       origin: what the rows were made from, and all settings that change a record.
       rejected: names and reasons of rows that were bad before anything was read.
     """
@@ -127,8 +128,8 @@ class Report:
       absent: how many of the records are without a stream, by its name.
       durations_sec: of the records, in order.
       sha256: of the file, in hexadecimal digits.
-      corpora: of the records, in order (`vssflow_jax.dataset.corpus_of`); unfinished builds of
-        earlier versions have none.
+      corpora: of the records, in order (`vssflow_jax.input_pipeline.dataset.corpus_of`); unfinished
+        builds of earlier versions have none.
     """
 
     shard: str

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from data import segments
-from data.encoders import faces
-from data.features import Box, Encoders, Footage, Mouth
 from data.latents import Latents
 from data.shards import Rejected, Row
 from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec, fit_length
-from vssflow_jax.phonemes import phoneme_ids
-from vssflow_jax.text import read
+from vssflow_jax.features import faces
+from vssflow_jax.features.phonemes import phoneme_ids
+from vssflow_jax.features.text import read
+from vssflow_jax.features.weights_free import Box, Encoders, Footage, Mouth
 from vssflow_jax.utils.errors import UserError
 
 COLUMNS = (

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from data import shards
-from data.features import WEIGHTS_FREE
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.phonemes import IDS
+from vssflow_jax.features.phonemes import IDS
+from vssflow_jax.features.weights_free import WEIGHTS_FREE
 
 SPEC = ClipSpec(duration_sec=3.0)
 WIDTHS = WEIGHTS_FREE.widths

@@ -4,7 +4,7 @@ import pytest
 
 from configs import demo, vssflow
 from vssflow_jax.config import check
-from vssflow_jax.input import check_mixture
+from vssflow_jax.input_pipeline.batches import check_mixture
 from vssflow_jax.models.conditions import PLACEMENTS
 from vssflow_jax.models.vssflow import ModelConfig
 from vssflow_jax.utils.errors import UserError

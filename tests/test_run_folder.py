@@ -13,8 +13,8 @@ import pytest
 
 from tests import tiny
 from vssflow_jax.checkpoint import Checkpoints
-from vssflow_jax.dataset import Dataset
-from vssflow_jax.input import train_batches
+from vssflow_jax.input_pipeline.batches import train_batches
+from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.interop import export_weights
 from vssflow_jax.models.convert_vssflow import to_reference
 from vssflow_jax.run_files import read_metrics

@@ -14,8 +14,8 @@ import pytest
 
 from tests import noise, tiny
 from vssflow_jax import run_files
-from vssflow_jax.dataset import Dataset
-from vssflow_jax.input import train_batches
+from vssflow_jax.input_pipeline.batches import train_batches
+from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.models.conditions import PLACEMENTS
 from vssflow_jax.start import initial_state
 from vssflow_jax.train import train

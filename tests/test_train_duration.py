@@ -16,7 +16,7 @@ from tests import tiny
 from vssflow_jax import train_duration
 from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.dataset import Clip, Dataset
+from vssflow_jax.input_pipeline.dataset import Clip, Dataset
 from vssflow_jax.parallel import sharding
 from vssflow_jax.run_files import read_metrics
 from vssflow_jax.train_duration import DurationRecipe

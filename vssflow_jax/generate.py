@@ -24,14 +24,14 @@ from vssflow_jax import cli, media, trained
 from vssflow_jax.audio.codec import make_vocoder
 from vssflow_jax.clip import ClipSpec, stretch_phonemes
 from vssflow_jax.config import check
+from vssflow_jax.features.phonemes import phoneme_ids
+from vssflow_jax.features.text import read
 from vssflow_jax.flow.solvers import ADAPTIVE, TABLEAUS
 from vssflow_jax.generation import draw_start, make_generate_long
-from vssflow_jax.input import conditions
-from vssflow_jax.joint import ClipFeatures
+from vssflow_jax.input_pipeline.batches import conditions
+from vssflow_jax.input_pipeline.joint import ClipFeatures
+from vssflow_jax.input_pipeline.prefetch import Example
 from vssflow_jax.parallel import distributed
-from vssflow_jax.phonemes import phoneme_ids
-from vssflow_jax.reading import Example
-from vssflow_jax.text import read
 from vssflow_jax.train_step import Recipe
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.windows import Windows
@@ -51,7 +51,7 @@ def generate(values: flags.FlagValues) -> list[Path]:
     """
     # Imported here: it is not part of the package, and other modules need no encoders.
     try:
-        from data import single
+        from vssflow_jax.features import video as single
     except ModuleNotFoundError as error:
         if error.name != "data":
             raise

@@ -15,19 +15,19 @@ import numpy as np
 import tensorboardX
 import tqdm
 
-from vssflow_jax import input as input_pipeline
 from vssflow_jax import run_config
 from vssflow_jax.audio import mel
 from vssflow_jax.audio.codec import Vocoder, latents_digest, make_vocoder
 from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.config import check as check_config
-from vssflow_jax.dataset import TASKS, Dataset
 from vssflow_jax.generation import draw_start, make_generate
+from vssflow_jax.input_pipeline import batches as input_pipeline
+from vssflow_jax.input_pipeline.dataset import TASKS, Dataset
+from vssflow_jax.input_pipeline.prefetch import OnDevices, Reading
 from vssflow_jax.models.flops import step_flops
 from vssflow_jax.parallel import chips, distributed, sharding
 from vssflow_jax.parallel.stopping import stop_requested
 from vssflow_jax.profiling import StepTrace
-from vssflow_jax.reading import OnDevices, Reading
 from vssflow_jax.run_files import MetricsLog
 from vssflow_jax.start import check_source, initial_state
 from vssflow_jax.throughput import Account, StepTimes, Throughput

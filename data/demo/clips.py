@@ -32,7 +32,8 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from data.demo import face, scenes, speech
-from vssflow_jax import grid, media
+from vssflow_jax import media
+from vssflow_jax.features import grid
 from vssflow_jax.utils.errors import UserError
 
 FORMAT_VERSION: Final = 2

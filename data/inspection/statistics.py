@@ -10,9 +10,9 @@ import numpy as np
 
 from data.inspection.stored import Damage, Found
 from vssflow_jax.clip import ClipSpec, to_float
-from vssflow_jax.dataset import all_finite
-from vssflow_jax.phonemes import SYMBOLS
-from vssflow_jax.records import DTYPES, DURATION, STREAMS, Values
+from vssflow_jax.features.phonemes import SYMBOLS
+from vssflow_jax.input_pipeline.dataset import all_finite
+from vssflow_jax.input_pipeline.records import DTYPES, DURATION, STREAMS, Values
 
 DURATION_BINS = 24  # of the window
 MEASURED = (*STREAMS, "posterior", "audio")

@@ -1,6 +1,7 @@
 """A dataset as it lies on disk, whole or not: its metadata, and its records shard by shard.
 
-`vssflow_jax.dataset.Dataset` refuses what is damaged; here damage is among the results.
+`vssflow_jax.input_pipeline.dataset.Dataset` refuses what is damaged; here damage is among the
+results.
 """
 
 import dataclasses
@@ -15,10 +16,10 @@ import tqdm
 from array_record.python.array_record_module import ArrayRecordReader
 
 from data.shards import REJECTED, SHA256SUMS
-from vssflow_jax import records
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.dataset import damaged_metadata, open_metadata
-from vssflow_jax.records import SCHEMA_VERSION, Values
+from vssflow_jax.input_pipeline import records
+from vssflow_jax.input_pipeline.dataset import damaged_metadata, open_metadata
+from vssflow_jax.input_pipeline.records import SCHEMA_VERSION, Values
 
 # The reader's messages go on with hashes and positions.
 _END_OF_REASON = re.compile(r" \(|;|, chunk")
@@ -76,7 +77,7 @@ class Stored:
     Attributes:
       directory: of the shards.
       spec: geometry that the clips were made for.
-      widths: channels of each of `vssflow_jax.records.STREAMS`.
+      widths: channels of each of `vssflow_jax.input_pipeline.records.STREAMS`.
       origin: what the records were made from.
       shards: in the order of splits and numbers.
     """

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 
 from data.inspection.stored import Damage, Found, Stored
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.dataset import all_finite
-from vssflow_jax.phonemes import NUM_IDS
-from vssflow_jax.records import DTYPES, DURATION, SCHEMA_VERSION, Values
+from vssflow_jax.features.phonemes import NUM_IDS
+from vssflow_jax.input_pipeline.dataset import all_finite
+from vssflow_jax.input_pipeline.records import DTYPES, DURATION, SCHEMA_VERSION, Values
 
 # Frames that an extractor may be short of: Synchformer's window has 16 of them, 25 a second.
 _SLACK_SEC = 16 / 25

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from data.demo import face, speech
-from vssflow_jax import grid
 from vssflow_jax.evaluate.metrics import wer
+from vssflow_jax.features import grid
 from vssflow_jax.utils.errors import UserError
 
 MAX_WER = 0.15

@@ -23,9 +23,9 @@ from data import inspect, shards
 from data.inspection.statistics import Moments
 from data.inspection.stored import Damage, Stored
 from data.inspection.verify import verify
-from vssflow_jax import dataset, records
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.phonemes import IDS, SYMBOLS
+from vssflow_jax.features.phonemes import IDS, SYMBOLS
+from vssflow_jax.input_pipeline import dataset, records
 from vssflow_jax.utils.errors import UserError
 
 SPEC = ClipSpec(duration_sec=2.0)

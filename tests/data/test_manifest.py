@@ -12,14 +12,14 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from scipy.interpolate import interp1d
 
 from data import shards
-from data.features import WIDTHS
 from data.manifest import Part, align_cavp, read_phonemes, read_rows
 from data.shards import Rejected
 from tests.data import reference_files
 from tests.data.reference_files import LONG_SEC, ODD_SEC, SPEC, Reference
-from vssflow_jax import records
 from vssflow_jax.clip import stretch_phonemes
-from vssflow_jax.dataset import TASKS, Clip, Dataset, version_dir
+from vssflow_jax.features.weights_free import WIDTHS
+from vssflow_jax.input_pipeline import records
+from vssflow_jax.input_pipeline.dataset import TASKS, Clip, Dataset, version_dir
 from vssflow_jax.utils.errors import UserError
 
 ROOM_FOR_WORDS = 1000  # bytes of a record beside its arrays

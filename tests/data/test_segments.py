@@ -10,11 +10,11 @@ import soundfile
 
 from data import segments
 from data.demo import speech as voices
-from data.features import WEIGHTS_FREE
 from data.videos import Videos, read_rows
 from tests.media import clips
 from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec
+from vssflow_jax.features.weights_free import WEIGHTS_FREE
 from vssflow_jax.utils import onnx
 from vssflow_jax.utils.errors import UserError
 

@@ -20,7 +20,7 @@ from data.shards import Contents, Job, Rejected, Report, Row
 from tests import tiny
 from tests.data import reference_files
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.dataset import Dataset, version_dir
+from vssflow_jax.input_pipeline.dataset import Dataset, version_dir
 from vssflow_jax.utils.errors import UserError
 
 SPEC = ClipSpec(duration_sec=1.0)

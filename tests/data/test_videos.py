@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 import soundfile
 
-from data.features import WEIGHTS_FREE
 from data.shards import Rejected
 from data.videos import Videos, read_rows, remarks
 from tests import tiny
 from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.dataset import SCHEMA_VERSION, Dataset
+from vssflow_jax.features.phonemes import BLANK, phoneme_ids
+from vssflow_jax.features.text import read
+from vssflow_jax.features.weights_free import WEIGHTS_FREE
+from vssflow_jax.input_pipeline.dataset import SCHEMA_VERSION, Dataset
 from vssflow_jax.media import View
-from vssflow_jax.phonemes import BLANK, phoneme_ids
-from vssflow_jax.text import read
 from vssflow_jax.utils.errors import UserError
 
 RATE = 48_000  # one that Opus knows

@@ -21,12 +21,12 @@ from tests.jobs import launch
 from vssflow_jax import media
 from vssflow_jax.audio.griffin_lim import griffin_lim
 from vssflow_jax.clip import ClipSpec, to_int16
-from vssflow_jax.dataset import TASKS, Clip, Dataset
 from vssflow_jax.evaluate import benchmark, definition, rows, summary
 from vssflow_jax.evaluate.definition import Benchmark
 from vssflow_jax.evaluate.measures import MEASURES, Told, measure
 from vssflow_jax.evaluate.rendering import of_samples
 from vssflow_jax.evaluate.rows import Row
+from vssflow_jax.input_pipeline.dataset import TASKS, Clip, Dataset
 from vssflow_jax.train import train
 from vssflow_jax.utils.errors import UserError
 

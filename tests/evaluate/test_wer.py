@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from data.demo import speech
-from vssflow_jax import grid
 from vssflow_jax.evaluate.metrics import wer
+from vssflow_jax.features import grid
 from vssflow_jax.utils.errors import UserError
 
 SENTENCES = ["bin blue at f two now", "set red in s nine please", "lay white with x four soon"]

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.features import WEIGHTS_FREE
 from data.videos import Videos
 from tests.media import clips
 from tests.media.clips import Case
 from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec
+from vssflow_jax.features.weights_free import WEIGHTS_FREE
 
 AXES = (
     list(clips.CONTAINERS),

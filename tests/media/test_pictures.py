@@ -8,11 +8,11 @@ import av
 import numpy as np
 import pytest
 
-from data.features import WEIGHTS_FREE, Encoders
 from tests.media import clips
 from tests.media.clips import Case
 from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec
+from vssflow_jax.features.weights_free import WEIGHTS_FREE, Encoders
 from vssflow_jax.media import View
 
 FPS = 25

@@ -16,8 +16,8 @@ from tests.jobs import PROCESSES, Job, launch
 from tests.restored import SMALLER
 from vssflow_jax import cli, run_files
 from vssflow_jax.checkpoint import Checkpoints
-from vssflow_jax.dataset import Dataset
-from vssflow_jax.input import train_batches
+from vssflow_jax.input_pipeline.batches import train_batches
+from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.train import train
 from vssflow_jax.train_step import Recipe, TrainState
 

@@ -10,7 +10,6 @@ import ml_collections
 import soundfile
 
 from vssflow_jax import run_config, run_files
-from vssflow_jax.dataset import Clip, Dataset
 from vssflow_jax.evaluate import rows, summary, tables
 from vssflow_jax.evaluate.clip_by_clip import Evaluation
 from vssflow_jax.evaluate.definition import Benchmark
@@ -20,7 +19,8 @@ from vssflow_jax.evaluate.report import ReportClip, write_report
 from vssflow_jax.evaluate.rows import Row
 from vssflow_jax.evaluate.settings import claim, describe
 from vssflow_jax.evaluate.totals import METRICS, backbones, sum_up
-from vssflow_jax.input import train_batches
+from vssflow_jax.input_pipeline.batches import train_batches
+from vssflow_jax.input_pipeline.dataset import Clip, Dataset
 from vssflow_jax.parallel import distributed
 from vssflow_jax.train_step import Recipe, TrainState
 from vssflow_jax.trained import digest, restore

@@ -12,10 +12,10 @@ from typing import Any, get_args
 
 import ml_collections
 
-from vssflow_jax.dataset import TASKS, Dataset
 from vssflow_jax.evaluate.measures import EXTRA_VERSIONS, MEASURES, NEEDS_WORDS, VERSIONS
 from vssflow_jax.evaluate.metrics.wer import Normalisation
 from vssflow_jax.evaluate.set_metrics import ELSEWHERE, SCORERS, SET_METRICS
+from vssflow_jax.input_pipeline.dataset import TASKS, Dataset
 from vssflow_jax.utils.errors import UserError
 
 SHORTEST_SEC = 0.1
@@ -31,7 +31,7 @@ class Benchmark:
     Attributes:
       name: of the benchmark; published figures are found by it.
       part: of the dataset, one of `PARTS`.
-      tasks: whose clips are taken, some of `vssflow_jax.dataset.TASKS`.
+      tasks: whose clips are taken, some of `vssflow_jax.input_pipeline.dataset.TASKS`.
       max_clips: of each task, evenly spread; 0 for all.
       clip_sec: sounds are cut to it before they are measured; 0 leaves them as long as the clip.
       metrics: some of `METRICS`.

@@ -13,13 +13,14 @@ from typing import Final
 
 import numpy as np
 
-from vssflow_jax.audio import mel, voices
-from vssflow_jax.dataset import TASKS
+from vssflow_jax.audio import mel
 from vssflow_jax.evaluate.metrics import dnsmos, wer
 from vssflow_jax.evaluate.metrics.mcd import Mcd, mel_cepstral_distortion
 from vssflow_jax.evaluate.metrics.mel_distance import mel_distance
 from vssflow_jax.evaluate.metrics.mel_statistics import mel_statistics
 from vssflow_jax.evaluate.metrics.onsets import count_onsets, detect_onsets
+from vssflow_jax.features import voices
+from vssflow_jax.input_pipeline.dataset import TASKS
 from vssflow_jax.utils.errors import UserError
 
 VERSIONS: Final = ("generated", "ground_truth", "codec", "shuffled")

@@ -78,8 +78,8 @@ _WORK_WORDS = """
 - *TFLOP* and *GB accessed*: XLA's count for one device and one step, from two and three blocks
   laid out without loops.
 - *over model*: that count by the model's own FLOPs (`vssflow_jax/models/flops.py`: matrix products
-  over unpadded tokens). Padding, elementwise work, rematerialisation and what several devices compute
-  alike make it larger; kernels that XLA cannot look into make it smaller.
+  over unpadded tokens). Padding, elementwise work, rematerialisation and what several devices
+  compute alike make it larger; kernels that XLA cannot look into make it smaller.
 - *GB sent*: by each device, by ring algorithms.
 """
 

@@ -1,7 +1,8 @@
 """Word error rate, and a real recogniser of GRID sentences (both of the `demo` extra).
 
 The recogniser is pocketsphinx with the English acoustic model that its package carries, told by a
-grammar that it will hear GRID sentences only (`vssflow_jax.grid`). The error rates are of any text.
+grammar that it will hear GRID sentences only (`vssflow_jax.features.grid`). The error rates are of
+any text.
 """
 
 import functools
@@ -11,8 +12,8 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vssflow_jax import grid
-from vssflow_jax.text import spoken_words
+from vssflow_jax.features import grid
+from vssflow_jax.features.text import spoken_words
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.optional import require
 
@@ -22,7 +23,7 @@ Normalisation = Literal["raw", "lower_nopunct", "spoken"]
 Both make one space of several white-space characters and strip the ends. `lower_nopunct` lowers
 the case and deletes punctuation before ("well-known" becomes "wellknown"). `spoken` compares
 what is said: numbers, money, abbreviations and addresses in words, as phonemes are made of them
-(`vssflow_jax.text`); the others do not spell out digits.
+(`vssflow_jax.features.text`); the others do not spell out digits.
 """
 
 SAMPLING_RATE: Final = 16_000

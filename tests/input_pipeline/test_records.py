@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from tensorflow_datasets.proto import tf_example_pb2
 
-from vssflow_jax import records
-from vssflow_jax.dataset import all_finite
+from vssflow_jax.input_pipeline import records
+from vssflow_jax.input_pipeline.dataset import all_finite
 
 WIDTHS = {"clip": 3, "synch": 2, "lips": 5}
 

@@ -3,11 +3,11 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from data.encoders.clip_vision import ClipVision
-from data.encoders.files import Absent, Files
-from data.encoders.voice import Resemblyzer
-from data.features import WEIGHTS_FREE, WIDTHS, Encoder, Encoders
-from vssflow_jax.records import STREAMS
+from vssflow_jax.features.clip_vision import ClipVision
+from vssflow_jax.features.files import Absent, Files
+from vssflow_jax.features.voice import Resemblyzer
+from vssflow_jax.features.weights_free import WEIGHTS_FREE, WIDTHS, Encoder, Encoders
+from vssflow_jax.input_pipeline.records import STREAMS
 from vssflow_jax.utils.errors import UserError
 
 RESEMBLYZER = "resemblyzer"
@@ -20,7 +20,7 @@ def choose(clip: str, speaker: str, features_root: str, weights_free: Collection
       clip: folder of a CLIP network, for the stream of that name.
       speaker: "resemblyzer" for the stream of that name.
       features_root: folder with a folder of .npy files for each stream whose features are there.
-      weights_free: streams that get the encoders of `data.features`.
+      weights_free: streams that get the encoders of `vssflow_jax.features.weights_free`.
 
     Returns:
       Encoders; a stream that is in none of these is absent.

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data import encoders
-from data.encoders import Absent, ClipVision, Files, Resemblyzer
-from data.features import WEIGHTS_FREE, WIDTHS, Footage
 from data.shards import Rejected
 from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec
+from vssflow_jax.features import encoders
+from vssflow_jax.features.encoders import Absent, ClipVision, Files, Resemblyzer
+from vssflow_jax.features.weights_free import WEIGHTS_FREE, WIDTHS, Footage
 from vssflow_jax.utils.errors import UserError
 
 SPEC = ClipSpec(duration_sec=3.0)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data.features import Footage, Mouth
 from data.manifest import TOLERANCE_SEC, in_shape, read_features
 from data.shards import Rejected
 from vssflow_jax.clip import ClipSpec
+from vssflow_jax.features.weights_free import Footage, Mouth
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,11 +13,11 @@ import grain
 import ml_collections
 import numpy as np
 
-from vssflow_jax import joint
 from vssflow_jax.clip import ClipSpec, nearest, nearest_exact, to_float
-from vssflow_jax.dataset import BadRecord, Clip, ClipSource, Dataset
-from vssflow_jax.joint import ClipFeatures
-from vssflow_jax.reading import AS_USUAL, Batches, Example, Reading
+from vssflow_jax.input_pipeline import joint
+from vssflow_jax.input_pipeline.dataset import BadRecord, Clip, ClipSource, Dataset
+from vssflow_jax.input_pipeline.joint import ClipFeatures
+from vssflow_jax.input_pipeline.prefetch import AS_USUAL, Batches, Example, Reading
 from vssflow_jax.utils.errors import UserError
 
 MIXABLE = ("v2s", "visualtts", "tts", "joint")

@@ -3,10 +3,10 @@
 import re
 from typing import NamedTuple
 
-from vssflow_jax import grid
-from vssflow_jax.phonemes import BLANK
-from vssflow_jax.text.normalise import check_script, normalise
-from vssflow_jax.text.pronounce import is_known, pronounce
+from vssflow_jax.features import grid
+from vssflow_jax.features.phonemes import BLANK
+from vssflow_jax.features.text.normalise import check_script, normalise
+from vssflow_jax.features.text.pronounce import is_known, pronounce
 from vssflow_jax.utils.errors import UserError
 
 _CHUNKS = re.compile(r"[a-z.']*[a-z][a-z.']*|\.+|[,?!']", re.IGNORECASE)

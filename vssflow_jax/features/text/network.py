@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vssflow_jax.text.normalise import EXTRA
+from vssflow_jax.features.text.normalise import EXTRA
 from vssflow_jax.utils.optional import package_file
 
 _PACKAGE = "g2p_en"

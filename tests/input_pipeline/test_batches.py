@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 
 from data import shards, videos
-from data.features import WEIGHTS_FREE
 from tests import noise, tiny
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.dataset import BadRecord, Clip, ClipSource, Dataset
-from vssflow_jax.input import to_latent_rate, train_batches
-from vssflow_jax.reading import Batches, BatchIterator, Example, OnDevices, Reading
+from vssflow_jax.features.weights_free import WEIGHTS_FREE
+from vssflow_jax.input_pipeline.batches import to_latent_rate, train_batches
+from vssflow_jax.input_pipeline.dataset import BadRecord, Clip, ClipSource, Dataset
+from vssflow_jax.input_pipeline.prefetch import Batches, BatchIterator, Example, OnDevices, Reading
 from vssflow_jax.utils.errors import UserError
 
 SPEC = ClipSpec(duration_sec=3.0)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vssflow_jax.phonemes import BLANK, IDS, SYMBOLS, phoneme_ids
+from vssflow_jax.features.phonemes import BLANK, IDS, SYMBOLS, phoneme_ids
 from vssflow_jax.utils.errors import UserError
 
 VOWELS = "AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW"

@@ -4,6 +4,6 @@
 words up. Both follow NETWORKS section 6, the reference's front end.
 """
 
-from vssflow_jax.text.reading import Reading, read, spoken_words
+from vssflow_jax.features.text.reading import Reading, read, spoken_words
 
 __all__ = ["Reading", "read", "spoken_words"]

@@ -9,16 +9,16 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from data import encoders
-from data.encoders import faces
-from data.features import WEIGHTS_FREE, Encoders, Footage, Mouth
 from data.inspection.stored import Stored
 from data.shards import Rejected
 from data.videos import VOICE_SAMPLE_SEC
-from vssflow_jax import dataset, media
+from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec
+from vssflow_jax.features import encoders, faces
+from vssflow_jax.features.weights_free import WEIGHTS_FREE, Encoders, Footage, Mouth
+from vssflow_jax.input_pipeline import dataset
+from vssflow_jax.input_pipeline.records import DTYPES
 from vssflow_jax.media import Track
-from vssflow_jax.records import DTYPES
 from vssflow_jax.utils.errors import UserError
 
 _ROUNDING = 1e-6
@@ -51,8 +51,8 @@ def encoders_of(
 
     Args:
       data: the section of the run's config.
-      clip, speaker, features_root, weights_free: see `data.encoders.choose`; the last, if empty,
-        are taken from what the dataset says of itself, where it is at hand.
+      clip, speaker, features_root, weights_free: see `vssflow_jax.features.encoders.choose`; the
+        last, if empty, are taken from what the dataset says of itself, where it is at hand.
 
     Raises:
       UserError: as `choose` says, or a damaged dataset.

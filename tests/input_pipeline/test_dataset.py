@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from data import build, shards, videos
-from data.features import WEIGHTS_FREE
 from tests import tiny
-from vssflow_jax import dataset, media, records
+from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.dataset import BadRecord, Dataset, to_clip
-from vssflow_jax.phonemes import IDS, SYMBOLS
+from vssflow_jax.features.phonemes import IDS, SYMBOLS
+from vssflow_jax.features.weights_free import WEIGHTS_FREE
+from vssflow_jax.input_pipeline import dataset, records
+from vssflow_jax.input_pipeline.dataset import BadRecord, Dataset, to_clip
 from vssflow_jax.utils.errors import UserError
 
 SPEC = ClipSpec(duration_sec=3.0)

@@ -7,13 +7,12 @@ import av
 import numpy as np
 import pytest
 
-from data import single
-from data.encoders import faces
-from data.features import WEIGHTS_FREE
 from data.videos import Videos, read_rows
 from tests.media import clips
 from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec
+from vssflow_jax.features import faces, video
+from vssflow_jax.features.weights_free import WEIGHTS_FREE
 from vssflow_jax.utils import onnx
 from vssflow_jax.utils.errors import UserError
 
@@ -172,7 +171,7 @@ def test_one_video_says_what_was_found(
 ) -> None:
     if not installed:
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    seen = single.look(media.read_track(talking), SPEC, WEIGHTS_FREE, None, None)
+    seen = video.look(media.read_track(talking), SPEC, WEIGHTS_FREE, None, None)
     assert (len(seen.streams["lips"]) > 0) == installed
     said = "faces looked for in" if installed else "give --mouth_box, or have it found"
     assert said in capsys.readouterr().out

@@ -23,10 +23,10 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordReader
 from google.protobuf.json_format import ParseError
 
-from vssflow_jax import records
 from vssflow_jax.clip import ClipSpec, stretch_phonemes
-from vssflow_jax.joint import ClipFeatures
-from vssflow_jax.records import SCHEMA_VERSION, STREAMS
+from vssflow_jax.input_pipeline import records
+from vssflow_jax.input_pipeline.joint import ClipFeatures
+from vssflow_jax.input_pipeline.records import SCHEMA_VERSION, STREAMS
 from vssflow_jax.utils.errors import UserError
 
 NAME = "vssflow"

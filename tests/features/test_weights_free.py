@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from data.features import WEIGHTS_FREE, Box, Encoder, Encoders, Footage, pool
 from data.shards import Rejected
 from vssflow_jax.clip import ClipSpec
+from vssflow_jax.features.weights_free import WEIGHTS_FREE, Box, Encoder, Encoders, Footage, pool
 
 HEIGHT, WIDTH = 128, 192
 MOUTH = (30, 80, 66, 104)

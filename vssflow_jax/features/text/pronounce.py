@@ -5,8 +5,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from vssflow_jax.text import network
-from vssflow_jax.text.normalise import EXTRA
+from vssflow_jax.features.text import network
+from vssflow_jax.features.text.normalise import EXTRA
 from vssflow_jax.utils.optional import require
 
 How = Literal["known", "spelled", "guessed"]

@@ -21,10 +21,10 @@ from vssflow_jax import run_files
 from vssflow_jax.audio.pretrained import AUTOENCODER
 from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.dataset import Clip, ClipSource, Dataset
 from vssflow_jax.evaluate.benchmark import evaluate
 from vssflow_jax.evaluate.definition import Benchmark
-from vssflow_jax.input import train_batches
+from vssflow_jax.input_pipeline.batches import train_batches
+from vssflow_jax.input_pipeline.dataset import Clip, ClipSource, Dataset
 from vssflow_jax.interop.import_weights import import_weights
 from vssflow_jax.models.convert_vssflow import abstract_weights
 from vssflow_jax.models.vssflow import ModelConfig
