@@ -13,7 +13,7 @@ from ml_collections import config_flags
 from data import build
 from vssflow_jax import cli, train_duration
 from vssflow_jax.parallel import distributed
-from vssflow_jax.run_files import write_atomically
+from vssflow_jax.run.workdir import write_atomically
 from vssflow_jax.train_duration import DurationRecipe
 from vssflow_jax.utils.errors import UserError
 

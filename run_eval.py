@@ -11,8 +11,9 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from vssflow_jax import cli, trained
+from vssflow_jax import cli
 from vssflow_jax.parallel import distributed
+from vssflow_jax.run import restore
 from vssflow_jax.utils.errors import UserError
 
 BENCHMARKS = Path(__file__).parent / "configs" / "benchmarks"
@@ -35,7 +36,7 @@ def main(argv: list[str]) -> None:
     from vssflow_jax.evaluate import benchmark, definition, sweep
 
     distributed.start(_DISTRIBUTED.value)
-    config, run, step = trained.find(_CHECKPOINT.value, _CONFIG.value, cli.overridden())
+    config, run, step = restore.find(_CHECKPOINT.value, _CONFIG.value, cli.overridden())
     if run is None and not _OUT.value:
         raise UserError("imported weights have no folder of a run: name one for results by --out")
     chosen = definition.load(_BENCHMARK.value or config.eval.benchmark, BENCHMARKS)

@@ -12,12 +12,13 @@ from absl import flags
 from ml_collections import config_flags
 
 from data import build
-from vssflow_jax import cli, run_config, start
+from vssflow_jax import cli
 from vssflow_jax.audio import codec
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.config import check
 from vssflow_jax.parallel import distributed
-from vssflow_jax.train import train
+from vssflow_jax.run import initial, run_config
+from vssflow_jax.train.loop import train
 from vssflow_jax.utils.errors import UserError
 
 BENCHMARKS = Path(__file__).parent / "configs" / "benchmarks"
@@ -48,7 +49,7 @@ def main(argv: list[str]) -> None:
         evaluator = benchmark.in_training(config, chosen, workdir)
     codec.check(config)
     if not run_config.exists(workdir):
-        start.check_source(config)
+        initial.check_source(config)
     if distributed.is_main():
         build.ensure(config.data, ClipSpec(**config.clip), config.codec)
     distributed.wait_for_all("dataset")

@@ -20,7 +20,7 @@ from vssflow_jax.planning.counting import count, count_step
 from vssflow_jax.planning.measuring import random_batch
 from vssflow_jax.planning.memory import measure_memory
 from vssflow_jax.planning.programs import Program
-from vssflow_jax.train_step import jit_train_step, shardings_of
+from vssflow_jax.train.step import jit_train_step, shardings_of
 
 CLIPS = 32
 MB = 1e6

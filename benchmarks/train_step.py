@@ -13,7 +13,7 @@ import numpy as np
 
 from configs import demo
 from vssflow_jax.planning.measuring import random_batch
-from vssflow_jax.train_step import Recipe, make_train_step
+from vssflow_jax.train.step import Recipe, make_train_step
 
 ROUNDS = 12
 

@@ -14,9 +14,9 @@ import ml_collections
 import numpy as np
 
 from tests import tiny
-from vssflow_jax.generation import draw_start, make_generate
+from vssflow_jax.generate.sampler import draw_start, make_generate
 from vssflow_jax.parallel.sharding import STRATEGIES
-from vssflow_jax.train_step import Recipe, jit_train_step
+from vssflow_jax.train.step import Recipe, jit_train_step
 from vssflow_jax.weights.mapping import flatten
 
 STEPS = 3

@@ -13,8 +13,8 @@ import jax
 import numpy as np
 
 from tests import tiny
-from vssflow_jax.checkpoint import Checkpoints
-from vssflow_jax.train_step import Recipe
+from vssflow_jax.run.checkpoint import Checkpoints
+from vssflow_jax.train.step import Recipe
 
 DEVICES = (8, 4, 1)
 SMALLER: dict[str, Any] = {"model__transformer__layers": 1}

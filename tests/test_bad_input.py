@@ -19,8 +19,8 @@ from vssflow_jax.clip import ClipSpec
 from vssflow_jax.evaluate import benchmark
 from vssflow_jax.evaluate.definition import Benchmark
 from vssflow_jax.input_pipeline import dataset, records
-from vssflow_jax.run_files import read_metrics
-from vssflow_jax.train import train
+from vssflow_jax.run.workdir import read_metrics
+from vssflow_jax.train.loop import train
 from vssflow_jax.utils.errors import UserError
 
 

@@ -14,11 +14,11 @@ import pytest
 from configs import duration
 from tests import tiny
 from vssflow_jax import train_duration
-from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.input_pipeline.dataset import Clip, Dataset
 from vssflow_jax.parallel import sharding
-from vssflow_jax.run_files import read_metrics
+from vssflow_jax.run.checkpoint import Checkpoints
+from vssflow_jax.run.workdir import read_metrics
 from vssflow_jax.train_duration import DurationRecipe
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights import folder as weights

@@ -14,8 +14,8 @@ import ml_collections
 from absl import app, flags
 from ml_collections import config_flags
 
-from vssflow_jax import run_config
 from vssflow_jax.parallel import distributed
+from vssflow_jax.run import run_config
 from vssflow_jax.utils.errors import UserError
 
 BUG = 1

@@ -14,7 +14,7 @@ from vssflow_jax.flow.solvers import ADAPTIVE, METHODS
 from vssflow_jax.input_pipeline.dataset import DURATIONS
 from vssflow_jax.models import attention
 from vssflow_jax.models.transformer import REMAT
-from vssflow_jax.train_step import INITS, WEIGHTS_OF_A_RUN
+from vssflow_jax.train.step import INITS, WEIGHTS_OF_A_RUN
 from vssflow_jax.utils.errors import UserError
 
 INFINITY = math.inf

@@ -28,8 +28,8 @@ from vssflow_jax.planning.cache import Cache
 from vssflow_jax.planning.programs import changed
 from vssflow_jax.planning.tasks import TASKS, Found, Job
 from vssflow_jax.planning.topologies import LOCAL, Topology
-from vssflow_jax.run_config import resolved_values
-from vssflow_jax.run_files import write_atomically
+from vssflow_jax.run.run_config import resolved_values
+from vssflow_jax.run.workdir import write_atomically
 from vssflow_jax.utils.errors import UserError
 
 

@@ -21,8 +21,6 @@ import optax
 import tqdm
 from flax import nnx
 
-from vssflow_jax import run_config
-from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.clip import ClipSpec, fit_length, stretch_phonemes
 from vssflow_jax.config import clear_misfits
 from vssflow_jax.duration import DurationConfig, DurationPredictor, harden
@@ -31,7 +29,9 @@ from vssflow_jax.input_pipeline.prefetch import Reading
 from vssflow_jax.parallel import sharding
 from vssflow_jax.parallel.sharding import Layout
 from vssflow_jax.parallel.stopping import stop_requested
-from vssflow_jax.run_files import MetricsLog
+from vssflow_jax.run import run_config
+from vssflow_jax.run.checkpoint import Checkpoints
+from vssflow_jax.run.workdir import MetricsLog
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights import folder
 

@@ -17,9 +17,7 @@ import pytest
 from data import build
 from data.latents import Latents
 from tests import tiny
-from vssflow_jax import run_files
 from vssflow_jax.audio.pretrained import AUTOENCODER
-from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.evaluate.benchmark import evaluate
 from vssflow_jax.evaluate.definition import Benchmark
@@ -28,8 +26,10 @@ from vssflow_jax.input_pipeline.dataset import Clip, ClipSource, Dataset
 from vssflow_jax.interop.import_weights import import_weights
 from vssflow_jax.models.convert_vssflow import abstract_weights
 from vssflow_jax.models.vssflow import ModelConfig
-from vssflow_jax.train import train
-from vssflow_jax.train_step import Recipe, latents
+from vssflow_jax.run import workdir
+from vssflow_jax.run.checkpoint import Checkpoints
+from vssflow_jax.train.loop import train
+from vssflow_jax.train.step import Recipe, latents
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights import folder as weights
 
@@ -108,7 +108,7 @@ def test_a_run_with_a_learned_codec_resumes(
     for steps in (2, 3):
         config = learned(data_with_latents, vae, train__steps=steps, **changes)
         assert train(config, tmp_path / "run")
-    rows = run_files.read_metrics(tmp_path / "run")
+    rows = workdir.read_metrics(tmp_path / "run")
     assert [row["step"] for row in rows] == [1, 2, 3]
 
 

@@ -27,7 +27,7 @@ from vssflow_jax.evaluate.measures import MEASURES, Told, measure
 from vssflow_jax.evaluate.rendering import of_samples
 from vssflow_jax.evaluate.rows import Row
 from vssflow_jax.input_pipeline.dataset import TASKS, Clip, Dataset
-from vssflow_jax.train import train
+from vssflow_jax.train.loop import train
 from vssflow_jax.utils.errors import UserError
 
 SPEC = ClipSpec(duration_sec=3.0)

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from vssflow_jax import run_config
-from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.interop import export_weights
 from vssflow_jax.models.convert_vssflow import abstract_weights, from_reference, to_reference
 from vssflow_jax.models.vssflow import ModelConfig
-from vssflow_jax.train_step import Recipe, TrainState
+from vssflow_jax.run import run_config
+from vssflow_jax.run.checkpoint import Checkpoints
+from vssflow_jax.train.step import Recipe, TrainState
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights import folder
 from vssflow_jax.weights.mapping import flatten

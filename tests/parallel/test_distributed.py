@@ -14,12 +14,13 @@ import pytest
 from tests import restored, tiny
 from tests.jobs import PROCESSES, Job, launch
 from tests.restored import SMALLER
-from vssflow_jax import cli, run_files
-from vssflow_jax.checkpoint import Checkpoints
+from vssflow_jax import cli
 from vssflow_jax.input_pipeline.batches import train_batches
 from vssflow_jax.input_pipeline.dataset import Dataset
-from vssflow_jax.train import train
-from vssflow_jax.train_step import Recipe, TrainState
+from vssflow_jax.run import workdir as run_files
+from vssflow_jax.run.checkpoint import Checkpoints
+from vssflow_jax.train.loop import train
+from vssflow_jax.train.step import Recipe, TrainState
 
 LAST_ROW = 6  # before a job is asked to stop
 ENDLESS = SMALLER | {"train__steps": 100_000, "train__schedule": "constant"}

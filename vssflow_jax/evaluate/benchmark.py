@@ -9,7 +9,6 @@ from typing import Any
 import ml_collections
 import soundfile
 
-from vssflow_jax import run_config, run_files
 from vssflow_jax.evaluate import rows, summary, tables
 from vssflow_jax.evaluate.clip_by_clip import Evaluation
 from vssflow_jax.evaluate.definition import Benchmark
@@ -22,8 +21,10 @@ from vssflow_jax.evaluate.totals import METRICS, backbones, sum_up
 from vssflow_jax.input_pipeline.batches import train_batches
 from vssflow_jax.input_pipeline.dataset import Clip, Dataset
 from vssflow_jax.parallel import distributed
-from vssflow_jax.train_step import Recipe, TrainState
-from vssflow_jax.trained import digest, restore
+from vssflow_jax.run import run_config
+from vssflow_jax.run import workdir as run_files
+from vssflow_jax.run.restore import digest, restore
+from vssflow_jax.train.step import Recipe, TrainState
 
 REPORT = "report.html"
 

@@ -27,8 +27,8 @@ from vssflow_jax.evaluate.rendering import Renderer, Sound
 from vssflow_jax.evaluate.rows import Row
 from vssflow_jax.input_pipeline.dataset import BadRecord, Clip, ClipSource, Dataset
 from vssflow_jax.parallel import distributed
-from vssflow_jax.run_files import JsonLines
-from vssflow_jax.train_step import TrainState
+from vssflow_jax.run.workdir import JsonLines
+from vssflow_jax.train.step import TrainState
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.processes import pool
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from vssflow_jax.evaluate.rows import Row
-from vssflow_jax.run_files import write_atomically
+from vssflow_jax.run.workdir import write_atomically
 from vssflow_jax.utils.errors import UserError
 
 

@@ -8,7 +8,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from vssflow_jax.run_files import JsonLines
+from vssflow_jax.run.workdir import JsonLines
 
 FOLDER = "rows"
 

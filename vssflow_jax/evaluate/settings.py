@@ -13,9 +13,9 @@ import ml_collections
 
 from vssflow_jax.evaluate import rows
 from vssflow_jax.evaluate.definition import Benchmark
-from vssflow_jax.run_config import resolved_values
-from vssflow_jax.run_files import write_atomically
-from vssflow_jax.train_step import TrainState
+from vssflow_jax.run.run_config import resolved_values
+from vssflow_jax.run.workdir import write_atomically
+from vssflow_jax.train.step import TrainState
 from vssflow_jax.utils.errors import UserError
 
 SETTINGS = "evaluation.json"

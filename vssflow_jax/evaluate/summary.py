@@ -10,7 +10,7 @@ import numpy as np
 
 from vssflow_jax.evaluate.metrics.bootstrap import ClipSums, interval
 from vssflow_jax.evaluate.rows import Row
-from vssflow_jax.run_files import write_atomically
+from vssflow_jax.run.workdir import write_atomically
 from vssflow_jax.utils.errors import UserError
 
 Score = dict[str, float | int | None]

@@ -10,13 +10,13 @@ from typing import Any
 
 import ml_collections
 
-from vssflow_jax import run_files
 from vssflow_jax.config import check
 from vssflow_jax.evaluate import benchmark
 from vssflow_jax.evaluate.definition import Benchmark
 from vssflow_jax.evaluate.labels import label
 from vssflow_jax.flow.solvers import ADAPTIVE, TABLEAUS
 from vssflow_jax.parallel import distributed
+from vssflow_jax.run import workdir
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.optional import require
 
@@ -57,7 +57,7 @@ def sweep(
             rows.append(row(own.eval.sampler, metrics))
     if distributed.is_main():
         _write_table(out / "sweep.csv", rows)
-        run_files.write_atomically(out / "sweep.json", json.dumps(rows, indent=2) + "\n")
+        workdir.write_atomically(out / "sweep.json", json.dumps(rows, indent=2) + "\n")
         _draw(out / "sweep.png", rows)
         print(f"\n{out / 'sweep.csv'}\n{out / 'sweep.png'}")
 

@@ -9,12 +9,12 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from vssflow_jax import run_files
 from vssflow_jax.evaluate import caches, kaldi, rows, set_metrics, summary
 from vssflow_jax.evaluate.backbones.extract import NETWORKS, extract
 from vssflow_jax.evaluate.definition import Benchmark, Place
 from vssflow_jax.evaluate.measures import MEASURES
 from vssflow_jax.evaluate.rows import Row
+from vssflow_jax.run import workdir
 from vssflow_jax.utils.errors import UserError
 
 METRICS, PER_CLIP = "metrics.json", "per_clip.csv"
@@ -53,7 +53,7 @@ def sum_up(
     }
     summary.write_per_clip(out / PER_CLIP, good)
     kaldi.write_lists(out / "wav", good)
-    run_files.write_atomically(out / METRICS, json.dumps(metrics, indent=2) + "\n")
+    workdir.write_atomically(out / METRICS, json.dumps(metrics, indent=2) + "\n")
     return metrics
 
 

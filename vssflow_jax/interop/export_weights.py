@@ -11,13 +11,14 @@ from absl import flags
 from flax import nnx
 from jax.sharding import SingleDeviceSharding
 
-from vssflow_jax import cli, trained
+from vssflow_jax import cli
 from vssflow_jax.audio.codec import PATCH_DCT
-from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.models.convert_vssflow import abstract_weights, load, saved_config, to_reference
 from vssflow_jax.models.vssflow import ModelConfig, VSSFlow
 from vssflow_jax.parallel import distributed
-from vssflow_jax.train_step import AVERAGED, LAST, WEIGHTS_OF_A_RUN
+from vssflow_jax.run import restore
+from vssflow_jax.run.checkpoint import Checkpoints
+from vssflow_jax.train.step import AVERAGED, LAST, WEIGHTS_OF_A_RUN
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights.mapping import Weights
 from vssflow_jax.weights.state_dict import SAFETENSORS, write_state_dict
@@ -35,7 +36,7 @@ def of_run(checkpoint: str, which: str = AVERAGED) -> tuple[Weights, Weights, Mo
     Raises:
       UserError: no checkpoint, or it is damaged.
     """
-    config, run, step = trained.find(checkpoint, None)
+    config, run, step = restore.find(checkpoint, None)
     assert run is not None
     cfg = ModelConfig.from_config(config.model)
     part = which if config.train.ema_decay else LAST
@@ -90,7 +91,7 @@ def main(argv: list[str]) -> None:
     write_state_dict(out, state_dict)
     parameters = sum(tensor.size for tensor in state_dict.values())
     print(f"wrote {out}: {len(state_dict)} tensors, {parameters:,} parameters")
-    if values.checkpoint and trained.find(values.checkpoint, None)[0].codec.kind == PATCH_DCT:
+    if values.checkpoint and restore.find(values.checkpoint, None)[0].codec.kind == PATCH_DCT:
         print(
             f"note: the latents that these weights know are of codec '{PATCH_DCT}', fitted to the "
             "sounds of the run; it is not in the file, so evaluate the run itself"

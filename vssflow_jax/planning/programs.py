@@ -10,7 +10,7 @@ import ml_collections
 
 from vssflow_jax.audio.codec import Codec
 from vssflow_jax.planning.topologies import compile_options
-from vssflow_jax.train_step import Batch, Recipe, TrainState, jit_train_step
+from vssflow_jax.train.step import Batch, Recipe, TrainState, jit_train_step
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ from vssflow_jax.planning.measuring import measure_step
 from vssflow_jax.planning.memory import largest_batch, measure_memory
 from vssflow_jax.planning.programs import Program, TooLarge, changed
 from vssflow_jax.planning.topologies import Topology
-from vssflow_jax.run_config import resolved_values
+from vssflow_jax.run.run_config import resolved_values
 from vssflow_jax.utils.errors import UserError
 
 Found = dict[str, Any]  # JSON values

@@ -21,19 +21,21 @@ from data.videos import Videos
 from tests import tiny
 from tests.media import clips
 from tests.media.clips import Case
-from vssflow_jax import generate, media, run_config
+from vssflow_jax import media
 from vssflow_jax.audio import mel
 from vssflow_jax.audio.patch_dct import CEPSTRA, LatentStats
-from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.clip import LATENT_CHANNELS, ClipSpec, stretch_phonemes
 from vssflow_jax.features.weights_free import WEIGHTS_FREE
-from vssflow_jax.generation import draw_start, make_generate
+from vssflow_jax.generate import command as generate
+from vssflow_jax.generate.sampler import draw_start, make_generate
+from vssflow_jax.generate.windows import Windows
 from vssflow_jax.input_pipeline import records
 from vssflow_jax.input_pipeline.batches import to_latent_rate
 from vssflow_jax.input_pipeline.joint import ClipFeatures
-from vssflow_jax.train_step import Recipe, TrainState
+from vssflow_jax.run import run_config
+from vssflow_jax.run.checkpoint import Checkpoints
+from vssflow_jax.train.step import Recipe, TrainState
 from vssflow_jax.utils.errors import UserError
-from vssflow_jax.windows import Windows
 
 CONFIG = tiny.config(
     Path("unused"), model__transformer__layers=1, model__transformer__head_dim=8, train__steps=7

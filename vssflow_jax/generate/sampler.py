@@ -16,11 +16,11 @@ from flax import nnx
 
 from vssflow_jax.flow import solvers
 from vssflow_jax.flow.path import Velocity
+from vssflow_jax.generate.windows import Windows
 from vssflow_jax.models.conditions import MASKABLE, Conditioning
 from vssflow_jax.models.vssflow import VSSFlow
 from vssflow_jax.parallel.sharding import Layout
-from vssflow_jax.train_step import Batch, Recipe, TrainState
-from vssflow_jax.windows import Windows
+from vssflow_jax.train.step import Batch, Recipe, TrainState
 
 ALWAYS = (0.0, 1.0)
 

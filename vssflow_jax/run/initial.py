@@ -12,14 +12,14 @@ import ml_collections
 import numpy as np
 from flax import traverse_util
 
-from vssflow_jax import run_config
 from vssflow_jax.audio import mel
 from vssflow_jax.audio.codec import CodecParams
-from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.models import convert_vssflow
 from vssflow_jax.models.vssflow import ModelConfig
-from vssflow_jax.train_step import (
+from vssflow_jax.run import run_config
+from vssflow_jax.run.checkpoint import Checkpoints
+from vssflow_jax.train.step import (
     AVERAGED,
     LAST,
     REFERENCE,

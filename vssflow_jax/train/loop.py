@@ -15,23 +15,23 @@ import numpy as np
 import tensorboardX
 import tqdm
 
-from vssflow_jax import run_config
 from vssflow_jax.audio import mel
 from vssflow_jax.audio.codec import Vocoder, latents_digest, make_vocoder
-from vssflow_jax.checkpoint import Checkpoints
 from vssflow_jax.config import check as check_config
-from vssflow_jax.generation import draw_start, make_generate
+from vssflow_jax.generate.sampler import draw_start, make_generate
 from vssflow_jax.input_pipeline import batches as input_pipeline
 from vssflow_jax.input_pipeline.dataset import TASKS, Dataset
 from vssflow_jax.input_pipeline.prefetch import OnDevices, Reading
 from vssflow_jax.models.flops import step_flops
 from vssflow_jax.parallel import chips, distributed, sharding
 from vssflow_jax.parallel.stopping import stop_requested
-from vssflow_jax.profiling import StepTrace
-from vssflow_jax.run_files import MetricsLog
-from vssflow_jax.start import check_source, initial_state
-from vssflow_jax.throughput import Account, StepTimes, Throughput
-from vssflow_jax.train_step import Metrics, Recipe, TrainState, jit_train_step
+from vssflow_jax.run import run_config
+from vssflow_jax.run.checkpoint import Checkpoints
+from vssflow_jax.run.initial import check_source, initial_state
+from vssflow_jax.run.workdir import MetricsLog
+from vssflow_jax.train.profiler import StepTrace
+from vssflow_jax.train.step import Metrics, Recipe, TrainState, jit_train_step
+from vssflow_jax.train.throughput import Account, StepTimes, Throughput
 from vssflow_jax.utils.errors import UserError
 
 Evaluator = Callable[[Recipe, Dataset, TrainState], dict[str, float]]

@@ -20,21 +20,22 @@ import tqdm
 from absl import flags
 from ml_collections import config_flags
 
-from vssflow_jax import cli, media, trained
+from vssflow_jax import cli, media
 from vssflow_jax.audio.codec import make_vocoder
 from vssflow_jax.clip import ClipSpec, stretch_phonemes
 from vssflow_jax.config import check
 from vssflow_jax.features.phonemes import phoneme_ids
 from vssflow_jax.features.text import read
 from vssflow_jax.flow.solvers import ADAPTIVE, TABLEAUS
-from vssflow_jax.generation import draw_start, make_generate_long
+from vssflow_jax.generate.sampler import draw_start, make_generate_long
+from vssflow_jax.generate.windows import Windows
 from vssflow_jax.input_pipeline.batches import conditions
 from vssflow_jax.input_pipeline.joint import ClipFeatures
 from vssflow_jax.input_pipeline.prefetch import Example
 from vssflow_jax.parallel import distributed
-from vssflow_jax.train_step import Recipe
+from vssflow_jax.run import restore
+from vssflow_jax.train.step import Recipe
 from vssflow_jax.utils.errors import UserError
-from vssflow_jax.windows import Windows
 
 _SUFFIXES = (*media.SUFFIXES, ".wav")
 _NO_SOUND = np.zeros(0, np.int16)
@@ -60,7 +61,7 @@ def generate(values: flags.FlagValues) -> list[Path]:
     video = Path(values.video)
     paths = out_paths(Path(values.out), values.candidates, video)
     overrides = cli.overridden(values)
-    config, run, step = trained.find(values.checkpoint, values.config, overrides)
+    config, run, step = restore.find(values.checkpoint, values.config, overrides)
     for name, value in (("guidance", values.guidance), ("steps", values.steps)):
         if value is not None:
             config.eval.sampler[name] = value
@@ -84,7 +85,7 @@ def generate(values: flags.FlagValues) -> list[Path]:
     print(f"{video}: {seen.duration_sec:.2f} s in {len(windows.starts)} windows{without}")
 
     vocoder = make_vocoder(config.vocoder)
-    state = trained.restore(recipe, run, step)
+    state = restore.restore(recipe, run, step)
     whole = dataclasses.replace(recipe, spec=seen.spec)
     sampler = config.eval.sampler
     with tqdm.tqdm(total=_evaluations(sampler, values.candidates), desc="generate") as bar:
@@ -292,8 +293,3 @@ def main(argv: list[str]) -> None:
     del argv
     distributed.start()
     print(*generate(flags.FLAGS), sep="\n")
-
-
-if __name__ == "__main__":
-    define_flags()
-    cli.run(main)

@@ -13,13 +13,13 @@ import orbax.checkpoint as ocp
 import pytest
 
 from tests import noise, tiny
-from vssflow_jax import run_files
 from vssflow_jax.input_pipeline.batches import train_batches
 from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.models.conditions import PLACEMENTS
-from vssflow_jax.start import initial_state
-from vssflow_jax.train import train
-from vssflow_jax.train_step import Recipe, TrainState, make_train_step
+from vssflow_jax.run import workdir as run_files
+from vssflow_jax.run.initial import initial_state
+from vssflow_jax.train.loop import train
+from vssflow_jax.train.step import Recipe, TrainState, make_train_step
 
 RESUMED_STEPS = 40
 

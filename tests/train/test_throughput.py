@@ -10,10 +10,10 @@ import pytest
 
 from configs import demo
 from tests import tiny
-from vssflow_jax import run_config
 from vssflow_jax.config import check
-from vssflow_jax.throughput import Account, StepTimes, Throughput
-from vssflow_jax.train import train
+from vssflow_jax.run import run_config
+from vssflow_jax.train.loop import train
+from vssflow_jax.train.throughput import Account, StepTimes, Throughput
 from vssflow_jax.utils.errors import UserError
 
 KEYS = {

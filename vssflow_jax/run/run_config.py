@@ -2,7 +2,7 @@
 
 Whoever has the folder of a run needs no other config to train it longer, to evaluate it or to
 export it: entry points take the one in the folder (`vssflow_jax.cli`), which is given to
-ml_collections as `--config=vssflow_jax/run_config.py:RUN`.
+ml_collections as `--config=vssflow_jax/run/run_config.py:RUN`.
 """
 
 import json
@@ -16,7 +16,7 @@ from flax.traverse_util import flatten_dict
 
 from vssflow_jax.models.vssflow import COMPUTED_ALIKE
 from vssflow_jax.parallel import distributed
-from vssflow_jax.run_files import write_atomically
+from vssflow_jax.run.workdir import write_atomically
 from vssflow_jax.utils.errors import UserError
 
 _FILE = "config.json"

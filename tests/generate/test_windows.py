@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vssflow_jax.flow import solvers
-from vssflow_jax.windows import Windows
+from vssflow_jax.generate.windows import Windows
 
 SIZE = 16
 

@@ -15,9 +15,9 @@ import orbax.checkpoint as ocp
 import pytest
 
 from tests import tiny
-from vssflow_jax import run_config
-from vssflow_jax.checkpoint import Checkpoints, checksums
-from vssflow_jax.run_files import read_metrics
+from vssflow_jax.run import run_config
+from vssflow_jax.run.checkpoint import Checkpoints, checksums
+from vssflow_jax.run.workdir import read_metrics
 from vssflow_jax.utils.errors import UserError
 
 KEPT = (2, 4, 6)
