@@ -33,7 +33,8 @@ _DISTRIBUTED = distributed.define_flag()
 def main(argv: list[str]) -> None:
     del argv
     # They say in one line if their packages are missing.
-    from vssflow_jax.evaluate import benchmark, definition, sweep
+    from vssflow_jax.evaluate import benchmark as definition
+    from vssflow_jax.evaluate import evaluator, sweep
 
     distributed.start(_DISTRIBUTED.value)
     config, run, step = restore.find(_CHECKPOINT.value, _CONFIG.value, cli.overridden())
@@ -44,9 +45,9 @@ def main(argv: list[str]) -> None:
     if sweep.points(config):
         sweep.sweep(config, chosen, out, run, step, replace=replace)
     else:
-        metrics = benchmark.evaluate(config, chosen, out, run, step, replace=replace)
+        metrics = evaluator.evaluate(config, chosen, out, run, step, replace=replace)
         if distributed.is_main():
-            benchmark.print_table(metrics, out)
+            evaluator.print_table(metrics, out)
 
 
 if __name__ == "__main__":

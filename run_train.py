@@ -43,7 +43,8 @@ def main(argv: list[str]) -> None:
     if config.eval.after_training or config.eval.every_steps:
         # Imported here: it needs the video library and the recogniser, which training does not;
         # and imported first, to hear at once if they are missing.
-        from vssflow_jax.evaluate import benchmark, definition
+        from vssflow_jax.evaluate import benchmark as definition
+        from vssflow_jax.evaluate import evaluator as benchmark
 
         chosen = definition.load(config.eval.benchmark, BENCHMARKS)
         evaluator = benchmark.in_training(config, chosen, workdir)

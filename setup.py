@@ -52,7 +52,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["vssflow_jax", "vssflow_jax.*"]),
-    package_data={"vssflow_jax": ["py.typed", "*.j2"], "vssflow_jax.evaluate": ["*.j2"]},
+    package_data={"": ["py.typed", "*.j2"]},
     install_requires=[
         "absl-py>=2.1",
         "array_record>=0.8",

@@ -16,8 +16,8 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from data import build
 from tests import tiny
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.evaluate import benchmark
-from vssflow_jax.evaluate.definition import Benchmark
+from vssflow_jax.evaluate import evaluator
+from vssflow_jax.evaluate.benchmark import Benchmark
 from vssflow_jax.input_pipeline import dataset, records
 from vssflow_jax.run.workdir import read_metrics
 from vssflow_jax.train.loop import train
@@ -141,7 +141,7 @@ def test_a_workdir_of_another_run(demo_data: Path, tmp_path: Path) -> None:
         train(tiny.config(demo_data, train__batch_size=4), tmp_path / "run")
     other = tiny.config(demo_data, model__transformer__layers=3)
     with pytest.raises(UserError, match=r"model.transformer.layers is 2 there and 3 here"):
-        benchmark.evaluate(other, Benchmark("x"), tmp_path / "out", tmp_path / "run")
+        evaluator.evaluate(other, Benchmark("x"), tmp_path / "out", tmp_path / "run")
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == before
 
 
@@ -158,7 +158,7 @@ def test_no_test_split(own_data: Path, tmp_path: Path) -> None:
     config.eval.after_training = False
     assert train(config, tmp_path / "run")
     with pytest.raises(UserError, match="no test split"):
-        benchmark.evaluate(config, Benchmark("x"), tmp_path / "out", tmp_path / "run")
+        evaluator.evaluate(config, Benchmark("x"), tmp_path / "out", tmp_path / "run")
 
 
 def test_a_full_disk_while_saving(demo_data: Path, tmp_path: Path) -> None:

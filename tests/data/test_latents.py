@@ -19,8 +19,8 @@ from data.latents import Latents
 from tests import tiny
 from vssflow_jax.audio.pretrained import AUTOENCODER
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.evaluate.benchmark import evaluate
-from vssflow_jax.evaluate.definition import Benchmark
+from vssflow_jax.evaluate.benchmark import Benchmark
+from vssflow_jax.evaluate.evaluator import evaluate
 from vssflow_jax.input_pipeline.batches import train_batches
 from vssflow_jax.input_pipeline.dataset import Clip, ClipSource, Dataset
 from vssflow_jax.interop.import_weights import import_weights

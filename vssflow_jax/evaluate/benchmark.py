@@ -1,190 +1,172 @@
-"""The evaluation of a benchmark, top to bottom: restore, generate and measure, sum up, show."""
+"""What a benchmark is: which clips, for how long, and which metrics; one small config file each.
+
+`configs/benchmarks/` has those of the field. A file of your own has a function `get_config` that
+returns a ConfigDict with any of `Benchmark`'s fields.
+"""
 
 import dataclasses
-import json
-from collections.abc import Callable, Mapping
+import importlib.util
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import ml_collections
-import soundfile
 
-from vssflow_jax.evaluate import rows, summary, tables
-from vssflow_jax.evaluate.clip_by_clip import Evaluation
-from vssflow_jax.evaluate.definition import Benchmark
-from vssflow_jax.evaluate.ranking import extremes
-from vssflow_jax.evaluate.rendering import Renderer, of_samples
-from vssflow_jax.evaluate.report import ReportClip, write_report
-from vssflow_jax.evaluate.rows import Row
-from vssflow_jax.evaluate.settings import claim, describe
-from vssflow_jax.evaluate.totals import METRICS, backbones, sum_up
-from vssflow_jax.input_pipeline.batches import train_batches
-from vssflow_jax.input_pipeline.dataset import Clip, Dataset
-from vssflow_jax.parallel import distributed
-from vssflow_jax.run import run_config
-from vssflow_jax.run import workdir as run_files
-from vssflow_jax.run.restore import digest, restore
-from vssflow_jax.train.step import Recipe, TrainState
+from vssflow_jax.evaluate.metrics.of_clips import EXTRA_VERSIONS, MEASURES, NEEDS_WORDS, VERSIONS
+from vssflow_jax.evaluate.metrics.of_sets import ELSEWHERE, SCORERS, SET_METRICS
+from vssflow_jax.evaluate.metrics.wer import Normalisation
+from vssflow_jax.input_pipeline.dataset import TASKS, Dataset
+from vssflow_jax.utils.errors import UserError
 
-REPORT = "report.html"
+SHORTEST_SEC = 0.1
+PARTS = ("train", "test")
+RECOGNISERS = ("grid", "none")
+METRICS = (*MEASURES, *SET_METRICS, *ELSEWHERE)
 
 
-def evaluate(
-    config: ml_collections.ConfigDict,
-    benchmark: Benchmark,
-    out: Path,
-    run: Path | None,
-    step: int | None = None,
-    *,
-    replace: bool = False,
-) -> dict[str, Any]:
-    """Evaluate a trained model on a benchmark, or go on with it.
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """Which clips are evaluated, and how.
 
-    Args:
-      config: of the model; its `eval` section says how sounds are generated. What may not differ
-        from the config of the run (`run_config.USABLE`) is taken from there.
-      benchmark: which clips, and what is measured.
-      out: gets `metrics.json`, `per_clip.csv`, `report.html`, `wav/`, Kaldi's lists, `mp4/` if the
-        benchmark asks for it, and `evaluation.json` with all settings.
-      run: folder of the run; None for the weights that `train.init_from` names.
-      step: of the checkpoint; the newest, if None.
-      replace: whether an evaluation of something else in `out` is deleted; else it is an error.
+    Attributes:
+      name: of the benchmark; published figures are found by it.
+      part: of the dataset, one of `PARTS`.
+      tasks: whose clips are taken, some of `vssflow_jax.input_pipeline.dataset.TASKS`.
+      max_clips: of each task, evenly spread; 0 for all.
+      clip_sec: sounds are cut to it before they are measured; 0 leaves them as long as the clip.
+      metrics: some of `METRICS`.
+      recogniser: of words: "grid", whose sentences it knows alone, or "none".
+      versions: some of `EXTRA_VERSIONS`, measured beside the generated and the true sounds.
+      normalisation: of texts before words are compared (`metrics.wer.Normalisation`).
+      mp4: whether each generated sound is also written beside the clip's pictures.
+    """
 
-    Returns:
-      what `metrics.json` holds. Processes other than the main one return nothing.
+    name: str
+    part: str = "test"
+    tasks: tuple[str, ...] = TASKS
+    max_clips: int = 0
+    clip_sec: float = 0.0
+    metrics: tuple[str, ...] = (*MEASURES, *SET_METRICS)
+    recogniser: str = "grid"
+    versions: tuple[str, ...] = ()
+    normalisation: Normalisation = "lower_nopunct"
+    mp4: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises UserError for a value that is unknown or out of bounds."""
+        for field in ("tasks", "metrics", "versions"):
+            values = getattr(self, field)
+            if not isinstance(values, tuple) or len(set(values)) < len(values):
+                raise UserError(f"benchmark {self.name}: {field} is no tuple of different names")
+        whole = isinstance(self.max_clips, int) and self.max_clips >= 0
+        seconds = isinstance(self.clip_sec, int | float) and (
+            self.clip_sec == 0 or SHORTEST_SEC <= self.clip_sec < math.inf
+        )
+        if not whole or not seconds or not isinstance(self.mp4, bool):
+            raise UserError(
+                f"benchmark {self.name}: max_clips is a number of clips, clip_sec 0 or at least "
+                f"{SHORTEST_SEC}, mp4 True or False"
+            )
+        self._check("part", (self.part,), PARTS)
+        self._check("tasks", self.tasks, TASKS)
+        self._check("metrics", self.metrics, METRICS)
+        self._check("recogniser", (self.recogniser,), RECOGNISERS)
+        self._check("versions", self.versions, EXTRA_VERSIONS)
+        self._check("normalisation", (self.normalisation,), get_args(Normalisation))
+
+    def _check(self, field: str, values: tuple[str, ...], known: tuple[str, ...]) -> None:
+        for value in values:
+            if value not in known:
+                raise UserError(
+                    f"benchmark {self.name}: {field} has '{value}'; choose from {', '.join(known)}"
+                )
+
+    @property
+    def absent(self) -> dict[str, str]:
+        """Metrics of single clips that cannot be had -> how they could."""
+        words = "the recogniser knows the sentences of GRID alone: " + SCORERS
+        reasons = {
+            name: words
+            if self.recogniser == "none" and name in NEEDS_WORDS
+            else MEASURES[name].absence
+            for name in self.metrics
+            if name in MEASURES
+        }
+        reasons |= {name: ELSEWHERE[name] for name in self.metrics if name in ELSEWHERE}
+        return {name: reason for name, reason in reasons.items() if reason}
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Metrics of single clips that can be had."""
+        return tuple(name for name in self.metrics if name in MEASURES and name not in self.absent)
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The sounds that are measured, in the order of `VERSIONS`."""
+        wanted = ("generated", "ground_truth", *self.versions)
+        return tuple(name for name in VERSIONS if name in wanted)
+
+    def places(self, dataset: Dataset) -> list["Place"]:
+        """The clips, by task and index, without reading any.
+
+        Raises:
+          UserError: there are none.
+        """
+        places = []
+        for task in self.tasks:
+            count = dataset.count(self.part, task)
+            taken = min(count, self.max_clips or count)
+            places += [Place(task, i * count // taken) for i in range(taken)]
+        if not places:
+            raise UserError(
+                f"dataset {dataset.path}: no {self.part} split of {', '.join(self.tasks)}, which "
+                f"benchmark {self.name} is of; name another --config.data.path or benchmark"
+            )
+        return places
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a clip lies in its part of the dataset."""
+
+    task: str
+    index: int
+
+
+def load(name: str, folder: Path) -> Benchmark:
+    """A benchmark by the name of a file in `folder`, or by the path of one anywhere.
 
     Raises:
-      UserError: no checkpoint or another model's, no clips, a damaged dataset, or `out` holds
-        another evaluation.
+      UserError: there is no such file, or it is no benchmark.
     """
-    # -------------------------------------------------------------------------- clips and model
-    backbones(config)  # to hear at once if one is not there
-    if run:
-        config = run_config.for_use(run, config)
-    recipe = Recipe.from_config(config)
-    dataset = Dataset(
-        config.data.path, recipe.spec, config.data.durations, config.data.durations_path
-    )
-    dataset.check_widths(recipe.model.feature_widths)
-    places = benchmark.places(dataset)
-    size, seed = config.train.batch_size, config.seed
-    state = restore(
-        recipe, run, step, lambda: train_batches(dataset, config.data.mixture, size, seed)
-    )
-    sha256 = digest(config, run, int(state.step)) if distributed.is_main() else ""
-    settings = describe(config, benchmark, state, str(run or config.train.init_from), sha256)
-    if distributed.is_main():
-        claim(out, settings, replace)
-    distributed.wait_for_all(f"claimed {out}")
-
-    # ---------------------------------------------------------------------------- clip by clip
-    renderer = Renderer(config, recipe, benchmark.measured)
-    Evaluation(config, benchmark, dataset, places, out).run(renderer, state)
-
-    # ----------------------------------------------------------------------------------- sum up
-    metrics: dict[str, Any] = {}
-    if distributed.is_main():
-        metrics = sum_up(config, benchmark, out, settings, places)
-        write_page(config, dataset, benchmark.part, out, settings, metrics, run)
-    distributed.wait_for_all(f"summed up {out}")
-    return metrics
-
-
-def in_training(
-    config: ml_collections.ConfigDict, benchmark: Benchmark, workdir: Path
-) -> Callable[[Recipe, Dataset, TrainState], dict[str, float]]:
-    """For `train`: evaluates a few clips of each task by the weights of a step.
-
-    What it finds lies in `eval-steps/STEP/` of the run.
-    """
-    few = dataclasses.replace(benchmark, max_clips=config.eval.every_clips, versions=(), mp4=False)
-    made: list[Renderer] = []  # one, so that it compiles once
-
-    def evaluate_step(recipe: Recipe, dataset: Dataset, state: TrainState) -> dict[str, float]:
-        if not made:
-            made.append(Renderer(config, recipe, few.measured))
-        out = workdir / "eval-steps" / str(int(state.step))
-        places = few.places(dataset)
-        settings = describe(config, few, state, str(workdir), sha256="")
-        if distributed.is_main():
-            claim(out, settings, replace=True)
-        distributed.wait_for_all(f"claimed {out}")
-        Evaluation(config, few, dataset, places, out).run(made[0], state)
-        metrics = (
-            sum_up(config, few, out, settings, places) if distributed.is_main() else {"metrics": {}}
+    path = Path(name) if name.endswith(".py") else folder / f"{name}.py"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in folder.glob("[!_]*.py")))
+        raise UserError(
+            f"benchmark '{name}': no file {path}; choose one of {known}, or name a file of yours"
         )
-        distributed.wait_for_all(f"summed up {out}")
-        return {
-            name: versions["generated"]["value"] for name, versions in metrics["metrics"].items()
-        }
-
-    return evaluate_step
-
-
-def is_done(out: Path, config: ml_collections.ConfigDict) -> bool:
-    """Whether the last step's evaluation with this sampler has been written."""
-    path = out / METRICS
-    if not path.exists():
-        return False
-    metrics = json.loads(path.read_text())
-    wanted = (config.train.steps, run_config.resolved_values(config.eval.sampler))
-    return (metrics["step"], metrics["sampler"]) == wanted
+    fields = _read(path)
+    known_fields = [field.name for field in dataclasses.fields(Benchmark)]
+    for field in fields:
+        if field not in known_fields:
+            raise UserError(
+                f"benchmark {path}: no field '{field}'; there are {', '.join(known_fields)}"
+            )
+    # A list in a ConfigDict is meant as well as a tuple.
+    fields = {name: tuple(x) if isinstance(x, list) else x for name, x in fields.items()}
+    return Benchmark(**{"name": path.stem, **fields})
 
 
-def write_page(
-    config: ml_collections.ConfigDict,
-    dataset: Dataset,
-    part: str,
-    out: Path,
-    settings: Mapping[str, Any],
-    metrics: Mapping[str, Any],
-    run: Path | None,
-) -> None:
-    """Write `report.html`, with the worst and the best clips of each task."""
-    good = [row for row in rows.read(out) if not row.failed]
-    tasks = sorted({row.task for row in good})
-    share = -(-config.eval.report_clips // len(tasks))
-    shown = []
-    for task in tasks:
-        of_task = sorted((row for row in good if row.task == task), key=lambda row: row.index)
-        chosen = extremes(task, [summary.of_clip(row) for row in of_task], share)
-        source = dataset.clips(part, task)
-        shown += [_shown(of_task[i], source[of_task[i].index], dataset, out) for i in chosen]
-    write_report(
-        out / REPORT,
-        settings=settings,
-        results=metrics,
-        history=run_files.read_metrics(run) if run else [],
-        clips=shown,
-    )
-
-
-def _shown(row: Row, clip: Clip, dataset: Dataset, out: Path) -> ReportClip:
-    wav, mp4 = (out / kind / f"{clip.clip_id}.{kind}" for kind in ("wav", "mp4"))
-    video = dataset.path / clip.video
-    samples, _ = soundfile.read(wav, dtype="int16")
-    generated = of_samples(samples, dataset.spec)
-    truth = of_samples(clip.features.sound[: len(samples)], dataset.spec)
-    return ReportClip(
-        clip_id=clip.clip_id,
-        task=clip.task,
-        transcript=clip.transcript,
-        recognised=row.recognised.get("generated", ""),
-        scores=summary.of_clip(row),
-        generated_video=mp4 if mp4.exists() else None,
-        # Of a piece of a video there is no file.
-        reference_video=video if mp4.exists() and video.is_file() else None,
-        generated_wav=wav,
-        reference_waveform=truth.waveform,
-        generated_log_mel=generated.log_mel,
-        reference_log_mel=truth.log_mel,
-        event_times_sec=clip.event_times_sec.tolist(),
-    )
-
-
-def print_table(metrics: Mapping[str, Any], out: Path) -> None:
-    """Print the scores of each version, as a Markdown table, and where the page is."""
-    print(f"\n{tables.markdown(metrics['metrics']) or 'no metrics were measured'}")
-    if metrics["failed"]:
-        print(f"{len(metrics['failed'])} clips failed: see {out / METRICS}")
-    print(f"\nopen {out / REPORT}")
+def _read(path: Path) -> dict[str, Any]:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config()
+    except Exception as error:  # A file of the user's own may raise anything.
+        raise UserError(f"benchmark {path}: {type(error).__name__}: {error}") from error
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise UserError(f"benchmark {path}: get_config must return a ConfigDict")
+    return config.to_dict()

@@ -12,7 +12,7 @@ import jax
 import ml_collections
 
 from vssflow_jax.evaluate import rows
-from vssflow_jax.evaluate.definition import Benchmark
+from vssflow_jax.evaluate.benchmark import Benchmark
 from vssflow_jax.run.run_config import resolved_values
 from vssflow_jax.run.workdir import write_atomically
 from vssflow_jax.train.step import TrainState

@@ -11,9 +11,9 @@ from typing import Any
 import ml_collections
 
 from vssflow_jax.config import check
-from vssflow_jax.evaluate import benchmark
-from vssflow_jax.evaluate.definition import Benchmark
-from vssflow_jax.evaluate.labels import label
+from vssflow_jax.evaluate import evaluator
+from vssflow_jax.evaluate.benchmark import Benchmark
+from vssflow_jax.evaluate.metrics.labels import label
 from vssflow_jax.flow.solvers import ADAPTIVE, TABLEAUS
 from vssflow_jax.parallel import distributed
 from vssflow_jax.run import workdir
@@ -52,7 +52,7 @@ def sweep(
     rows = []
     for name, own in configs.items():
         print(f"\n{name}")
-        metrics = benchmark.evaluate(own, definition, out / name, run, step, replace=replace)
+        metrics = evaluator.evaluate(own, definition, out / name, run, step, replace=replace)
         if distributed.is_main():
             rows.append(row(own.eval.sampler, metrics))
     if distributed.is_main():

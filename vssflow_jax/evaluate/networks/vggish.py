@@ -14,9 +14,9 @@ import librosa
 import numpy as np
 from numpy.typing import NDArray
 
-from vssflow_jax.evaluate.backbones.layers import convolution, halves, linear
-from vssflow_jax.evaluate.backbones.network import SAMPLING_RATE, Network, Outputs
-from vssflow_jax.evaluate.backbones.weights import Shapes, Weights, read_weights
+from vssflow_jax.evaluate.networks.layers import convolution, halves, linear
+from vssflow_jax.evaluate.networks.network import SAMPLING_RATE, Network, Outputs
+from vssflow_jax.evaluate.networks.weights import Shapes, Weights, read_weights
 from vssflow_jax.utils.errors import UserError
 
 PUBLISHED = "torchvggish (vggish-10086976.pth)"

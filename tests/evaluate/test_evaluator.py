@@ -21,11 +21,13 @@ from tests.jobs import launch
 from vssflow_jax import media
 from vssflow_jax.audio.griffin_lim import griffin_lim
 from vssflow_jax.clip import ClipSpec, to_int16
-from vssflow_jax.evaluate import benchmark, definition, rows, summary
-from vssflow_jax.evaluate.definition import Benchmark
-from vssflow_jax.evaluate.measures import MEASURES, Told, measure
-from vssflow_jax.evaluate.rendering import of_samples
+from vssflow_jax.evaluate import benchmark as definition
+from vssflow_jax.evaluate import evaluator as benchmark
+from vssflow_jax.evaluate import rows, summary
+from vssflow_jax.evaluate.benchmark import Benchmark
+from vssflow_jax.evaluate.metrics.of_clips import MEASURES, Told, measure
 from vssflow_jax.evaluate.rows import Row
+from vssflow_jax.evaluate.versions import of_samples
 from vssflow_jax.input_pipeline.dataset import TASKS, Clip, Dataset
 from vssflow_jax.train.loop import train
 from vssflow_jax.utils.errors import UserError

@@ -1,7 +1,7 @@
 """What is measured of all clips together, by features: distances of distributions, and the like.
 
 Features of the mel are at hand. Those of networks lie in folders as av-benchmark writes them,
-made there or by `vssflow_jax.evaluate.backbones`.
+made there or by `vssflow_jax.evaluate.networks`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,8 @@ from typing import Final
 
 import numpy as np
 
-from vssflow_jax.evaluate.caches import METRICS
 from vssflow_jax.evaluate.metrics.fd import frechet_distance
+from vssflow_jax.evaluate.networks.files import METRICS
 from vssflow_jax.evaluate.rows import Row
 
 MEL: Final = "fd_mel_statistics"

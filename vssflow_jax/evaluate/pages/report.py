@@ -16,10 +16,10 @@ import numpy as np
 from vssflow_jax import page
 from vssflow_jax.evaluate import clip_view, curves
 from vssflow_jax.evaluate.clip_view import ClipView, Sound
-from vssflow_jax.evaluate.labels import VERSIONS, Label, in_order, label
-from vssflow_jax.evaluate.published import PUBLISHED, Publication
-from vssflow_jax.evaluate.ranking import rank
-from vssflow_jax.evaluate.tables import (
+from vssflow_jax.evaluate.metrics.labels import VERSIONS, Label, in_order, label
+from vssflow_jax.evaluate.metrics.published import PUBLISHED, Publication
+from vssflow_jax.evaluate.metrics.ranking import rank
+from vssflow_jax.evaluate.pages.tables import (
     Cell,
     Scores,
     Table,

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.lax import Precision
 
-from vssflow_jax.evaluate.backbones.weights import Weights
+from vssflow_jax.evaluate.networks.weights import Weights
 
 EPSILON = 1e-5  # of PyTorch's norms
 

@@ -9,10 +9,12 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from vssflow_jax.evaluate import caches, kaldi, rows, set_metrics, summary
-from vssflow_jax.evaluate.backbones.extract import NETWORKS, extract
-from vssflow_jax.evaluate.definition import Benchmark, Place
-from vssflow_jax.evaluate.measures import MEASURES
+from vssflow_jax.evaluate import kaldi, rows, summary
+from vssflow_jax.evaluate.benchmark import Benchmark, Place
+from vssflow_jax.evaluate.metrics import of_sets as set_metrics
+from vssflow_jax.evaluate.metrics.of_clips import MEASURES
+from vssflow_jax.evaluate.networks import files
+from vssflow_jax.evaluate.networks.extract import NETWORKS, extract
 from vssflow_jax.evaluate.rows import Row
 from vssflow_jax.run import workdir
 from vssflow_jax.utils.errors import UserError
@@ -35,7 +37,7 @@ def sum_up(
         raise UserError(f"{out}: all {len(found)} clips failed; the first: {found[0].failed}")
     of_sets, missing = _set_scores(config, benchmark, out, good)
     # Those that networks give to single clips are among the rows' own now.
-    names = [name for name in benchmark.metrics if name in MEASURES or name in caches.METRICS]
+    names = [name for name in benchmark.metrics if name in MEASURES or name in files.METRICS]
     scores = summary.scores(good, names, benchmark.measured)
     timed = [row.generate_sec for row in good if row.generate_sec is not None]
     metrics = {
@@ -96,13 +98,13 @@ def _set_scores(
     for name, reason in unheard.items():
         by_id[Path(name).stem].problems["features"] = reason
     for name in benchmark.metrics:
-        if name not in caches.METRICS:
+        if name not in files.METRICS:
             continue
-        if reason := caches.absent(name, **_dirs(folders), backbones=networks):
+        if reason := files.absent(name, **_dirs(folders), backbones=networks):
             absent[name] = reason
             continue
         try:
-            score = caches.measure(name, **_dirs(folders), backbones=networks)
+            score = files.measure(name, **_dirs(folders), backbones=networks)
             clips = len(good) - len(unheard)
             if not score.per_clip:
                 found[name] = summary.without_interval({"generated": score.value}, clips)

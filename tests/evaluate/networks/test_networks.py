@@ -7,9 +7,8 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from vssflow_jax.evaluate import caches
-from vssflow_jax.evaluate.backbones import extract, panns, synchformer, vggish
-from vssflow_jax.evaluate.backbones.weights import load_torch, read_weights
+from vssflow_jax.evaluate.networks import extract, files, panns, synchformer, vggish
+from vssflow_jax.evaluate.networks.weights import load_torch, read_weights
 from vssflow_jax.utils.errors import UserError
 
 RATE = 16_000
@@ -254,10 +253,10 @@ def test_features_are_extracted_with_published_files(sounds, cnn14_file, vggish_
         np.testing.assert_array_equal(clip["logits"], np.arange(527))
         expected = torch.arange(527.0).sigmoid()
         np.testing.assert_allclose(clip["clipwise_output"], expected, rtol=1e-6)
-    windows = caches.read(tmp_path / "cache", caches.VGGISH)
+    windows = files.read(tmp_path / "cache", files.VGGISH)
     np.testing.assert_array_equal(windows["b"], [np.arange(128)] * 2)
     for name in ("fd_vggish", "fd_panns", "kl_panns"):
-        assert caches.measure(name, *[tmp_path / "cache"] * 2).value == 0, name
+        assert files.measure(name, *[tmp_path / "cache"] * 2).value == 0, name
 
 
 def test_sounds_are_read_as_av_benchmark_reads_them(sounds):

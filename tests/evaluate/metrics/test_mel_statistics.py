@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from vssflow_jax.evaluate.metrics.mel_statistics import mel_statistics
+from vssflow_jax.evaluate.metrics.of_sets import mel_distances
 from vssflow_jax.evaluate.rows import Row
-from vssflow_jax.evaluate.set_metrics import mel_distances
 from vssflow_jax.utils.errors import UserError
 
 

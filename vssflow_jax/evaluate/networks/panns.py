@@ -15,9 +15,9 @@ import numpy as np
 from jax.lax import Precision
 from numpy.typing import NDArray
 
-from vssflow_jax.evaluate.backbones.layers import batch_norm, convolution, halves, linear
-from vssflow_jax.evaluate.backbones.network import Network, Outputs
-from vssflow_jax.evaluate.backbones.weights import Shapes, Weights, read_weights
+from vssflow_jax.evaluate.networks.layers import batch_norm, convolution, halves, linear
+from vssflow_jax.evaluate.networks.network import Network, Outputs
+from vssflow_jax.evaluate.networks.weights import Shapes, Weights, read_weights
 from vssflow_jax.utils.errors import UserError
 
 PUBLISHED = "PANNs' Cnn14 at 16 kHz (Cnn14_16k_mAP=0.438.pth)"

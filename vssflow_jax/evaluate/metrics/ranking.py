@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from vssflow_jax.evaluate.labels import label, split
+from vssflow_jax.evaluate.metrics.labels import label, split
 
 MAIN_SCORES: Final[Mapping[str, tuple[str, ...]]] = {
     "visualtts": ("wer", "lse_d", "mcd_dtw", "mel_distance_db"),

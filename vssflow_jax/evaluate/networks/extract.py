@@ -11,10 +11,9 @@ import tqdm
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from vssflow_jax.evaluate import caches
-from vssflow_jax.evaluate.backbones import panns, vggish
-from vssflow_jax.evaluate.backbones.network import SAMPLING_RATE, Network, Outputs
-from vssflow_jax.evaluate.caches import Cache
+from vssflow_jax.evaluate.networks import files, panns, vggish
+from vssflow_jax.evaluate.networks.files import Cache
+from vssflow_jax.evaluate.networks.network import SAMPLING_RATE, Network, Outputs
 from vssflow_jax.parallel import distributed
 from vssflow_jax.utils.errors import UserError
 
@@ -83,7 +82,7 @@ def extract(
             raise UserError(
                 f"{name} of {sounds_dir}: no sound is fit for it; {problems[paths[0].name]}"
             )
-        caches.write(out_dir, clips)
+        files.write(out_dir, clips)
     return problems
 
 
@@ -110,10 +109,10 @@ def read_sound(path: Path, max_sec: float | None = None) -> NDArray[np.float32]:
 def _entries(name: str, outputs: Outputs) -> dict[Cache, NDArray[np.floating]]:
     """The features of a clip as they go into a file."""
     if name == "vggish":
-        return {caches.VGGISH: outputs.features}
+        return {files.VGGISH: outputs.features}
     assert outputs.logits is not None
     return {
-        caches.PANNS_FEATURES: outputs.features,
-        caches.PANNS_LOGITS: outputs.logits,
-        caches.PANNS_PROBABILITIES: expit(outputs.logits),
+        files.PANNS_FEATURES: outputs.features,
+        files.PANNS_LOGITS: outputs.logits,
+        files.PANNS_PROBABILITIES: expit(outputs.logits),
     }

@@ -16,8 +16,11 @@ import soundfile
 from PIL import Image
 
 from vssflow_jax.audio import mel
-from vssflow_jax.evaluate import benchmark, curves, definition, labels, ranking, report
-from vssflow_jax.evaluate.published import PUBLISHED
+from vssflow_jax.evaluate import benchmark as definition
+from vssflow_jax.evaluate import curves, evaluator
+from vssflow_jax.evaluate.metrics import labels, ranking
+from vssflow_jax.evaluate.metrics.published import PUBLISHED
+from vssflow_jax.evaluate.pages import report
 from vssflow_jax.page import DYNAMIC_RANGE_DB
 from vssflow_jax.utils.errors import UserError
 
@@ -284,7 +287,7 @@ def test_what_was_not_measured_is_folded(write):
 def test_printed_table_is_markdown_in_80_columns(tmp_path, capsys):
     every = {name: {v: score(0.5) for v in labels.VERSIONS} for name in definition.METRICS}
     metrics = every | METRICS | {"speaker_similarity": {"generated": score(-0.0312)}}
-    benchmark.print_table(results(metrics, failed={"clip-1": "corrupt"}), tmp_path)
+    evaluator.print_table(results(metrics, failed={"clip-1": "corrupt"}), tmp_path)
     _, head, rule, *rows, failed, _, where = capsys.readouterr().out.splitlines()
     assert {len(line) for line in (head, rule, *rows)} == {79}
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in (head, *rows)]
@@ -298,7 +301,7 @@ def test_printed_table_is_markdown_in_80_columns(tmp_path, capsys):
     assert by_name["`speaker_similarity` \N{UPWARDS ARROW}"][0] == "\N{MINUS SIGN}0.031"
     assert failed.startswith("1 clips failed")
     assert where == f"open {tmp_path / 'report.html'}"
-    benchmark.print_table(results({}), tmp_path)
+    evaluator.print_table(results({}), tmp_path)
     assert "no metrics were measured" in capsys.readouterr().out
 
 

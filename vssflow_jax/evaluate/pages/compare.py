@@ -18,14 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from vssflow_jax import cli, page
+from vssflow_jax import page
 from vssflow_jax.audio import mel
 from vssflow_jax.evaluate import clip_view
 from vssflow_jax.evaluate.clip_view import ClipView, Sound
-from vssflow_jax.evaluate.labels import ABSENT, Label, in_order, label
 from vssflow_jax.evaluate.metrics import bootstrap
-from vssflow_jax.evaluate.ranking import main_score
-from vssflow_jax.evaluate.tables import Cell, Table, Whisker, flat, whiskers
+from vssflow_jax.evaluate.metrics.labels import ABSENT, Label, in_order, label
+from vssflow_jax.evaluate.metrics.ranking import main_score
+from vssflow_jax.evaluate.pages.tables import Cell, Table, Whisker, flat, whiskers
 from vssflow_jax.utils.errors import UserError
 
 CLIPS_PER_TASK = 4  # to look at and listen to
@@ -352,7 +352,7 @@ def main(argv: list[str]) -> None:
     print(f"open {out}")
 
 
-if __name__ == "__main__":
+def define_flags() -> None:
+    """Define the flags of the command."""
     flags.DEFINE_string("out", "compare.html", "the page")
     flags.DEFINE_integer("clips", CLIPS_PER_TASK, "of each task to show", lower_bound=0)
-    cli.run(main, "RUN_A", "RUN_B", cli.MORE)

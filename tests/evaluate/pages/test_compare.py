@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from vssflow_jax.audio import mel
-from vssflow_jax.evaluate import compare
+from vssflow_jax.evaluate.pages import compare
 from vssflow_jax.utils.errors import UserError
 
 NAMES = [f"clip-{index:02d}" for index in range(20)]

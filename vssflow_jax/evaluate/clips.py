@@ -21,10 +21,10 @@ import tqdm
 from vssflow_jax import media
 from vssflow_jax.audio import mel
 from vssflow_jax.evaluate import rows
-from vssflow_jax.evaluate.definition import Benchmark, Place
-from vssflow_jax.evaluate.measures import Measured, Told, measure
-from vssflow_jax.evaluate.rendering import Renderer, Sound
+from vssflow_jax.evaluate.benchmark import Benchmark, Place
+from vssflow_jax.evaluate.metrics.of_clips import Measured, Told, measure
 from vssflow_jax.evaluate.rows import Row
+from vssflow_jax.evaluate.versions import Renderer, Sound
 from vssflow_jax.input_pipeline.dataset import BadRecord, Clip, ClipSource, Dataset
 from vssflow_jax.parallel import distributed
 from vssflow_jax.run.workdir import JsonLines

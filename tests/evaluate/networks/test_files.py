@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from vssflow_jax.evaluate import caches
-from vssflow_jax.evaluate.backbones import synchformer
 from vssflow_jax.evaluate.metrics.classes import inception_score, kl_softmax
 from vssflow_jax.evaluate.metrics.fd import frechet_distance
 from vssflow_jax.evaluate.metrics.similarity import cosine_similarity
+from vssflow_jax.evaluate.networks import files as caches
+from vssflow_jax.evaluate.networks import synchformer
 from vssflow_jax.utils.errors import UserError
 
 NAMES = [f"zxpo56cpUB{letter}_000007" for letter in "abcdefghijklmnop"]

@@ -18,13 +18,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from vssflow_jax.evaluate.backbones import panns, synchformer, vggish
-from vssflow_jax.evaluate.backbones.weights import EXTRA, load_torch
 from vssflow_jax.evaluate.metrics.classes import inception_score, kl_softmax
 from vssflow_jax.evaluate.metrics.fd import frechet_distance
 from vssflow_jax.evaluate.metrics.pairing import pair_by_name
 from vssflow_jax.evaluate.metrics.similarity import cosine_similarity
 from vssflow_jax.evaluate.metrics.synchrony import desync
+from vssflow_jax.evaluate.networks import panns, synchformer, vggish
+from vssflow_jax.evaluate.networks.weights import EXTRA, load_torch
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.optional import require
 

@@ -1,0 +1,191 @@
+"""The evaluation of a benchmark, top to bottom: restore, generate and measure, sum up, show."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+import soundfile
+
+from vssflow_jax.evaluate import rows, summary
+from vssflow_jax.evaluate.benchmark import Benchmark
+from vssflow_jax.evaluate.clips import Evaluation
+from vssflow_jax.evaluate.metrics.ranking import extremes
+from vssflow_jax.evaluate.pages import tables
+from vssflow_jax.evaluate.pages.report import ReportClip, write_report
+from vssflow_jax.evaluate.rows import Row
+from vssflow_jax.evaluate.scores import METRICS, backbones, sum_up
+from vssflow_jax.evaluate.settings import claim, describe
+from vssflow_jax.evaluate.versions import Renderer, of_samples
+from vssflow_jax.input_pipeline.batches import train_batches
+from vssflow_jax.input_pipeline.dataset import Clip, Dataset
+from vssflow_jax.parallel import distributed
+from vssflow_jax.run import run_config
+from vssflow_jax.run import workdir as run_files
+from vssflow_jax.run.restore import digest, restore
+from vssflow_jax.train.step import Recipe, TrainState
+
+REPORT = "report.html"
+
+
+def evaluate(
+    config: ml_collections.ConfigDict,
+    benchmark: Benchmark,
+    out: Path,
+    run: Path | None,
+    step: int | None = None,
+    *,
+    replace: bool = False,
+) -> dict[str, Any]:
+    """Evaluate a trained model on a benchmark, or go on with it.
+
+    Args:
+      config: of the model; its `eval` section says how sounds are generated. What may not differ
+        from the config of the run (`run_config.USABLE`) is taken from there.
+      benchmark: which clips, and what is measured.
+      out: gets `metrics.json`, `per_clip.csv`, `report.html`, `wav/`, Kaldi's lists, `mp4/` if the
+        benchmark asks for it, and `evaluation.json` with all settings.
+      run: folder of the run; None for the weights that `train.init_from` names.
+      step: of the checkpoint; the newest, if None.
+      replace: whether an evaluation of something else in `out` is deleted; else it is an error.
+
+    Returns:
+      what `metrics.json` holds. Processes other than the main one return nothing.
+
+    Raises:
+      UserError: no checkpoint or another model's, no clips, a damaged dataset, or `out` holds
+        another evaluation.
+    """
+    # -------------------------------------------------------------------------- clips and model
+    backbones(config)  # to hear at once if one is not there
+    if run:
+        config = run_config.for_use(run, config)
+    recipe = Recipe.from_config(config)
+    dataset = Dataset(
+        config.data.path, recipe.spec, config.data.durations, config.data.durations_path
+    )
+    dataset.check_widths(recipe.model.feature_widths)
+    places = benchmark.places(dataset)
+    size, seed = config.train.batch_size, config.seed
+    state = restore(
+        recipe, run, step, lambda: train_batches(dataset, config.data.mixture, size, seed)
+    )
+    sha256 = digest(config, run, int(state.step)) if distributed.is_main() else ""
+    settings = describe(config, benchmark, state, str(run or config.train.init_from), sha256)
+    if distributed.is_main():
+        claim(out, settings, replace)
+    distributed.wait_for_all(f"claimed {out}")
+
+    # ---------------------------------------------------------------------------- clip by clip
+    renderer = Renderer(config, recipe, benchmark.measured)
+    Evaluation(config, benchmark, dataset, places, out).run(renderer, state)
+
+    # ----------------------------------------------------------------------------------- sum up
+    metrics: dict[str, Any] = {}
+    if distributed.is_main():
+        metrics = sum_up(config, benchmark, out, settings, places)
+        write_page(config, dataset, benchmark.part, out, settings, metrics, run)
+    distributed.wait_for_all(f"summed up {out}")
+    return metrics
+
+
+def in_training(
+    config: ml_collections.ConfigDict, benchmark: Benchmark, workdir: Path
+) -> Callable[[Recipe, Dataset, TrainState], dict[str, float]]:
+    """For `train`: evaluates a few clips of each task by the weights of a step.
+
+    What it finds lies in `eval-steps/STEP/` of the run.
+    """
+    few = dataclasses.replace(benchmark, max_clips=config.eval.every_clips, versions=(), mp4=False)
+    made: list[Renderer] = []  # one, so that it compiles once
+
+    def evaluate_step(recipe: Recipe, dataset: Dataset, state: TrainState) -> dict[str, float]:
+        if not made:
+            made.append(Renderer(config, recipe, few.measured))
+        out = workdir / "eval-steps" / str(int(state.step))
+        places = few.places(dataset)
+        settings = describe(config, few, state, str(workdir), sha256="")
+        if distributed.is_main():
+            claim(out, settings, replace=True)
+        distributed.wait_for_all(f"claimed {out}")
+        Evaluation(config, few, dataset, places, out).run(made[0], state)
+        metrics = (
+            sum_up(config, few, out, settings, places) if distributed.is_main() else {"metrics": {}}
+        )
+        distributed.wait_for_all(f"summed up {out}")
+        return {
+            name: versions["generated"]["value"] for name, versions in metrics["metrics"].items()
+        }
+
+    return evaluate_step
+
+
+def is_done(out: Path, config: ml_collections.ConfigDict) -> bool:
+    """Whether the last step's evaluation with this sampler has been written."""
+    path = out / METRICS
+    if not path.exists():
+        return False
+    metrics = json.loads(path.read_text())
+    wanted = (config.train.steps, run_config.resolved_values(config.eval.sampler))
+    return (metrics["step"], metrics["sampler"]) == wanted
+
+
+def write_page(
+    config: ml_collections.ConfigDict,
+    dataset: Dataset,
+    part: str,
+    out: Path,
+    settings: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    run: Path | None,
+) -> None:
+    """Write `report.html`, with the worst and the best clips of each task."""
+    good = [row for row in rows.read(out) if not row.failed]
+    tasks = sorted({row.task for row in good})
+    share = -(-config.eval.report_clips // len(tasks))
+    shown = []
+    for task in tasks:
+        of_task = sorted((row for row in good if row.task == task), key=lambda row: row.index)
+        chosen = extremes(task, [summary.of_clip(row) for row in of_task], share)
+        source = dataset.clips(part, task)
+        shown += [_shown(of_task[i], source[of_task[i].index], dataset, out) for i in chosen]
+    write_report(
+        out / REPORT,
+        settings=settings,
+        results=metrics,
+        history=run_files.read_metrics(run) if run else [],
+        clips=shown,
+    )
+
+
+def _shown(row: Row, clip: Clip, dataset: Dataset, out: Path) -> ReportClip:
+    wav, mp4 = (out / kind / f"{clip.clip_id}.{kind}" for kind in ("wav", "mp4"))
+    video = dataset.path / clip.video
+    samples, _ = soundfile.read(wav, dtype="int16")
+    generated = of_samples(samples, dataset.spec)
+    truth = of_samples(clip.features.sound[: len(samples)], dataset.spec)
+    return ReportClip(
+        clip_id=clip.clip_id,
+        task=clip.task,
+        transcript=clip.transcript,
+        recognised=row.recognised.get("generated", ""),
+        scores=summary.of_clip(row),
+        generated_video=mp4 if mp4.exists() else None,
+        # Of a piece of a video there is no file.
+        reference_video=video if mp4.exists() and video.is_file() else None,
+        generated_wav=wav,
+        reference_waveform=truth.waveform,
+        generated_log_mel=generated.log_mel,
+        reference_log_mel=truth.log_mel,
+        event_times_sec=clip.event_times_sec.tolist(),
+    )
+
+
+def print_table(metrics: Mapping[str, Any], out: Path) -> None:
+    """Print the scores of each version, as a Markdown table, and where the page is."""
+    print(f"\n{tables.markdown(metrics['metrics']) or 'no metrics were measured'}")
+    if metrics["failed"]:
+        print(f"{len(metrics['failed'])} clips failed: see {out / METRICS}")
+    print(f"\nopen {out / REPORT}")
