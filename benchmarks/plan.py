@@ -15,11 +15,11 @@ import ml_collections
 
 from configs import demo
 from vssflow_jax.parallel.sharding import STRATEGIES
-from vssflow_jax.planning.collectives import KINDS
-from vssflow_jax.planning.counting import count, count_step
-from vssflow_jax.planning.measuring import random_batch
-from vssflow_jax.planning.memory import measure_memory
-from vssflow_jax.planning.programs import Program
+from vssflow_jax.plan.collectives import KINDS
+from vssflow_jax.plan.counting import count, count_step
+from vssflow_jax.plan.measuring import random_batch
+from vssflow_jax.plan.memory import measure_memory
+from vssflow_jax.plan.programs import Program
 from vssflow_jax.train.step import jit_train_step, shardings_of
 
 CLIPS = 32

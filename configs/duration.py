@@ -8,7 +8,7 @@ import dataclasses
 
 import ml_collections
 
-from vssflow_jax.duration import DurationConfig
+from vssflow_jax.duration.model import DurationConfig
 from vssflow_jax.utils.errors import UserError
 
 SIZES = {

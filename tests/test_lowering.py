@@ -16,7 +16,7 @@ from tests import tiny
 from vssflow_jax.generate.sampler import draw_start, make_generate
 from vssflow_jax.models.attention import Attend
 from vssflow_jax.parallel.sharding import make_layout
-from vssflow_jax.planning.topologies import compile_options
+from vssflow_jax.plan.topologies import compile_options
 from vssflow_jax.train.step import Recipe, jit_train_step
 from vssflow_jax.utils.errors import UserError
 

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from data.inspection.stored import Found
-from vssflow_jax import page
 from vssflow_jax.audio import mel
 from vssflow_jax.clip import ClipSpec, fit_length, to_float
 from vssflow_jax.features.phonemes import SYMBOLS
+from vssflow_jax.html import page
 from vssflow_jax.input_pipeline.records import DTYPES, DURATION
 
 _TEMPLATE = Path(__file__).with_name("view.html.j2")

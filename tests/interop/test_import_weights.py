@@ -14,8 +14,8 @@ from flax import nnx
 from configs import duration as duration_config
 from tests import tiny
 from tests.helpers import randomised
-from vssflow_jax.duration import DurationConfig, DurationPredictor
-from vssflow_jax.interop import duration
+from vssflow_jax.duration import convert
+from vssflow_jax.duration.model import DurationConfig, DurationPredictor
 from vssflow_jax.interop.import_weights import import_weights
 from vssflow_jax.models.convert_vssflow import abstract_weights, to_reference
 from vssflow_jax.models.vssflow import ModelConfig, VSSFlow
@@ -98,7 +98,7 @@ def duration_source(cfg: DurationConfig) -> dict[str, np.ndarray]:
     model = nnx.eval_shape(lambda: DurationPredictor(cfg, rngs=nnx.Rngs(0)))
     ours = flatten(nnx.to_pure_dict(nnx.state(model)))
     tensors = {"attn_decoder.positial_embedding": np.zeros((1, 9, 2))}
-    for rule in duration.rules(cfg):
+    for rule in convert.rules(cfg):
         shape = ours[rule.target].shape[int(".layers." in rule.target) :]
         shape = shape[::-1] if rule.target.endswith("w_io") else shape
         for name in rule.sources:

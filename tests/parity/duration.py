@@ -8,8 +8,8 @@ import numpy as np
 from flax import nnx
 
 from tests.parity.golden import EXACT, Golden, Row
-from vssflow_jax.duration import DurationConfig, DurationPredictor, sinusoids
-from vssflow_jax.interop import duration
+from vssflow_jax.duration import convert
+from vssflow_jax.duration.model import DurationConfig, DurationPredictor, sinusoids
 from vssflow_jax.weights import mapping
 
 NETWORKS = ("a", "b")
@@ -50,9 +50,9 @@ def _check_network(golden: Golden, network: str) -> Iterator[Row]:
 def _names(golden: Golden, network: str, cfg: DurationConfig) -> Row:
     """How many names of the reference's state dict are neither a rule's source nor a table's."""
     names, table_widths = golden[f"{network}/sd_keys"], golden[f"{network}/sd_pe_width"]
-    used = {name for rule in duration.rules(cfg) for name in rule.sources}
+    used = {name for rule in convert.rules(cfg) for name in rule.sources}
     known = [
-        name.startswith(duration.UNUSED) if width else name in used
+        name.startswith(convert.UNUSED) if width else name in used
         for name, width in zip(map(str, names), table_widths, strict=True)
     ]
     strays = len(names) - sum(known) + len(used - set(map(str, names)))
@@ -85,6 +85,6 @@ def load(cfg: DurationConfig, weights: dict[str, np.ndarray]) -> DurationPredict
     """A duration predictor with the reference's weights."""
     model = nnx.eval_shape(lambda: DurationPredictor(cfg, rngs=nnx.Rngs(0)))
     abstract = nnx.to_pure_dict(nnx.state(model, nnx.Param))
-    ours, _ = mapping.convert(duration.rules(cfg), weights, abstract)
+    ours, _ = mapping.convert(convert.rules(cfg), weights, abstract)
     nnx.update(model, ours)
     return model

@@ -10,9 +10,9 @@ from absl import flags
 from configs import demo, duration, vssflow
 from vssflow_jax import cli
 from vssflow_jax.config import check
+from vssflow_jax.duration.train import DurationRecipe
 from vssflow_jax.run import run_config
 from vssflow_jax.run.run_config import check_resumable, for_training, for_use, read, write
-from vssflow_jax.train_duration import DurationRecipe
 from vssflow_jax.utils.errors import UserError
 
 

@@ -15,7 +15,7 @@ EXTRAS = """
     diffusers jiwer jinja2 mir_eval pocketsphinx espeakng_loader matplotlib silero_vad apache_beam
     pyworld speechmos resemblyzer diffrax
 """.split()
-MODULES = "data.build vssflow_jax.train.loop vssflow_jax.train_duration vssflow_jax.features.text"
+MODULES = "data.build vssflow_jax.train.loop vssflow_jax.duration.train vssflow_jax.features.text"
 CODE = f"""
 import sys
 

@@ -21,8 +21,8 @@ from ml_collections import config_flags
 from vssflow_jax import cli
 from vssflow_jax.audio import autoencoder
 from vssflow_jax.audio.pretrained import AUTOENCODER, HIFIGAN, Pretrained
-from vssflow_jax.duration import DurationConfig, DurationPredictor
-from vssflow_jax.interop import duration
+from vssflow_jax.duration import convert
+from vssflow_jax.duration.model import DurationConfig, DurationPredictor
 from vssflow_jax.interop.stable_audio import from_stable_audio
 from vssflow_jax.models.convert_vssflow import from_reference
 from vssflow_jax.models.vssflow import ModelConfig
@@ -132,11 +132,11 @@ def _read_duration(source: Path, config: ml_collections.ConfigDict) -> Imported:
     abstract = mapping.abstract_weights(lambda: DurationPredictor(cfg, rngs=nnx.Rngs(0)))
     tensors = read_state_dict(source)
     converted = mapping.convert(
-        duration.rules(cfg),
+        convert.rules(cfg),
         # A Lightning checkpoint has the network as a part of its module.
-        {name.removeprefix(duration.MODULE): tensor for name, tensor in tensors.items()},
+        {name.removeprefix(convert.MODULE): tensor for name, tensor in tensors.items()},
         abstract,
-        expected_left_over=duration.UNUSED,
+        expected_left_over=convert.UNUSED,
     )
     return Imported(dataclasses.asdict(cfg), *converted)
 

@@ -17,11 +17,12 @@ from PIL import Image
 
 from vssflow_jax.audio import mel
 from vssflow_jax.evaluate import benchmark as definition
-from vssflow_jax.evaluate import curves, evaluator
+from vssflow_jax.evaluate import evaluator
 from vssflow_jax.evaluate.metrics import labels, ranking
 from vssflow_jax.evaluate.metrics.published import PUBLISHED
 from vssflow_jax.evaluate.pages import report
-from vssflow_jax.page import DYNAMIC_RANGE_DB
+from vssflow_jax.html import curves
+from vssflow_jax.html.page import DYNAMIC_RANGE_DB
 from vssflow_jax.utils.errors import UserError
 
 NUM_FRAMES, NUM_BANDS = 30, 64

@@ -18,14 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from vssflow_jax import page
 from vssflow_jax.audio import mel
-from vssflow_jax.evaluate import clip_view
-from vssflow_jax.evaluate.clip_view import ClipView, Sound
 from vssflow_jax.evaluate.metrics import bootstrap
 from vssflow_jax.evaluate.metrics.labels import ABSENT, Label, in_order, label
 from vssflow_jax.evaluate.metrics.ranking import main_score
 from vssflow_jax.evaluate.pages.tables import Cell, Table, Whisker, flat, whiskers
+from vssflow_jax.html import clip_view, page
+from vssflow_jax.html.clip_view import ClipView, Sound
 from vssflow_jax.utils.errors import UserError
 
 CLIPS_PER_TASK = 4  # to look at and listen to

@@ -13,9 +13,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from vssflow_jax import page
-from vssflow_jax.evaluate import clip_view, curves
-from vssflow_jax.evaluate.clip_view import ClipView, Sound
 from vssflow_jax.evaluate.metrics.labels import VERSIONS, Label, in_order, label
 from vssflow_jax.evaluate.metrics.published import PUBLISHED, Publication
 from vssflow_jax.evaluate.metrics.ranking import rank
@@ -30,6 +27,8 @@ from vssflow_jax.evaluate.pages.tables import (
     whiskers,
 )
 from vssflow_jax.flow.solvers import ADAPTIVE
+from vssflow_jax.html import clip_view, curves, page
+from vssflow_jax.html.clip_view import ClipView, Sound
 
 TASK_HEADINGS: Final[Mapping[str, str]] = {
     "visualtts": "Speech from lips and text (VisualTTS)",

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 import ml_collections
 
-from vssflow_jax.planning.collectives import KINDS, find_collectives
-from vssflow_jax.planning.programs import Program, changed
+from vssflow_jax.plan.collectives import KINDS, find_collectives
+from vssflow_jax.plan.programs import Program, changed
 
 FLOPS, BYTES, COMPILER_SEC = "flops", "bytes_accessed", "compiler_sec"
 

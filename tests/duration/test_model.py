@@ -12,7 +12,7 @@ from flax import nnx
 
 from tests import tiny
 from tests.helpers import randomised
-from vssflow_jax.duration import (
+from vssflow_jax.duration.model import (
     Attention,
     DurationConfig,
     DurationPredictor,

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from vssflow_jax import page
 from vssflow_jax.audio import mel
+from vssflow_jax.html import page
 from vssflow_jax.utils.errors import UserError
 
 _FRAME_RATE = mel.SAMPLING_RATE / mel.HOP

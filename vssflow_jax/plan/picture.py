@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vssflow_jax.planning.report import MEMORY_PARTS, TIME_PARTS, Row
+from vssflow_jax.plan.report import MEMORY_PARTS, TIME_PARTS, Row
 from vssflow_jax.utils.optional import require
 
 _COLOURS = ("#33608c", "#5b9bd5", "#a5c8e4", "#7f7f7f", "#b9b9b9", "#f0a04b")

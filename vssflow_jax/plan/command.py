@@ -20,14 +20,13 @@ import tqdm
 from absl import flags
 from ml_collections import config_flags
 
-from vssflow_jax import cli
 from vssflow_jax.config import check as check_config
 from vssflow_jax.parallel.sharding import STRATEGIES
-from vssflow_jax.planning import picture, report
-from vssflow_jax.planning.cache import Cache
-from vssflow_jax.planning.programs import changed
-from vssflow_jax.planning.tasks import TASKS, Found, Job
-from vssflow_jax.planning.topologies import LOCAL, Topology
+from vssflow_jax.plan import picture, report
+from vssflow_jax.plan.cache import Cache
+from vssflow_jax.plan.programs import changed
+from vssflow_jax.plan.tasks import TASKS, Found, Job
+from vssflow_jax.plan.topologies import LOCAL, Topology
 from vssflow_jax.run.run_config import resolved_values
 from vssflow_jax.run.workdir import write_atomically
 from vssflow_jax.utils.errors import UserError
@@ -118,7 +117,8 @@ def main(argv: list[str]) -> None:
     print(text)
 
 
-if __name__ == "__main__":
+def define_flags() -> None:
+    """Define the flags of the command."""
     config_flags.DEFINE_config_file(
         "config", "configs/vssflow.py:base", "experiment", lock_config=True
     )
@@ -127,4 +127,3 @@ if __name__ == "__main__":
     flags.DEFINE_integer("clips_per_device", 8, "of a batch, on average", lower_bound=1)
     flags.DEFINE_string("out", "runs/plan", "folder for plan.md, plan.json and plan.png")
     flags.DEFINE_string("cache", "~/.cache/vssflow_jax/plan", "folder of earlier results")
-    cli.run(main)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vssflow_jax import page
 from vssflow_jax.audio import mel
+from vssflow_jax.html import page
 
 NUM_FRAMES = 30
 

@@ -23,7 +23,7 @@ from flax import nnx
 
 from vssflow_jax.clip import ClipSpec, fit_length, stretch_phonemes
 from vssflow_jax.config import clear_misfits
-from vssflow_jax.duration import DurationConfig, DurationPredictor, harden
+from vssflow_jax.duration.model import DurationConfig, DurationPredictor, harden
 from vssflow_jax.input_pipeline.dataset import Clip, Dataset
 from vssflow_jax.input_pipeline.prefetch import Reading
 from vssflow_jax.parallel import sharding

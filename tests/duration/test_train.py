@@ -13,13 +13,13 @@ import pytest
 
 from configs import duration
 from tests import tiny
-from vssflow_jax import train_duration
 from vssflow_jax.clip import ClipSpec
+from vssflow_jax.duration import train
+from vssflow_jax.duration.train import DurationRecipe
 from vssflow_jax.input_pipeline.dataset import Clip, Dataset
 from vssflow_jax.parallel import sharding
 from vssflow_jax.run.checkpoint import Checkpoints
 from vssflow_jax.run.workdir import read_metrics
-from vssflow_jax.train_duration import DurationRecipe
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights import folder as weights
 
@@ -41,7 +41,7 @@ def tiny_config(data: Path, **changes: Any) -> ml_collections.ConfigDict:
 def run(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The workdir of a finished run."""
     workdir = tmp_path_factory.mktemp("duration")
-    assert train_duration.train(tiny_config(demo_data), workdir)
+    assert train.train(tiny_config(demo_data), workdir)
     return workdir
 
 
@@ -56,17 +56,17 @@ def test_the_loss_is_the_surprise_at_the_true_phoneme() -> None:
         "targets": jnp.array([[0, 1, 2, 2], [1, 1, 0, 0]]),
     }
     certain = jax.nn.one_hot(batch["targets"], 3)
-    assert train_duration.alignment_loss(certain, batch) == pytest.approx(0, abs=1e-6)
+    assert train.alignment_loss(certain, batch) == pytest.approx(0, abs=1e-6)
     even = jnp.full((2, 4, 3), 1 / 3)
-    assert train_duration.alignment_loss(even, batch) == pytest.approx(np.log(3), rel=1e-5)
+    assert train.alignment_loss(even, batch) == pytest.approx(np.log(3), rel=1e-5)
     # What padding looks at does not count.
     elsewhere = certain.at[1, 2:].set(jnp.array([0.0, 0.0, 1.0]))
-    assert train_duration.alignment_loss(elsewhere, batch) == pytest.approx(0, abs=1e-6)
+    assert train.alignment_loss(elsewhere, batch) == pytest.approx(0, abs=1e-6)
 
 
 def test_an_example_says_which_phoneme_each_frame_shows(demo_data: Path) -> None:
     clip = speech_clip(demo_data)
-    example = train_duration.example(clip, DurationRecipe.from_config(tiny_config(demo_data)))
+    example = train.example(clip, DurationRecipe.from_config(tiny_config(demo_data)))
     phonemes = len(clip.phoneme_ids)
     np.testing.assert_array_equal(example["phonemes"][:phonemes], clip.phoneme_ids)
     assert not example["phonemes"][phonemes:].any()
@@ -78,18 +78,18 @@ def test_more_phonemes_than_frames_are_refused(demo_data: Path) -> None:
     clip = dataclasses.replace(speech_clip(demo_data), phoneme_ids=np.ones(76, np.int32))
     recipe = DurationRecipe.from_config(tiny_config(demo_data))
     with pytest.raises(UserError, match=r"train-speech-\d+: 76 phonemes, .* 75 latent frames"):
-        train_duration.example(clip, recipe)
+        train.example(clip, recipe)
 
 
 def test_a_clip_without_alignment_cannot_be_trained_on(demo_data: Path) -> None:
     clip = speech_clip(demo_data)
-    assert train_duration.aligned(clip, SPEC) is clip
+    assert train.aligned(clip, SPEC) is clip
     without = dataclasses.replace(clip, phoneme_frames=np.zeros(0, np.int32))
     with pytest.raises(UserError, match=r"phoneme_frames are of 0 .*; train on a dataset with"):
-        train_duration.aligned(without, SPEC)
+        train.aligned(without, SPEC)
     short = dataclasses.replace(clip, phoneme_frames=clip.phoneme_frames - 1)
     with pytest.raises(UserError, match=rf"it has {len(clip.phoneme_ids)} and 75; "):
-        train_duration.aligned(short, SPEC)
+        train.aligned(short, SPEC)
 
 
 def test_the_boundary_error_counts_frames(demo_data: Path) -> None:
@@ -97,8 +97,8 @@ def test_the_boundary_error_counts_frames(demo_data: Path) -> None:
     first, second, *rest = clip.phoneme_frames.tolist()
     moved = {clip.clip_id: [first - 2, second + 2, *rest]}
     boundaries = len(clip.phoneme_ids) - 1
-    assert train_duration.boundary_error(moved, [clip]) == pytest.approx(2 / boundaries)
-    assert sum(train_duration.uniform([clip])[clip.clip_id]) == SPEC.latent_frames
+    assert train.boundary_error(moved, [clip]) == pytest.approx(2 / boundaries)
+    assert sum(train.uniform([clip])[clip.clip_id]) == SPEC.latent_frames
 
 
 def test_training_lowers_the_loss(run: Path) -> None:
@@ -123,8 +123,8 @@ def test_the_learning_rate_rises_to_its_peak(warmup_steps: int, rates: list[floa
 
 
 def test_a_run_goes_on_where_it_stopped(run: Path, demo_data: Path, tmp_path: Path) -> None:
-    assert train_duration.train(tiny_config(demo_data, steps=STEPS // 2), tmp_path)
-    assert train_duration.train(tiny_config(demo_data), tmp_path)
+    assert train.train(tiny_config(demo_data, steps=STEPS // 2), tmp_path)
+    assert train.train(tiny_config(demo_data), tmp_path)
     whole, stopped = read_metrics(run), read_metrics(tmp_path)
     assert [row["loss"] for row in stopped] == pytest.approx([row["loss"] for row in whole])
 
@@ -135,7 +135,7 @@ def test_imported_weights_can_be_used_without_training(demo_data: Path, tmp_path
     recipe = DurationRecipe.from_config(config)
     imported = jax.tree.map(lambda x: np.full(x.shape, 0.1, x.dtype), recipe.init().params)
     weights.save(folder, "duration", config.model.to_dict(), imported)
-    assert train_duration.train(config, workdir)
+    assert train.train(config, workdir)
     layout = sharding.make_layout(config.sharding)
     with Checkpoints(workdir) as checkpoints:
         state: Any = checkpoints.restore(recipe.abstract_state(layout))[0]
@@ -145,12 +145,12 @@ def test_imported_weights_can_be_used_without_training(demo_data: Path, tmp_path
 def test_predictions_take_the_place_of_the_uniform_stretch(
     run: Path, demo_data: Path, tmp_path: Path
 ) -> None:
-    predicted = train_duration.predict(tiny_config(demo_data), run)
+    predicted = train.predict(tiny_config(demo_data), run)
     file = tmp_path / "durations.json"
     file.write_text(json.dumps(predicted))
     opened = Dataset(demo_data, SPEC, "predicted", str(file))
     seen = set()
-    for clip in train_duration.speech_clips(opened, ("train", "test")):
+    for clip in train.speech_clips(opened, ("train", "test")):
         seen.add(clip.clip_id)
         expected = np.repeat(clip.phoneme_ids, predicted[clip.clip_id])
         np.testing.assert_array_equal(clip.features.phonemes, expected)
@@ -163,7 +163,7 @@ def test_predictions_do_not_depend_on_the_batch(run: Path, demo_data: Path) -> N
     config = tiny_config(demo_data)
     # Among all clips, the test clips come in other batches than by themselves.
     of_all, of_test = (
-        train_duration.predict(config, run, parts) for parts in (("train", "test"), ("test",))
+        train.predict(config, run, parts) for parts in (("train", "test"), ("test",))
     )
     assert of_test == {clip_id: of_all[clip_id] for clip_id in of_test}
 
@@ -172,13 +172,13 @@ def test_predictions_are_by_the_run_alone(run: Path, demo_data: Path) -> None:
     config = tiny_config(demo_data)
     config.seed = 9
     with pytest.raises(UserError, match=r"--config.seed=9: the run in .* was trained with 0"):
-        train_duration.predict(config, run, overrides=["seed"])
+        train.predict(config, run, overrides=["seed"])
 
 
 def test_the_comparison_is_printed(
     run: Path, demo_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train_duration.evaluate_and_print(tiny_config(demo_data), run)
+    train.evaluate_and_print(tiny_config(demo_data), run)
     printed = capsys.readouterr().out
     assert "predicted" in printed
     assert "uniform" in printed
@@ -201,7 +201,7 @@ def test_bad_values_are_named(name: str, value: Any, message: str, tmp_path: Pat
     config = tiny_config(tmp_path / "data")
     config.update_from_flattened_dict({name: value})
     with pytest.raises(UserError, match=rf"{name} is '?{value}'?; {message}"):
-        train_duration.train(config, tmp_path)
+        train.train(config, tmp_path)
 
 
 def test_an_unknown_size_is_one_clear_line() -> None:
@@ -211,4 +211,4 @@ def test_an_unknown_size_is_one_clear_line() -> None:
 
 def test_predicting_takes_a_trained_run(demo_data: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run in"):
-        train_duration.predict(tiny_config(demo_data), tmp_path)
+        train.predict(tiny_config(demo_data), tmp_path)

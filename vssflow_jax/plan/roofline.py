@@ -14,8 +14,8 @@ does one thing at a time.
 import dataclasses
 
 from vssflow_jax.parallel.chips import Chip
-from vssflow_jax.planning.collectives import KINDS
-from vssflow_jax.planning.counting import BYTES, FLOPS, Totals
+from vssflow_jax.plan.collectives import KINDS
+from vssflow_jax.plan.counting import BYTES, FLOPS, Totals
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vssflow_jax.planning.collectives import Collective, find_collectives
+from vssflow_jax.plan.collectives import Collective, find_collectives
 
 DEVICES = 8
 _HEAD = "HloModule step, is_scheduled=true\n\n"

@@ -9,10 +9,10 @@ import pytest
 
 from tests import tiny
 from vssflow_jax.parallel import chips
-from vssflow_jax.planning import counting, roofline
-from vssflow_jax.planning.collectives import KINDS
-from vssflow_jax.planning.programs import Program, changed
-from vssflow_jax.planning.topologies import Topology
+from vssflow_jax.plan import counting, roofline
+from vssflow_jax.plan.collectives import KINDS
+from vssflow_jax.plan.programs import Program, changed
+from vssflow_jax.plan.topologies import Topology
 
 LAYERS = 4
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from vssflow_jax.audio import mel
 from vssflow_jax.features.phonemes import NUM_IDS
-from vssflow_jax.planning.programs import Program
+from vssflow_jax.plan.programs import Program
 from vssflow_jax.train.step import Recipe, jit_train_step, shardings_of
 
 STEPS = 3

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from flax import nnx
 
-from vssflow_jax.duration import DurationConfig, DurationPredictor
+from vssflow_jax.duration.model import DurationConfig, DurationPredictor
 from vssflow_jax.weights.mapping import Rule
 
 MODULE = "dp."

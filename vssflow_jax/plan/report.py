@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vssflow_jax.parallel import chips
-from vssflow_jax.planning import roofline
-from vssflow_jax.planning.collectives import KINDS
-from vssflow_jax.planning.counting import BYTES, COMPILER_SEC, FLOPS
+from vssflow_jax.plan import roofline
+from vssflow_jax.plan.collectives import KINDS
+from vssflow_jax.plan.counting import BYTES, COMPILER_SEC, FLOPS
 
 _GB = 1e9
 _MS = 1e-3

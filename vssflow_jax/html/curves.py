@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from vssflow_jax import page
+from vssflow_jax.html import page
 
 _SMOOTHING_SHARE = 0.02  # of all rows: standard deviation of the kernel that smooths a curve
 _SMOOTHING_REACH = 3  # standard deviations of that kernel on either side

@@ -8,9 +8,9 @@ from configs import vssflow
 from tests import tiny
 from tests.helpers import SIZES, WIDTHS, tiny_model_config
 from vssflow_jax.clip import LATENT_CHANNELS
-from vssflow_jax.describe import count_parameters, count_unfolded, table
 from vssflow_jax.models.conditions import PLACEMENTS
 from vssflow_jax.models.vssflow import ModelConfig
+from vssflow_jax.plan.describe import count_parameters, count_unfolded, table
 
 # Channels beside the latent, and width of the context, of each placement of the tiny network.
 BESIDE_AND_CONTEXT = {

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from absl import flags
 from ml_collections import config_flags
 
-from vssflow_jax import cli
 from vssflow_jax.interop.import_weights import check_config
 from vssflow_jax.models.conditions import PLACEMENTS
 from vssflow_jax.models.convert_vssflow import abstract_weights, input_channels
@@ -87,7 +86,7 @@ def _total(counts: Mapping[str, int]) -> int:
     return sum(counts.values())
 
 
-if __name__ == "__main__":
+def define_flags() -> None:
+    """Define the flags of the command."""
     config_flags.DEFINE_config_file("config", None, "experiment", lock_config=True)
     flags.mark_flag_as_required("config")
-    cli.run(main)

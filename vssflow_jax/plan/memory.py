@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from vssflow_jax.planning.programs import Program, TooLarge, changed
+from vssflow_jax.plan.programs import Program, TooLarge, changed
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import jax
 import ml_collections
 
 from vssflow_jax.audio.codec import Codec
-from vssflow_jax.planning.topologies import compile_options
+from vssflow_jax.plan.topologies import compile_options
 from vssflow_jax.train.step import Batch, Recipe, TrainState, jit_train_step
 
 

@@ -10,11 +10,11 @@ import ml_collections
 
 from vssflow_jax.models.flops import step_flops
 from vssflow_jax.parallel import chips
-from vssflow_jax.planning.counting import count_step
-from vssflow_jax.planning.measuring import measure_step
-from vssflow_jax.planning.memory import largest_batch, measure_memory
-from vssflow_jax.planning.programs import Program, TooLarge, changed
-from vssflow_jax.planning.topologies import Topology
+from vssflow_jax.plan.counting import count_step
+from vssflow_jax.plan.measuring import measure_step
+from vssflow_jax.plan.memory import largest_batch, measure_memory
+from vssflow_jax.plan.programs import Program, TooLarge, changed
+from vssflow_jax.plan.topologies import Topology
 from vssflow_jax.run.run_config import resolved_values
 from vssflow_jax.utils.errors import UserError
 

@@ -9,13 +9,13 @@ import pytest
 
 from configs import vssflow
 from tests import tiny
-from vssflow_jax.describe import count_parameters
 from vssflow_jax.models.vssflow import ModelConfig
-from vssflow_jax.plan import plan
-from vssflow_jax.planning import memory, picture, report, tasks
-from vssflow_jax.planning.cache import Cache
-from vssflow_jax.planning.programs import Program
-from vssflow_jax.planning.topologies import Topology
+from vssflow_jax.plan import memory, picture, report, tasks
+from vssflow_jax.plan.cache import Cache
+from vssflow_jax.plan.command import plan
+from vssflow_jax.plan.describe import count_parameters
+from vssflow_jax.plan.programs import Program
+from vssflow_jax.plan.topologies import Topology
 from vssflow_jax.utils.errors import UserError
 
 FLOAT = 4  # bytes
