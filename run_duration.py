@@ -12,11 +12,11 @@ from ml_collections import config_flags
 
 from data import build
 from vssflow_jax import cli
-from vssflow_jax.duration import train
+from vssflow_jax.duration import predict, train
 from vssflow_jax.duration.train import DurationRecipe
 from vssflow_jax.parallel import distributed
-from vssflow_jax.run.workdir import write_atomically
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import write_atomically
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "experiment; by default that of the run in --workdir", lock_config=True
@@ -33,14 +33,14 @@ def main(argv: list[str]) -> None:
         raise UserError(f"{workdir} holds no run; name an experiment by --config")
     distributed.start()
     if _PREDICT.value:
-        durations = train.predict(config, workdir, overrides=cli.overridden())
+        durations = predict.predict(config, workdir, overrides=cli.overridden())
         write_atomically(Path(_PREDICT.value), json.dumps(durations) + "\n")
         print(f"durations of {len(durations)} clips in {_PREDICT.value}")
         return
     # Which sees to the config before data are made.
     build.ensure(config.data, DurationRecipe.from_config(config).spec)
     if train.train(config, workdir):
-        train.evaluate_and_print(config, workdir)
+        predict.evaluate_and_print(config, workdir)
 
 
 if __name__ == "__main__":

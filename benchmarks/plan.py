@@ -20,7 +20,8 @@ from vssflow_jax.plan.counting import count, count_step
 from vssflow_jax.plan.measuring import random_batch
 from vssflow_jax.plan.memory import measure_memory
 from vssflow_jax.plan.programs import Program
-from vssflow_jax.train.step import jit_train_step, shardings_of
+from vssflow_jax.run.experiment import shardings_of
+from vssflow_jax.train.step import jit_train_step
 
 CLIPS = 32
 MB = 1e6

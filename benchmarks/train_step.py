@@ -13,7 +13,8 @@ import numpy as np
 
 from configs import demo
 from vssflow_jax.plan.measuring import random_batch
-from vssflow_jax.train.step import Recipe, make_train_step
+from vssflow_jax.run.experiment import Recipe
+from vssflow_jax.train.step import make_train_step
 
 ROUNDS = 12
 

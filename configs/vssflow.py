@@ -15,7 +15,7 @@ from typing import Any
 import ml_collections
 
 from vssflow_jax.models.conditions import PLACEMENTS
-from vssflow_jax.train.step import INITS
+from vssflow_jax.run.experiment import INITS
 from vssflow_jax.utils.errors import UserError
 
 # Blocks, query heads and key/value heads. The first three are the paper's, xl has all the blocks

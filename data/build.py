@@ -30,7 +30,8 @@ from vssflow_jax.audio.codec import latents_digest
 from vssflow_jax.audio.pretrained import AUTOENCODER
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.features import encoders, faces
-from vssflow_jax.features.weights_free import WEIGHTS_FREE, WIDTHS
+from vssflow_jax.features.footage import WIDTHS
+from vssflow_jax.features.weights_free import WEIGHTS_FREE
 from vssflow_jax.input_pipeline import dataset
 from vssflow_jax.utils.errors import UserError
 

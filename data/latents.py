@@ -13,11 +13,12 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 from flax import nnx
 
-from data.shards import Rejected, Row
+from data.shards import Row
 from vssflow_jax.audio import mel
 from vssflow_jax.audio.pretrained import AUTOENCODER
 from vssflow_jax.clip import ClipSpec, fit_length, to_float
 from vssflow_jax.input_pipeline import records
+from vssflow_jax.utils.errors import Rejected
 
 
 @dataclasses.dataclass(frozen=True)

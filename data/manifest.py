@@ -19,24 +19,22 @@ import numpy as np
 import soundfile
 
 from data.latents import Latents
-from data.shards import Rejected, Row
+from data.shards import Row
 from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec, fit_length, stretch_phonemes, to_int16
+from vssflow_jax.features.files import NO_FRAMES, TOLERANCE_SEC, in_shape, read_features
+from vssflow_jax.features.footage import WIDTHS
 from vssflow_jax.features.phonemes import BLANK, IDS
-from vssflow_jax.features.weights_free import WIDTHS
 from vssflow_jax.input_pipeline import records
-from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.errors import Rejected, UserError
 
 PLACEHOLDERS = ("fake_lip.npy", "fake_sync.npy", "no_video.npy")
-TOLERANCE_SEC = 0.5
 MIN_DURATION_SEC = 0.1
 FIELDS = ("audio", "clip", "speaker", "lips", "synch", "phonemes", "symbols")
 SPLITS = ("train", "test")
 
 _JOINT = "_joint"
-_CAVP_KEY = "feat"
 _VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
-_NONE = np.zeros(0, np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +171,7 @@ class Manifest:
 
     def _stream(self, row: Row, name: str) -> np.ndarray:
         if not row[name]:
-            return _NONE
+            return NO_FRAMES
         path = self.root / row[name]
         array = read_features(path)
         if path.suffix == ".npz" and name == "clip" and len(array):
@@ -238,57 +236,6 @@ def read_phonemes(ids: str, symbols: str) -> np.ndarray:
         symbol = symbols.split()[place]
         raise Rejected(f"bad phonemes: id {found[place]} for the symbol {symbol}")
     return found
-
-
-def read_features(path: Path) -> np.ndarray:
-    """The array of a .npy file, or of a .npz file of CAVP features; none if it is all zeros.
-
-    Raises:
-      Rejected: it cannot be read, or is not of finite floats.
-    """
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            array = loaded
-        else:
-            with loaded:
-                array = loaded[_CAVP_KEY]
-    except FileNotFoundError:
-        raise Rejected(f"missing file: {path}") from None
-    except Exception as error:  # Of damaged files NumPy raises whatever its parsers do.
-        raise Rejected(f"unreadable file: {path}: {error}") from error
-    if array.dtype.kind != "f":
-        raise Rejected(f"wrong type: {path}: {array.dtype}, expected floats")
-    with np.errstate(over="ignore"):
-        kept = array.astype(np.float16)
-    if not np.isfinite(kept).all():
-        raise Rejected(f"not finite: {path}: NaN, infinity, or too large for {kept.dtype}")
-    return np.atleast_1d(array) if array.any() else _NONE
-
-
-def in_shape(array: np.ndarray, stream: str, spec: ClipSpec, path: Path) -> np.ndarray:
-    """See that features have the shape of their stream, if there are any.
-
-    Those of clip and synch are of the whole window, however short the clip; the frames of synch may
-    lie in windows of their own, [30, 8, i].
-
-    Returns:
-      [frames, i], or [i] of the speaker.
-
-    Raises:
-      Rejected: they have another shape.
-    """
-    if not array.size:
-        return _NONE
-    found = array.shape
-    if stream == "synch" and array.ndim == 3:
-        array = array.reshape(-1, array.shape[-1])
-    lengths = {"clip": spec.clip_frames, "synch": spec.synch_frames}
-    frames = () if stream == "speaker" else (lengths.get(stream, len(array)),)
-    expected = (*frames, WIDTHS[stream])
-    if array.shape != expected:
-        raise Rejected(f"wrong shape: {path}: {stream} is {found}, expected {expected}")
-    return array
 
 
 def align_cavp(frames: np.ndarray, num_frames: int, width: int) -> np.ndarray:

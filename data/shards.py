@@ -29,7 +29,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.input_pipeline import dataset, records
 from vssflow_jax.input_pipeline.records import Values
-from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.errors import Rejected, UserError
 from vssflow_jax.utils.processes import pool
 
 Row = Mapping[str, Any]  # has clip_id, split and task
@@ -42,13 +42,6 @@ SHA256SUMS = "SHA256SUMS"  # of the shards, as `sha256sum --check` reads them
 CLIPS_PER_SHARD = 128  # at least,
 MOST_SHARDS = 256  # unless there would be more of them: each is an open file in training
 DESCRIPTION = "Precomputed video, voice and phoneme features beside the sound."
-
-
-class Rejected(Exception):
-    """A row that cannot be made a record.
-
-    Its text is "kind of fault: details"; rejected rows are counted by kind.
-    """
 
 
 class Source(Protocol):

@@ -5,7 +5,6 @@ import csv
 import dataclasses
 import functools
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,15 @@ import numpy as np
 
 from data import segments
 from data.latents import Latents
-from data.shards import Rejected, Row
+from data.shards import Row
 from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec, fit_length
 from vssflow_jax.features import faces
+from vssflow_jax.features.footage import Encoders, Footage, Mouth
 from vssflow_jax.features.phonemes import phoneme_ids
 from vssflow_jax.features.text import read
-from vssflow_jax.features.weights_free import Box, Encoders, Footage, Mouth
-from vssflow_jax.utils.errors import UserError
+from vssflow_jax.features.video import VOICE_SAMPLE_SEC, parse_box
+from vssflow_jax.utils.errors import Rejected, UserError
 
 COLUMNS = (
     "video",
@@ -41,7 +41,6 @@ TASKS = ("v2s", "visualtts", "joint")  # those that have a picture
 _INT16_MAX = 32767
 _BEYOND = ""  # what a line has after the fields of its header
 _SPEECH_SLACK_SEC = 0.5  # of silence that may lie beyond the window
-VOICE_SAMPLE_SEC = 10.0
 _VOICES_KEPT = 64
 
 
@@ -265,18 +264,8 @@ def _row(videos_dir: Path, fields: Mapping[str, str]) -> dict[str, Any]:
         "speech_end_sec": None,
         "phoneme_starts_sec": [],
         "event_times_sec": [],
-        "mouth_box": _box(fields["mouth_box"]),
+        "mouth_box": parse_box(fields["mouth_box"]),
     }
-
-
-def _box(text: str) -> Box | None:
-    if not text:
-        return None
-    match = re.fullmatch(r"(\d+) (\d+) (\d+) (\d+)", text)
-    if not match:
-        raise Rejected(f"bad mouth_box: '{text}', not four numbers: left top right bottom")
-    left, top, right, bottom = map(int, match.groups())
-    return left, top, right, bottom
 
 
 def _check(

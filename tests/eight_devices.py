@@ -16,7 +16,8 @@ import numpy as np
 from tests import tiny
 from vssflow_jax.generate.sampler import draw_start, make_generate
 from vssflow_jax.parallel.sharding import STRATEGIES
-from vssflow_jax.train.step import Recipe, jit_train_step
+from vssflow_jax.run.experiment import Recipe
+from vssflow_jax.train.step import jit_train_step
 from vssflow_jax.weights.mapping import flatten
 
 STEPS = 3

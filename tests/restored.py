@@ -14,7 +14,7 @@ import numpy as np
 
 from tests import tiny
 from vssflow_jax.run.checkpoint import Checkpoints
-from vssflow_jax.train.step import Recipe
+from vssflow_jax.run.experiment import Recipe
 
 DEVICES = (8, 4, 1)
 SMALLER: dict[str, Any] = {"model__transformer__layers": 1}

@@ -17,7 +17,8 @@ from vssflow_jax.generate.sampler import draw_start, make_generate
 from vssflow_jax.models.attention import Attend
 from vssflow_jax.parallel.sharding import make_layout
 from vssflow_jax.plan.topologies import compile_options
-from vssflow_jax.train.step import Recipe, jit_train_step
+from vssflow_jax.run.experiment import Recipe
+from vssflow_jax.train.step import jit_train_step
 from vssflow_jax.utils.errors import UserError
 
 CLIPS = 8

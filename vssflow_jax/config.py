@@ -7,14 +7,15 @@ from typing import Any
 
 import ml_collections
 
-from vssflow_jax.audio.codec import CODECS, LATENTS, VOCODERS
+from vssflow_jax.audio.codec import CODECS, LATENTS
+from vssflow_jax.audio.vocoder import VOCODERS
 from vssflow_jax.clip import LATENT_CHANNELS
 from vssflow_jax.features.phonemes import NUM_IDS
 from vssflow_jax.flow.solvers import ADAPTIVE, METHODS
-from vssflow_jax.input_pipeline.dataset import DURATIONS
+from vssflow_jax.input_pipeline.durations import DURATIONS
 from vssflow_jax.models import attention
 from vssflow_jax.models.transformer import REMAT
-from vssflow_jax.train.step import INITS, WEIGHTS_OF_A_RUN
+from vssflow_jax.run.experiment import INITS, WEIGHTS_OF_A_RUN
 from vssflow_jax.utils.errors import UserError
 
 INFINITY = math.inf

@@ -9,8 +9,9 @@ import ml_collections
 import numpy as np
 import pytest
 
-from vssflow_jax.audio.codec import Codec, make_codec, make_vocoder
+from vssflow_jax.audio.codec import Codec, make_codec
 from vssflow_jax.audio.mel import ABSENT_FRAME, BANDS, HOP
+from vssflow_jax.audio.vocoder import make_vocoder
 from vssflow_jax.clip import LATENT_CHANNELS
 from vssflow_jax.interop.import_weights import import_weights
 from vssflow_jax.utils.errors import UserError

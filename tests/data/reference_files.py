@@ -13,8 +13,8 @@ import soundfile
 
 from data import manifest, shards
 from vssflow_jax.clip import ClipSpec
+from vssflow_jax.features.footage import WIDTHS
 from vssflow_jax.features.phonemes import IDS
-from vssflow_jax.features.weights_free import WIDTHS
 
 SPEC = ClipSpec()
 NO_VIDEO, NO_LIPS, NO_SYNCH = "clip/no_video.npy", "lip/fake_lip.npy", "synch/fake_sync.npy"

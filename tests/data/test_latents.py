@@ -22,14 +22,16 @@ from vssflow_jax.clip import ClipSpec
 from vssflow_jax.evaluate.benchmark import Benchmark
 from vssflow_jax.evaluate.evaluator import evaluate
 from vssflow_jax.input_pipeline.batches import train_batches
-from vssflow_jax.input_pipeline.dataset import Clip, ClipSource, Dataset
+from vssflow_jax.input_pipeline.dataset import ClipSource, Dataset
+from vssflow_jax.input_pipeline.example import Clip
 from vssflow_jax.interop.import_weights import import_weights
 from vssflow_jax.models.convert_vssflow import abstract_weights
 from vssflow_jax.models.vssflow import ModelConfig
 from vssflow_jax.run import workdir
 from vssflow_jax.run.checkpoint import Checkpoints
+from vssflow_jax.run.experiment import Recipe
 from vssflow_jax.train.loop import train
-from vssflow_jax.train.step import Recipe, latents
+from vssflow_jax.train.step import latents
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights import folder as weights
 

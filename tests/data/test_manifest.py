@@ -13,14 +13,14 @@ from scipy.interpolate import interp1d
 
 from data import shards
 from data.manifest import Part, align_cavp, read_phonemes, read_rows
-from data.shards import Rejected
 from tests.data import reference_files
 from tests.data.reference_files import LONG_SEC, ODD_SEC, SPEC, Reference
 from vssflow_jax.clip import stretch_phonemes
-from vssflow_jax.features.weights_free import WIDTHS
+from vssflow_jax.features.footage import WIDTHS
 from vssflow_jax.input_pipeline import records
-from vssflow_jax.input_pipeline.dataset import TASKS, Clip, Dataset, version_dir
-from vssflow_jax.utils.errors import UserError
+from vssflow_jax.input_pipeline.dataset import TASKS, Dataset, version_dir
+from vssflow_jax.input_pipeline.example import Clip
+from vssflow_jax.utils.errors import Rejected, UserError
 
 ROOM_FOR_WORDS = 1000  # bytes of a record beside its arrays
 

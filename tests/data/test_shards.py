@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 from data import shards
-from data.shards import Contents, Job, Rejected, Report, Row
+from data.shards import Contents, Job, Report, Row
 from tests import tiny
 from tests.data import reference_files
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.input_pipeline.dataset import Dataset, version_dir
-from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.errors import Rejected, UserError
 
 SPEC = ClipSpec(duration_sec=1.0)
 WIDTHS = {"clip": 2, "synch": 2, "lips": 2, "speaker": 2}

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from data.shards import Rejected
 from data.videos import Videos, read_rows, remarks
 from tests import tiny
 from vssflow_jax import media
@@ -23,7 +22,7 @@ from vssflow_jax.features.text import read
 from vssflow_jax.features.weights_free import WEIGHTS_FREE
 from vssflow_jax.input_pipeline.dataset import SCHEMA_VERSION, Dataset
 from vssflow_jax.media import View
-from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.errors import Rejected, UserError
 
 RATE = 48_000  # one that Opus knows
 DURATION_SEC = 1.6

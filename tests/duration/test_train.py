@@ -14,9 +14,10 @@ import pytest
 from configs import duration
 from tests import tiny
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.duration import train
+from vssflow_jax.duration import predict, train
 from vssflow_jax.duration.train import DurationRecipe
-from vssflow_jax.input_pipeline.dataset import Clip, Dataset
+from vssflow_jax.input_pipeline.dataset import Dataset
+from vssflow_jax.input_pipeline.example import Clip
 from vssflow_jax.parallel import sharding
 from vssflow_jax.run.checkpoint import Checkpoints
 from vssflow_jax.run.workdir import read_metrics
@@ -97,8 +98,8 @@ def test_the_boundary_error_counts_frames(demo_data: Path) -> None:
     first, second, *rest = clip.phoneme_frames.tolist()
     moved = {clip.clip_id: [first - 2, second + 2, *rest]}
     boundaries = len(clip.phoneme_ids) - 1
-    assert train.boundary_error(moved, [clip]) == pytest.approx(2 / boundaries)
-    assert sum(train.uniform([clip])[clip.clip_id]) == SPEC.latent_frames
+    assert predict.boundary_error(moved, [clip]) == pytest.approx(2 / boundaries)
+    assert sum(predict.uniform([clip])[clip.clip_id]) == SPEC.latent_frames
 
 
 def test_training_lowers_the_loss(run: Path) -> None:
@@ -145,12 +146,12 @@ def test_imported_weights_can_be_used_without_training(demo_data: Path, tmp_path
 def test_predictions_take_the_place_of_the_uniform_stretch(
     run: Path, demo_data: Path, tmp_path: Path
 ) -> None:
-    predicted = train.predict(tiny_config(demo_data), run)
+    predicted = predict.predict(tiny_config(demo_data), run)
     file = tmp_path / "durations.json"
     file.write_text(json.dumps(predicted))
     opened = Dataset(demo_data, SPEC, "predicted", str(file))
     seen = set()
-    for clip in train.speech_clips(opened, ("train", "test")):
+    for clip in predict.speech_clips(opened, ("train", "test")):
         seen.add(clip.clip_id)
         expected = np.repeat(clip.phoneme_ids, predicted[clip.clip_id])
         np.testing.assert_array_equal(clip.features.phonemes, expected)
@@ -163,7 +164,7 @@ def test_predictions_do_not_depend_on_the_batch(run: Path, demo_data: Path) -> N
     config = tiny_config(demo_data)
     # Among all clips, the test clips come in other batches than by themselves.
     of_all, of_test = (
-        train.predict(config, run, parts) for parts in (("train", "test"), ("test",))
+        predict.predict(config, run, parts) for parts in (("train", "test"), ("test",))
     )
     assert of_test == {clip_id: of_all[clip_id] for clip_id in of_test}
 
@@ -172,13 +173,13 @@ def test_predictions_are_by_the_run_alone(run: Path, demo_data: Path) -> None:
     config = tiny_config(demo_data)
     config.seed = 9
     with pytest.raises(UserError, match=r"--config.seed=9: the run in .* was trained with 0"):
-        train.predict(config, run, overrides=["seed"])
+        predict.predict(config, run, overrides=["seed"])
 
 
 def test_the_comparison_is_printed(
     run: Path, demo_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train.evaluate_and_print(tiny_config(demo_data), run)
+    predict.evaluate_and_print(tiny_config(demo_data), run)
     printed = capsys.readouterr().out
     assert "predicted" in printed
     assert "uniform" in printed
@@ -211,4 +212,4 @@ def test_an_unknown_size_is_one_clear_line() -> None:
 
 def test_predicting_takes_a_trained_run(demo_data: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run in"):
-        train.predict(tiny_config(demo_data), tmp_path)
+        predict.predict(tiny_config(demo_data), tmp_path)

@@ -28,7 +28,8 @@ from vssflow_jax.evaluate.benchmark import Benchmark
 from vssflow_jax.evaluate.metrics.of_clips import MEASURES, Told, measure
 from vssflow_jax.evaluate.rows import Row
 from vssflow_jax.evaluate.versions import of_samples
-from vssflow_jax.input_pipeline.dataset import TASKS, Clip, Dataset
+from vssflow_jax.input_pipeline.dataset import TASKS, Dataset
+from vssflow_jax.input_pipeline.example import Clip
 from vssflow_jax.train.loop import train
 from vssflow_jax.utils.errors import UserError
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.shards import Rejected
 from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.features import encoders
 from vssflow_jax.features.encoders import Absent, ClipVision, Files, Resemblyzer
-from vssflow_jax.features.weights_free import WEIGHTS_FREE, WIDTHS, Footage
-from vssflow_jax.utils.errors import UserError
+from vssflow_jax.features.footage import WIDTHS, Footage
+from vssflow_jax.features.weights_free import WEIGHTS_FREE
+from vssflow_jax.utils.errors import Rejected, UserError
 
 SPEC = ClipSpec(duration_sec=3.0)
 SIDE = 32

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from data.shards import Rejected
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.features.weights_free import WEIGHTS_FREE, Box, Encoder, Encoders, Footage, pool
+from vssflow_jax.features.footage import Box, Encoder, Encoders, Footage
+from vssflow_jax.features.weights_free import WEIGHTS_FREE, pool
+from vssflow_jax.utils.errors import Rejected
 
 HEIGHT, WIDTH = 128, 192
 MOUTH = (30, 80, 66, 104)

@@ -30,11 +30,11 @@ from vssflow_jax.generate import command as generate
 from vssflow_jax.generate.sampler import draw_start, make_generate
 from vssflow_jax.generate.windows import Windows
 from vssflow_jax.input_pipeline import records
-from vssflow_jax.input_pipeline.batches import to_latent_rate
-from vssflow_jax.input_pipeline.joint import ClipFeatures
+from vssflow_jax.input_pipeline.collate import to_latent_rate
+from vssflow_jax.input_pipeline.example import ClipFeatures
 from vssflow_jax.run import run_config
 from vssflow_jax.run.checkpoint import Checkpoints
-from vssflow_jax.train.step import Recipe, TrainState
+from vssflow_jax.run.experiment import Recipe, TrainState
 from vssflow_jax.utils.errors import UserError
 
 CONFIG = tiny.config(

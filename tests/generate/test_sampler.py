@@ -15,9 +15,10 @@ import pytest
 from tests import tiny
 from vssflow_jax.audio.patch_dct import LatentStats
 from vssflow_jax.clip import LATENT_CHANNELS, ClipSpec
-from vssflow_jax.generate.sampler import Start, draw_start, guided, make_generate
+from vssflow_jax.flow.guidance import guided
+from vssflow_jax.generate.sampler import Start, draw_start, make_generate
 from vssflow_jax.models.conditions import Conditioning
-from vssflow_jax.train.step import Recipe, TrainState
+from vssflow_jax.run.experiment import Recipe, TrainState
 
 CONFIG = tiny.config(Path("unused"), clip__duration_sec=0.8, model__transformer__head_dim=8)
 RECIPE = Recipe.from_config(CONFIG)

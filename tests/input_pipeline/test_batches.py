@@ -20,8 +20,10 @@ from data import shards, videos
 from tests import noise, tiny
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.features.weights_free import WEIGHTS_FREE
-from vssflow_jax.input_pipeline.batches import to_latent_rate, train_batches
-from vssflow_jax.input_pipeline.dataset import BadRecord, Clip, ClipSource, Dataset
+from vssflow_jax.input_pipeline.batches import train_batches
+from vssflow_jax.input_pipeline.collate import to_latent_rate
+from vssflow_jax.input_pipeline.dataset import BadRecord, ClipSource, Dataset
+from vssflow_jax.input_pipeline.example import Clip
 from vssflow_jax.input_pipeline.prefetch import Batches, BatchIterator, Example, OnDevices, Reading
 from vssflow_jax.utils.errors import UserError
 

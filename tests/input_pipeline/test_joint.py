@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.input_pipeline.joint import ClipFeatures, combine, draw_gain, draw_start
+from vssflow_jax.input_pipeline.example import ClipFeatures
+from vssflow_jax.input_pipeline.joint import combine, draw_gain, draw_start
 
 # One second in every stream's own rate: 10 semantic, 24 motion, 25 lip frames, 50 samples.
 SPEC = ClipSpec(duration_sec=10.0, sampling_rate=50)

@@ -12,7 +12,8 @@ from tests.media import clips
 from tests.media.clips import Case
 from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.features.weights_free import WEIGHTS_FREE, Encoders
+from vssflow_jax.features.footage import Encoders
+from vssflow_jax.features.weights_free import WEIGHTS_FREE
 from vssflow_jax.media import View
 
 FPS = 25

@@ -19,7 +19,7 @@ from tests.helpers import (
     weights_of,
 )
 from vssflow_jax.clip import LATENT_CHANNELS
-from vssflow_jax.generate.sampler import guided
+from vssflow_jax.flow.guidance import guided
 from vssflow_jax.models.conditions import PLACEMENTS, ConditionWidths
 from vssflow_jax.models.transformer import TransformerConfig
 from vssflow_jax.models.vssflow import ModelConfig, VSSFlow

@@ -19,8 +19,8 @@ from vssflow_jax.input_pipeline.batches import train_batches
 from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.run import workdir as run_files
 from vssflow_jax.run.checkpoint import Checkpoints
+from vssflow_jax.run.experiment import Recipe, TrainState
 from vssflow_jax.train.loop import train
-from vssflow_jax.train.step import Recipe, TrainState
 
 LAST_ROW = 6  # before a job is asked to stop
 ENDLESS = SMALLER | {"train__steps": 100_000, "train__schedule": "constant"}

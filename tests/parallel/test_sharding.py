@@ -30,7 +30,7 @@ from vssflow_jax.parallel.sharding import (
     param_shardings,
     put_batch,
 )
-from vssflow_jax.train.step import Recipe, shardings_of
+from vssflow_jax.run.experiment import Recipe, shardings_of
 from vssflow_jax.utils.errors import UserError
 
 

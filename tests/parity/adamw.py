@@ -8,7 +8,7 @@ import optax
 
 from configs import vssflow
 from tests.parity.golden import OPTIMIZER, Golden, Row
-from vssflow_jax.train.step import optimizer, schedule
+from vssflow_jax.run.optimizer import optimizer, schedule
 
 
 def check(golden: Golden) -> Iterator[Row]:

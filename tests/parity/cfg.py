@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from tests.parity import flow, trunk
 from tests.parity.golden import ADAPTIVE, ADAPTIVE_TIMES, FORWARD, SAMPLE, Golden, Row
 from vssflow_jax.flow import solvers
+from vssflow_jax.flow.guidance import guided
 from vssflow_jax.flow.path import Velocity
-from vssflow_jax.generate.sampler import guided
 
 GUIDANCE = 3.0
 STEPS = 10

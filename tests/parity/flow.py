@@ -15,8 +15,8 @@ from tests.parity import trunk
 from tests.parity.golden import EXACT, FORWARD, GRADIENT, Golden, Row
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.flow import path
-from vssflow_jax.input_pipeline.batches import to_latent_rate
-from vssflow_jax.input_pipeline.joint import ClipFeatures
+from vssflow_jax.input_pipeline.collate import to_latent_rate
+from vssflow_jax.input_pipeline.example import ClipFeatures
 from vssflow_jax.models import convert_vssflow
 from vssflow_jax.models.conditions import PLACEMENTS, ConditionWidths, Features
 from vssflow_jax.models.vssflow import ModelConfig, VSSFlow

@@ -9,7 +9,7 @@ import numpy as np
 from tests.parity.golden import EXACT, Golden, Row
 from vssflow_jax.clip import ClipSpec, stretch_phonemes
 from vssflow_jax.input_pipeline import joint
-from vssflow_jax.input_pipeline.joint import ClipFeatures
+from vssflow_jax.input_pipeline.example import ClipFeatures
 
 
 class Drawn:

@@ -18,7 +18,7 @@ from tests.parity import flow
 from tests.parity.__main__ import CHECKS, main
 from tests.parity.golden import EXACT, SAMPLE, SUFFIXES, Golden, compare
 from vssflow_jax.flow import solvers
-from vssflow_jax.generate.sampler import guided
+from vssflow_jax.flow.guidance import guided
 from vssflow_jax.interop.import_weights import import_weights
 from vssflow_jax.models import convert_vssflow
 from vssflow_jax.models.vssflow import VSSFlow

@@ -17,10 +17,10 @@ from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.interop import export_weights
 from vssflow_jax.models.convert_vssflow import to_reference
 from vssflow_jax.run.checkpoint import Checkpoints
+from vssflow_jax.run.experiment import Recipe, TrainState
 from vssflow_jax.run.initial import check_source, initial_state, no_batches
 from vssflow_jax.run.workdir import read_metrics
 from vssflow_jax.train.loop import train
-from vssflow_jax.train.step import Recipe, TrainState
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights.state_dict import write_state_dict
 

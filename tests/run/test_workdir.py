@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from vssflow_jax.run.workdir import MetricsLog, read_metrics, write_atomically
+from vssflow_jax.run.workdir import MetricsLog, read_metrics
+from vssflow_jax.utils.files import write_atomically
 
 
 def rows(*steps: int) -> list[dict[str, float]]:

@@ -17,9 +17,10 @@ from vssflow_jax.input_pipeline.batches import train_batches
 from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.models.conditions import PLACEMENTS
 from vssflow_jax.run import workdir as run_files
+from vssflow_jax.run.experiment import Recipe, TrainState
 from vssflow_jax.run.initial import initial_state
 from vssflow_jax.train.loop import train
-from vssflow_jax.train.step import Recipe, TrainState, make_train_step
+from vssflow_jax.train.step import make_train_step
 
 RESUMED_STEPS = 40
 

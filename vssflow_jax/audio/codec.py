@@ -13,21 +13,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
 from flax import nnx
 
-from vssflow_jax.audio import autoencoder, mel, patch_dct
+from vssflow_jax.audio import autoencoder, patch_dct
 from vssflow_jax.audio.autoencoder import Posterior
-from vssflow_jax.audio.griffin_lim import griffin_lim
-from vssflow_jax.audio.pretrained import AUTOENCODER, HIFIGAN
+from vssflow_jax.audio.pretrained import AUTOENCODER, HIFIGAN, folder_of
 from vssflow_jax.clip import LATENT_CHANNELS
-from vssflow_jax.utils.errors import UserError
 
 CodecParams = Any  # a tree of arrays
-Vocoder = Callable[[np.ndarray], np.ndarray]
 
 PATCH_DCT, AUDIOLDM_VAE = CODECS = ("patch_dct", "audioldm_vae")
-VOCODERS = ("griffin_lim", "hifigan")
 LATENTS = ("online", "offline")
 
 
@@ -62,16 +57,7 @@ def make_codec(config: ml_collections.ConfigDict) -> Codec:
     Raises:
       UserError: its folder of weights is not one.
     """
-    return _patch_dct() if config.kind == PATCH_DCT else _autoencoder(_folder("codec", config))
-
-
-def make_vocoder(config: ml_collections.ConfigDict) -> Vocoder:
-    """The vocoder of a config's `vocoder` section: log-mel [n, m] to float32 [n * HOP] at 16 kHz.
-
-    Raises:
-      UserError: its folder of weights is not one.
-    """
-    return griffin_lim if config.kind == "griffin_lim" else _hifigan(_folder("vocoder", config))
+    return _patch_dct() if config.kind == PATCH_DCT else _autoencoder(folder_of("codec", config))
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -82,23 +68,12 @@ def check(config: ml_collections.ConfigDict) -> None:
     """
     make_codec(config.codec)
     if config.vocoder.kind == "hifigan":
-        HIFIGAN.read_config(_folder("vocoder", config.vocoder))
+        HIFIGAN.read_config(folder_of("vocoder", config.vocoder))
 
 
 def latents_digest(config: ml_collections.ConfigDict) -> str:
     """Tells the weights of a `codec` section's autoencoder, and so its latents, from others."""
-    return AUTOENCODER.digest(_folder("codec", config))
-
-
-def _folder(section: str, config: ml_collections.ConfigDict) -> Path:
-    if not config.path:
-        raise UserError(
-            f"{section}.kind is '{config.kind}', which has weights: name their folder by "
-            f"--config.{section}.path (docs/weights.md)"
-        )
-    if not Path(config.path).is_dir():
-        raise UserError(f"{section}.path is {config.path}; there is no such folder")
-    return Path(config.path)
+    return AUTOENCODER.digest(folder_of("codec", config))
 
 
 def _patch_dct() -> Codec:
@@ -131,16 +106,3 @@ def _warn(folder: Path) -> None:
     """Says once what to know of an autoencoder's weights."""
     if note := autoencoder.warning(AUTOENCODER.read_options(folder)):
         print(f"warning: {folder}: {note}", file=sys.stderr)
-
-
-def _hifigan(folder: Path) -> Vocoder:
-    cfg = HIFIGAN.read_config(folder)
-    definition = nnx.graphdef(nnx.eval_shape(lambda: HIFIGAN.make(cfg)))
-    weights = HIFIGAN.load(folder)
-    waveforms = jax.jit(lambda weights, log_mel: nnx.merge(definition, weights)(log_mel))
-
-    def vocode(log_mel: np.ndarray) -> np.ndarray:
-        # The network gives a few samples more than the frames last.
-        return np.asarray(waveforms(weights, log_mel[None])[0, : len(log_mel) * mel.HOP])
-
-    return vocode

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 from flax import nnx
 
@@ -140,3 +141,14 @@ HIFIGAN = Pretrained(
         expected_left_over=hifigan_rules.unused(cfg),
     ),
 )
+
+
+def folder_of(section: str, config: ml_collections.ConfigDict) -> Path:
+    if not config.path:
+        raise UserError(
+            f"{section}.kind is '{config.kind}', which has weights: name their folder by "
+            f"--config.{section}.path (docs/weights.md)"
+        )
+    if not Path(config.path).is_dir():
+        raise UserError(f"{section}.path is {config.path}; there is no such folder")
+    return Path(config.path)

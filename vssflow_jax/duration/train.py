@@ -5,9 +5,8 @@ to p = t, lip frames to t; neither padding is attended to, so that a clip's resu
 """
 
 import dataclasses
-import itertools
 import operator
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,11 @@ import optax
 import tqdm
 from flax import nnx
 
-from vssflow_jax.clip import ClipSpec, fit_length, stretch_phonemes
+from vssflow_jax.clip import ClipSpec, fit_length
 from vssflow_jax.config import clear_misfits
-from vssflow_jax.duration.model import DurationConfig, DurationPredictor, harden
-from vssflow_jax.input_pipeline.dataset import Clip, Dataset
+from vssflow_jax.duration.model import DurationConfig, DurationPredictor
+from vssflow_jax.input_pipeline.dataset import Dataset
+from vssflow_jax.input_pipeline.example import Clip
 from vssflow_jax.input_pipeline.prefetch import Reading
 from vssflow_jax.parallel import sharding
 from vssflow_jax.parallel.sharding import Layout
@@ -35,7 +35,6 @@ from vssflow_jax.run.workdir import MetricsLog
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights import folder
 
-SPEECH_TASKS = ("visualtts", "joint")
 AT_LEAST = {
     "data.num_train": 1,
     "data.num_test": 1,
@@ -325,91 +324,6 @@ def example(clip: Clip, recipe: DurationRecipe) -> Example:
     }
 
 
-def predict(
-    config: ml_collections.ConfigDict,
-    workdir: Path,
-    parts: Sequence[str] = ("train", "test"),
-    overrides: Collection[str] = (),
-) -> dict[str, list[int]]:
-    """Durations of all clips with speech, by the newest checkpoint.
-
-    Args:
-      config: of the run, with changes.
-      workdir: of the run.
-      parts: parts of the dataset.
-      overrides: fields of the config that were set, as in `run_config.for_use`.
-
-    Returns:
-      by clip id, how many latent frames each phoneme lasts.
-
-    Raises:
-      UserError: no checkpoint, another config's, or a field that may not differ.
-    """
-    config = run_config.for_use(workdir, config, overrides)
-    recipe = DurationRecipe.from_config(config)
-    dataset = open_dataset(config, recipe)
-    layout = sharding.make_layout(config.sharding)
-    with Checkpoints(workdir) as checkpoints:
-        state = checkpoints.restore(recipe.abstract_state(layout))[0]
-    definition = recipe.definition
-
-    @jax.jit
-    def attention(params: Params, batch: Batch) -> jax.Array:
-        return align(nnx.merge(definition, params), batch)
-
-    durations = {}
-    devices = layout.batch_devices
-    size = devices * -(-config.train.batch_size // devices)
-    for clips in _batches(speech_clips(dataset, parts), size):
-        # A batch that is not full is filled up with its own clips, so that all have one shape.
-        examples = [example(clip, recipe) for clip in clips]
-        members = [examples[i % len(clips)] for i in range(size)]
-        batch = jax.tree.map(lambda *x: np.stack(x), *members)
-        maps = jax.device_get(attention(state.params, sharding.put_batch(batch, layout)))
-        for clip, one, shares in zip(clips, examples, maps, strict=False):
-            phonemes = len(clip.phoneme_ids)
-            path = harden(shares[: one["num_frames"], :phonemes])
-            durations[clip.clip_id] = np.bincount(path, minlength=phonemes).tolist()
-    return durations
-
-
-def evaluate_and_print(config: ml_collections.ConfigDict, workdir: Path) -> None:
-    """Compare predicted and uniform durations with the alignments of the test part, if any."""
-    recipe = DurationRecipe.from_config(config)
-    dataset = open_dataset(config, recipe)
-    clips = [clip for clip in speech_clips(dataset, ("test",)) if len(clip.phoneme_frames)]
-    if not clips:
-        return
-    predicted = predict(config, workdir, ("test",))
-    for name, durations in (("predicted", predicted), ("uniform", uniform(clips))):
-        print(f"{name:10} {boundary_error(durations, clips):6.2f} frames")
-    print(f"mean error of where a phoneme starts, in {len(clips)} test clips")
-
-
-def boundary_error(durations: Mapping[str, Sequence[int]], clips: Iterable[Clip]) -> float:
-    """Mean absolute error of the first frame of each phoneme but a clip's first, in frames.
-
-    Args:
-      durations: latent frames of each phoneme, by clip id.
-      clips: with alignments.
-    """
-    errors = [
-        np.abs(np.cumsum(durations[clip.clip_id]) - np.cumsum(clip.phoneme_frames))[:-1]
-        for clip in clips
-    ]
-    return float(np.mean(np.concatenate(errors)))
-
-
-def uniform(clips: Iterable[Clip]) -> dict[str, list[int]]:
-    """Durations by the uniform stretch."""
-    durations = {}
-    for clip in clips:
-        phonemes = len(clip.phoneme_ids)
-        path = stretch_phonemes(np.arange(phonemes), len(clip.features.phonemes))
-        durations[clip.clip_id] = np.bincount(path, minlength=phonemes).tolist()
-    return durations
-
-
 def open_dataset(config: ml_collections.ConfigDict, recipe: DurationRecipe) -> Dataset:
     """The config's dataset.
 
@@ -419,21 +333,6 @@ def open_dataset(config: ml_collections.ConfigDict, recipe: DurationRecipe) -> D
     dataset = Dataset(config.data.path, recipe.spec)
     dataset.check_widths({"lips": recipe.model.lip_features})
     return dataset
-
-
-def speech_clips(dataset: Dataset, parts: Sequence[str]) -> Iterator[Clip]:
-    """All clips with phonemes."""
-    for part in parts:
-        for task in SPEECH_TASKS:
-            if dataset.count(part, task):
-                source = dataset.clips(part, task)
-                clips = (source[index] for index in range(len(source)))
-                yield from (clip for clip in clips if len(clip.phoneme_ids))
-
-
-def _batches(clips: Iterator[Clip], size: int) -> Iterator[list[Clip]]:
-    while batch := list(itertools.islice(clips, size)):
-        yield batch
 
 
 def _check_batch(recipe: DurationRecipe, layout: Layout) -> None:

@@ -25,11 +25,12 @@ from vssflow_jax.evaluate.benchmark import Benchmark, Place
 from vssflow_jax.evaluate.metrics.of_clips import Measured, Told, measure
 from vssflow_jax.evaluate.rows import Row
 from vssflow_jax.evaluate.versions import Renderer, Sound
-from vssflow_jax.input_pipeline.dataset import BadRecord, Clip, ClipSource, Dataset
+from vssflow_jax.input_pipeline.dataset import BadRecord, ClipSource, Dataset
+from vssflow_jax.input_pipeline.example import Clip
 from vssflow_jax.parallel import distributed
-from vssflow_jax.run.workdir import JsonLines
-from vssflow_jax.train.step import TrainState
+from vssflow_jax.run.experiment import TrainState
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import JsonLines
 from vssflow_jax.utils.processes import pool
 
 CLIPS_WORTH_A_PROCESS = 16

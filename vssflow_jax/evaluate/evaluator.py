@@ -20,12 +20,13 @@ from vssflow_jax.evaluate.scores import METRICS, backbones, sum_up
 from vssflow_jax.evaluate.settings import claim, describe
 from vssflow_jax.evaluate.versions import Renderer, of_samples
 from vssflow_jax.input_pipeline.batches import train_batches
-from vssflow_jax.input_pipeline.dataset import Clip, Dataset
+from vssflow_jax.input_pipeline.dataset import Dataset
+from vssflow_jax.input_pipeline.example import Clip
 from vssflow_jax.parallel import distributed
 from vssflow_jax.run import run_config
 from vssflow_jax.run import workdir as run_files
+from vssflow_jax.run.experiment import Recipe, TrainState
 from vssflow_jax.run.restore import digest, restore
-from vssflow_jax.train.step import Recipe, TrainState
 
 REPORT = "report.html"
 

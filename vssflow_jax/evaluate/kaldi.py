@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from vssflow_jax.evaluate.rows import Row
-from vssflow_jax.run.workdir import write_atomically
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import write_atomically
 
 
 def write_lists(directory: Path, rows: Iterable[Row]) -> None:

@@ -8,7 +8,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from vssflow_jax.run.workdir import JsonLines
+from vssflow_jax.utils.files import JsonLines
 
 FOLDER = "rows"
 

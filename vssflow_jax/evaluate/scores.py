@@ -13,11 +13,10 @@ from vssflow_jax.evaluate import kaldi, rows, summary
 from vssflow_jax.evaluate.benchmark import Benchmark, Place
 from vssflow_jax.evaluate.metrics import of_sets as set_metrics
 from vssflow_jax.evaluate.metrics.of_clips import MEASURES
-from vssflow_jax.evaluate.networks import files
 from vssflow_jax.evaluate.networks.extract import NETWORKS, extract
 from vssflow_jax.evaluate.rows import Row
-from vssflow_jax.run import workdir
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import write_atomically
 
 METRICS, PER_CLIP = "metrics.json", "per_clip.csv"
 
@@ -37,7 +36,7 @@ def sum_up(
         raise UserError(f"{out}: all {len(found)} clips failed; the first: {found[0].failed}")
     of_sets, missing = _set_scores(config, benchmark, out, good)
     # Those that networks give to single clips are among the rows' own now.
-    names = [name for name in benchmark.metrics if name in MEASURES or name in files.METRICS]
+    names = [name for name in benchmark.metrics if name in MEASURES or name in set_metrics.METRICS]
     scores = summary.scores(good, names, benchmark.measured)
     timed = [row.generate_sec for row in good if row.generate_sec is not None]
     metrics = {
@@ -55,7 +54,7 @@ def sum_up(
     }
     summary.write_per_clip(out / PER_CLIP, good)
     kaldi.write_lists(out / "wav", good)
-    workdir.write_atomically(out / METRICS, json.dumps(metrics, indent=2) + "\n")
+    write_atomically(out / METRICS, json.dumps(metrics, indent=2) + "\n")
     return metrics
 
 
@@ -98,13 +97,13 @@ def _set_scores(
     for name, reason in unheard.items():
         by_id[Path(name).stem].problems["features"] = reason
     for name in benchmark.metrics:
-        if name not in files.METRICS:
+        if name not in set_metrics.METRICS:
             continue
-        if reason := files.absent(name, **_dirs(folders), backbones=networks):
+        if reason := set_metrics.absent(name, **_dirs(folders), backbones=networks):
             absent[name] = reason
             continue
         try:
-            score = files.measure(name, **_dirs(folders), backbones=networks)
+            score = set_metrics.measure(name, **_dirs(folders), backbones=networks)
             clips = len(good) - len(unheard)
             if not score.per_clip:
                 found[name] = summary.without_interval({"generated": score.value}, clips)

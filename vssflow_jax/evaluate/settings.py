@@ -13,10 +13,10 @@ import ml_collections
 
 from vssflow_jax.evaluate import rows
 from vssflow_jax.evaluate.benchmark import Benchmark
+from vssflow_jax.run.experiment import TrainState
 from vssflow_jax.run.run_config import resolved_values
-from vssflow_jax.run.workdir import write_atomically
-from vssflow_jax.train.step import TrainState
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import write_atomically
 
 SETTINGS = "evaluation.json"
 PACKAGES = ("jax", "flax", "numpy", "scipy", "librosa", "vssflow-jax")

@@ -10,8 +10,8 @@ import numpy as np
 
 from vssflow_jax.evaluate.metrics.bootstrap import ClipSums, interval
 from vssflow_jax.evaluate.rows import Row
-from vssflow_jax.run.workdir import write_atomically
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import write_atomically
 
 Score = dict[str, float | int | None]
 

@@ -16,8 +16,8 @@ from vssflow_jax.evaluate.benchmark import Benchmark
 from vssflow_jax.evaluate.metrics.labels import label
 from vssflow_jax.flow.solvers import ADAPTIVE, TABLEAUS
 from vssflow_jax.parallel import distributed
-from vssflow_jax.run import workdir
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import write_atomically
 from vssflow_jax.utils.optional import require
 
 FIELDS = ("method", "steps", "guidance")
@@ -57,7 +57,7 @@ def sweep(
             rows.append(row(own.eval.sampler, metrics))
     if distributed.is_main():
         _write_table(out / "sweep.csv", rows)
-        workdir.write_atomically(out / "sweep.json", json.dumps(rows, indent=2) + "\n")
+        write_atomically(out / "sweep.json", json.dumps(rows, indent=2) + "\n")
         _draw(out / "sweep.png", rows)
         print(f"\n{out / 'sweep.csv'}\n{out / 'sweep.png'}")
 

@@ -12,12 +12,13 @@ import ml_collections
 import numpy as np
 
 from vssflow_jax.audio import mel
-from vssflow_jax.audio.codec import CodecParams, make_vocoder
+from vssflow_jax.audio.codec import CodecParams
+from vssflow_jax.audio.vocoder import make_vocoder
 from vssflow_jax.clip import ClipSpec, fit_length, to_float, to_int16
 from vssflow_jax.generate.sampler import draw_start, make_generate
-from vssflow_jax.input_pipeline.batches import to_latent_rate
-from vssflow_jax.input_pipeline.dataset import Clip
-from vssflow_jax.train.step import Recipe, TrainState
+from vssflow_jax.input_pipeline.collate import to_latent_rate
+from vssflow_jax.input_pipeline.example import Clip
+from vssflow_jax.run.experiment import Recipe, TrainState
 
 
 class Sound(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 import safetensors
 
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.features.weights_free import Footage, Look, Mouth
+from vssflow_jax.features.footage import Footage, Look, Mouth
 from vssflow_jax.media import View
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.optional import require

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from vssflow_jax.features.clip_vision import ClipVision
 from vssflow_jax.features.files import Absent, Files
+from vssflow_jax.features.footage import WIDTHS, Encoder, Encoders
 from vssflow_jax.features.voice import Resemblyzer
-from vssflow_jax.features.weights_free import WEIGHTS_FREE, WIDTHS, Encoder, Encoders
+from vssflow_jax.features.weights_free import WEIGHTS_FREE
 from vssflow_jax.input_pipeline.records import STREAMS
 from vssflow_jax.utils.errors import UserError
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from vssflow_jax.features.weights_free import Box
+from vssflow_jax.features.footage import Box
 from vssflow_jax.media import Track, View, blocks
 from vssflow_jax.utils import onnx
 from vssflow_jax.utils.optional import require

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data.manifest import TOLERANCE_SEC, in_shape, read_features
-from data.shards import Rejected
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.features.weights_free import Footage, Mouth
+from vssflow_jax.features.footage import WIDTHS, Footage, Mouth
+from vssflow_jax.utils.errors import Rejected
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,3 +60,61 @@ class Files:
                     f"{footage.duration_sec:.2f} s"
                 )
         return features
+
+
+TOLERANCE_SEC = 0.5
+
+_CAVP_KEY = "feat"
+
+NO_FRAMES = np.zeros(0, np.float32)
+
+
+def read_features(path: Path) -> np.ndarray:
+    """The array of a .npy file, or of a .npz file of CAVP features; none if it is all zeros.
+
+    Raises:
+      Rejected: it cannot be read, or is not of finite floats.
+    """
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            array = loaded
+        else:
+            with loaded:
+                array = loaded[_CAVP_KEY]
+    except FileNotFoundError:
+        raise Rejected(f"missing file: {path}") from None
+    except Exception as error:  # Of damaged files NumPy raises whatever its parsers do.
+        raise Rejected(f"unreadable file: {path}: {error}") from error
+    if array.dtype.kind != "f":
+        raise Rejected(f"wrong type: {path}: {array.dtype}, expected floats")
+    with np.errstate(over="ignore"):
+        kept = array.astype(np.float16)
+    if not np.isfinite(kept).all():
+        raise Rejected(f"not finite: {path}: NaN, infinity, or too large for {kept.dtype}")
+    return np.atleast_1d(array) if array.any() else NO_FRAMES
+
+
+def in_shape(array: np.ndarray, stream: str, spec: ClipSpec, path: Path) -> np.ndarray:
+    """See that features have the shape of their stream, if there are any.
+
+    Those of clip and synch are of the whole window, however short the clip; the frames of synch may
+    lie in windows of their own, [30, 8, i].
+
+    Returns:
+      [frames, i], or [i] of the speaker.
+
+    Raises:
+      Rejected: they have another shape.
+    """
+    if not array.size:
+        return NO_FRAMES
+    found = array.shape
+    if stream == "synch" and array.ndim == 3:
+        array = array.reshape(-1, array.shape[-1])
+    lengths = {"clip": spec.clip_frames, "synch": spec.synch_frames}
+    frames = () if stream == "speaker" else (lengths.get(stream, len(array)),)
+    expected = (*frames, WIDTHS[stream])
+    if array.shape != expected:
+        raise Rejected(f"wrong shape: {path}: {stream} is {found}, expected {expected}")
+    return array

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -10,16 +11,15 @@ import numpy as np
 import tqdm
 
 from data.inspection.stored import Stored
-from data.shards import Rejected
-from data.videos import VOICE_SAMPLE_SEC
 from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.features import encoders, faces
-from vssflow_jax.features.weights_free import WEIGHTS_FREE, Encoders, Footage, Mouth
+from vssflow_jax.features.footage import Box, Encoders, Footage, Mouth
+from vssflow_jax.features.weights_free import WEIGHTS_FREE
 from vssflow_jax.input_pipeline import dataset
 from vssflow_jax.input_pipeline.records import DTYPES
 from vssflow_jax.media import Track
-from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.errors import Rejected, UserError
 
 _ROUNDING = 1e-6
 
@@ -130,3 +130,16 @@ def _find_mouth(track: Track, spec: ClipSpec) -> Mouth | None:
         found = faces.find_mouths(track, spec.video_rate, spec.video_frames, bar.update)
     print(found.remark() if found else "no face is found")
     return found.boxes if found else None
+
+
+VOICE_SAMPLE_SEC = 10.0
+
+
+def parse_box(text: str) -> Box | None:
+    if not text:
+        return None
+    match = re.fullmatch(r"(\d+) (\d+) (\d+) (\d+)", text)
+    if not match:
+        raise Rejected(f"bad mouth_box: '{text}', not four numbers: left top right bottom")
+    left, top, right, bottom = map(int, match.groups())
+    return left, top, right, bottom

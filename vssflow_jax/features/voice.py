@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from data.shards import Rejected
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.features import voices
-from vssflow_jax.features.weights_free import Footage, Mouth
+from vssflow_jax.features.footage import Footage, Mouth
+from vssflow_jax.utils.errors import Rejected
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from vssflow_jax import cli, media
-from vssflow_jax.audio.codec import make_vocoder
+from vssflow_jax.audio.vocoder import make_vocoder
 from vssflow_jax.clip import ClipSpec, stretch_phonemes
 from vssflow_jax.config import check
 from vssflow_jax.features.phonemes import phoneme_ids
@@ -29,12 +29,12 @@ from vssflow_jax.features.text import read
 from vssflow_jax.flow.solvers import ADAPTIVE, TABLEAUS
 from vssflow_jax.generate.sampler import draw_start, make_generate_long
 from vssflow_jax.generate.windows import Windows
-from vssflow_jax.input_pipeline.batches import conditions
-from vssflow_jax.input_pipeline.joint import ClipFeatures
+from vssflow_jax.input_pipeline.collate import conditions
+from vssflow_jax.input_pipeline.example import ClipFeatures
 from vssflow_jax.input_pipeline.prefetch import Example
 from vssflow_jax.parallel import distributed
 from vssflow_jax.run import restore
-from vssflow_jax.train.step import Recipe
+from vssflow_jax.run.experiment import Recipe
 from vssflow_jax.utils.errors import UserError
 
 _SUFFIXES = (*media.SUFFIXES, ".wav")

@@ -15,14 +15,11 @@ import ml_collections
 from flax import nnx
 
 from vssflow_jax.flow import solvers
-from vssflow_jax.flow.path import Velocity
+from vssflow_jax.flow.guidance import guided
 from vssflow_jax.generate.windows import Windows
-from vssflow_jax.models.conditions import MASKABLE, Conditioning
-from vssflow_jax.models.vssflow import VSSFlow
+from vssflow_jax.models.conditions import MASKABLE
 from vssflow_jax.parallel.sharding import Layout
-from vssflow_jax.train.step import Batch, Recipe, TrainState
-
-ALWAYS = (0.0, 1.0)
+from vssflow_jax.run.experiment import Batch, Recipe, TrainState
 
 
 @jax.tree_util.register_dataclass
@@ -160,42 +157,3 @@ def _spread(layout: Layout, x: jax.Array) -> jax.Array:
     """Over the devices, after as many of the last row as they need to have equally many."""
     padding = -len(x) % layout.batch_devices
     return layout.place(jnp.concatenate([x, *[x[-1:]] * padding]), "batch")
-
-
-def guided(
-    model: VSSFlow,
-    conditioning: Conditioning,
-    weight: float,
-    interval: tuple[float, float] = ALWAYS,
-) -> Velocity:
-    """Classifier-free guidance v_u + w (v_c - v_u), both passes as one doubled batch.
-
-    Each clip has two neighbouring rows, so that the doubled batch is sharded as the clips are.
-    Outside `interval` of flow time the velocity is v_c, in one pass (Kynkaanniemi et al. 2024); all
-    clips are at the same time then. So it is everywhere for a weight that is the number 1.
-    """
-
-    def with_unconditional(rows: jax.Array) -> jax.Array:
-        both = jnp.stack([rows, jnp.zeros_like(rows)], axis=1)  # [b, 2, ...]
-        return both.reshape(-1, *rows.shape[1:])
-
-    frames, context, token = conditioning
-    doubled = Conditioning(
-        with_unconditional(frames), context, None if token is None else with_unconditional(token)
-    )
-
-    def inside(x: jax.Array, t: jax.Array) -> jax.Array:
-        both = model(jnp.repeat(x, 2, axis=0), jnp.repeat(t, 2), doubled)  # [2 b, t, c]
-        given, free = jnp.moveaxis(both.reshape(-1, 2, *x.shape[1:]), 1, 0)
-        return free + weight * (given - free)
-
-    def outside(x: jax.Array, t: jax.Array) -> jax.Array:
-        return model(x, t, conditioning)
-
-    def velocity(x: jax.Array, t: jax.Array) -> jax.Array:
-        low, high = interval
-        return jax.lax.cond((low <= t[0]) & (t[0] <= high), inside, outside, x, t)
-
-    if isinstance(weight, float) and weight == 1.0:
-        return outside
-    return inside if interval == ALWAYS else velocity

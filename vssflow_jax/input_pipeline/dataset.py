@@ -13,7 +13,7 @@ import json
 import math
 import os
 import resource
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,110 +23,21 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordReader
 from google.protobuf.json_format import ParseError
 
-from vssflow_jax.clip import ClipSpec, stretch_phonemes
+from vssflow_jax.clip import ClipSpec
 from vssflow_jax.input_pipeline import records
-from vssflow_jax.input_pipeline.joint import ClipFeatures
+from vssflow_jax.input_pipeline.durations import Durations
+from vssflow_jax.input_pipeline.example import Clip, ClipFeatures
 from vssflow_jax.input_pipeline.records import SCHEMA_VERSION, STREAMS
 from vssflow_jax.utils.errors import UserError
 
 NAME = "vssflow"
 TASKS = ("v2s", "visualtts", "tts", "joint")
-DURATIONS = ("uniform", "aligned", "predicted")
 
 NO_LATENTS = "none"
 DURATIONS_SEC = "durations_sec.json"  # of the clips of each split, beside the shards
 CORPORA = "corpora.json"  # those that they are from
 REBUILD = "rebuild it with python -m data.build"
-PREDICT = "write one with python run_duration.py --predict=FILE"
 _INFINITY16 = np.float16(np.inf)
-
-
-@dataclasses.dataclass(frozen=True)
-class Clip:
-    """One decoded record: the features of a clip and what evaluation needs to know of it.
-
-    `phoneme_ids` int32 [p] are those of the transcript, `phoneme_frames` int32 [p] how many latent
-    frames each of them lasts; the latter is empty where the dataset does not know. `posterior`
-    float32 [t, 2 c] is what a codec knows of the latents of the padded sound, means and
-    log-variances; it has no frames where that was not computed.
-    """
-
-    clip_id: str
-    task: str
-    transcript: str
-    voice: str
-    event_times_sec: np.ndarray
-    video: str
-    phoneme_ids: np.ndarray
-    phoneme_frames: np.ndarray
-    posterior: np.ndarray
-    features: ClipFeatures
-
-
-@dataclasses.dataclass(frozen=True)
-class Durations:
-    """Where it is known from how long each phoneme lasts.
-
-    Attributes:
-      kind: one of `DURATIONS`: all alike, by the dataset's own alignment, or by a file that
-        `run_duration.py` wrote.
-      path: that file.
-      predicted: what it says, latent frames of each phoneme by clip id.
-    """
-
-    kind: str = "uniform"
-    path: str = ""
-    predicted: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
-
-    @classmethod
-    def read(cls, kind: str, path: str) -> "Durations":
-        """Durations of this kind, from the file if they are predicted ones.
-
-        Raises:
-          UserError: the file is not one of durations.
-        """
-        assert kind in DURATIONS, f"unknown durations {kind}"
-        if kind != "predicted":
-            return cls(kind)
-        try:
-            return cls(kind, path, dict(json.loads(Path(path).read_bytes())))
-        except (OSError, ValueError, TypeError) as error:
-            raise UserError(
-                f"data.durations_path is '{path}', no file of durations; {PREDICT}"
-            ) from error
-
-    def spread(
-        self, ids: np.ndarray, aligned: np.ndarray, num_frames: int, clip_id: str, where: str
-    ) -> np.ndarray:
-        """The phoneme id of each latent frame.
-
-        Args:
-          ids: phonemes of the clip [p].
-          aligned: how many frames each lasts [p] by the dataset, or none.
-          num_frames: latent frames of the clip.
-          clip_id: its name.
-          where: start of what is said when something is wrong.
-
-        Raises:
-          UserError: nothing is known of the clip, or it is of other phonemes or frames.
-        """
-        if not len(ids):
-            return ids
-        if self.kind == "uniform":
-            return stretch_phonemes(ids, num_frames)
-        if self.kind == "aligned":
-            frames, source = aligned, "the dataset; set data.durations=uniform, or rebuild it"
-        else:
-            frames = np.array(self.predicted.get(clip_id, ()), np.int32)
-            source = f"{self.path}; {PREDICT}"
-        if not len(frames):
-            raise UserError(f"{where} ({clip_id}): no durations in {source}")
-        if len(frames) != len(ids) or frames.sum() != num_frames:
-            raise UserError(
-                f"{where} ({clip_id}): it has {len(ids)} phonemes and {num_frames} frames, but "
-                f"{len(frames)} phonemes last {frames.sum()} frames in {source}"
-            )
-        return np.repeat(ids, frames)
 
 
 class Dataset:

@@ -3,44 +3,16 @@
 All arrays are NumPy and at the rates of their extractors; nothing here knows of batches.
 """
 
-import dataclasses
 from typing import Literal
 
 import numpy as np
 
-from vssflow_jax.clip import ClipSpec, fit_length, to_float
+from vssflow_jax.clip import ClipSpec, fit_length
+from vssflow_jax.input_pipeline.example import ClipFeatures
 
 Mode = Literal["add", "insert"]
 MODES: tuple[Mode, ...] = ("add", "insert")
 GAIN_RANGE = (0.3, 0.7)
-
-
-@dataclasses.dataclass(frozen=True)
-class ClipFeatures:
-    """What is known of one clip, each stream at its own rate; an absent stream has no frames.
-
-    Attributes:
-      clip: semantic features [frames, width], 10/s.
-      synch: motion features [frames, width], about 24/s.
-      lips: lip features [frames, width], 25/s.
-      phonemes: a phoneme id for each latent frame [frames], 25/s, 0 where there is none.
-      speaker: speaker embedding [width], zeros when there is none.
-      sound: [samples], int16 as recorded, or float32 of a mix.
-      duration_sec: of the clip itself, before any padding to the window.
-    """
-
-    clip: np.ndarray
-    synch: np.ndarray
-    lips: np.ndarray
-    phonemes: np.ndarray
-    speaker: np.ndarray
-    sound: np.ndarray
-    duration_sec: float
-
-    @property
-    def waveform(self) -> np.ndarray:
-        """The sound as float32 [samples]."""
-        return to_float(self.sound)
 
 
 def draw_start(sound: ClipFeatures, speech: ClipFeatures, rng: np.random.Generator) -> float:

@@ -18,7 +18,7 @@ from vssflow_jax.models.vssflow import ModelConfig, VSSFlow
 from vssflow_jax.parallel import distributed
 from vssflow_jax.run import restore
 from vssflow_jax.run.checkpoint import Checkpoints
-from vssflow_jax.train.step import AVERAGED, LAST, WEIGHTS_OF_A_RUN
+from vssflow_jax.run.experiment import AVERAGED, LAST, WEIGHTS_OF_A_RUN
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights.mapping import Weights
 from vssflow_jax.weights.state_dict import SAFETENSORS, write_state_dict

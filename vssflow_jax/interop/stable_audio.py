@@ -13,7 +13,7 @@ from flax import nnx
 
 from vssflow_jax.models import convert_vssflow
 from vssflow_jax.models.vssflow import ModelConfig, VSSFlow
-from vssflow_jax.train.step import FAN_IN, REFERENCE
+from vssflow_jax.run.experiment import FAN_IN, REFERENCE
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights import mapping
 from vssflow_jax.weights.mapping import Rule

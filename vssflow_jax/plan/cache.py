@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vssflow_jax.run.workdir import write_atomically
+from vssflow_jax.utils.files import write_atomically
 
 _PACKAGES = ("jax", "jaxlib", "libtpu", "flax", "optax")
 

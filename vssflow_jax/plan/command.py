@@ -28,8 +28,8 @@ from vssflow_jax.plan.programs import changed
 from vssflow_jax.plan.tasks import TASKS, Found, Job
 from vssflow_jax.plan.topologies import LOCAL, Topology
 from vssflow_jax.run.run_config import resolved_values
-from vssflow_jax.run.workdir import write_atomically
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import write_atomically
 
 
 def plan(

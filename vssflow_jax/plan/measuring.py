@@ -12,7 +12,8 @@ import numpy as np
 from vssflow_jax.audio import mel
 from vssflow_jax.features.phonemes import NUM_IDS
 from vssflow_jax.plan.programs import Program
-from vssflow_jax.train.step import Recipe, jit_train_step, shardings_of
+from vssflow_jax.run.experiment import Recipe, shardings_of
+from vssflow_jax.train.step import jit_train_step
 
 STEPS = 3
 

@@ -10,7 +10,8 @@ import ml_collections
 
 from vssflow_jax.audio.codec import Codec
 from vssflow_jax.plan.topologies import compile_options
-from vssflow_jax.train.step import Batch, Recipe, TrainState, jit_train_step
+from vssflow_jax.run.experiment import Batch, Recipe, TrainState
+from vssflow_jax.train.step import jit_train_step
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ from vssflow_jax.models import convert_vssflow
 from vssflow_jax.models.vssflow import ModelConfig
 from vssflow_jax.run import run_config
 from vssflow_jax.run.checkpoint import Checkpoints
-from vssflow_jax.train.step import (
+from vssflow_jax.run.experiment import (
     AVERAGED,
     LAST,
     REFERENCE,

@@ -8,9 +8,9 @@ import ml_collections
 
 from vssflow_jax.config import check
 from vssflow_jax.run.checkpoint import Checkpoints
+from vssflow_jax.run.experiment import Recipe, TrainState
 from vssflow_jax.run.initial import Batches, check_source, initial_state, no_batches
 from vssflow_jax.run.run_config import CHECKPOINTS, for_use, run_and_step
-from vssflow_jax.train.step import Recipe, TrainState
 from vssflow_jax.utils.errors import UserError
 
 _READ_BYTES = 1 << 24

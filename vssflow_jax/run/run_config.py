@@ -16,8 +16,8 @@ from flax.traverse_util import flatten_dict
 
 from vssflow_jax.models.vssflow import COMPUTED_ALIKE
 from vssflow_jax.parallel import distributed
-from vssflow_jax.run.workdir import write_atomically
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import write_atomically
 
 _FILE = "config.json"
 CHECKPOINTS = "checkpoints"

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import jax
 import ml_collections
@@ -15,22 +14,22 @@ import numpy as np
 import tensorboardX
 import tqdm
 
-from vssflow_jax.audio import mel
-from vssflow_jax.audio.codec import Vocoder, latents_digest, make_vocoder
+from vssflow_jax.audio.codec import latents_digest
+from vssflow_jax.audio.vocoder import make_vocoder
 from vssflow_jax.config import check as check_config
-from vssflow_jax.generate.sampler import draw_start, make_generate
 from vssflow_jax.input_pipeline import batches as input_pipeline
-from vssflow_jax.input_pipeline.dataset import TASKS, Dataset
+from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.input_pipeline.prefetch import OnDevices, Reading
-from vssflow_jax.models.flops import step_flops
 from vssflow_jax.parallel import chips, distributed, sharding
 from vssflow_jax.parallel.stopping import stop_requested
 from vssflow_jax.run import run_config
 from vssflow_jax.run.checkpoint import Checkpoints
+from vssflow_jax.run.experiment import Recipe, TrainState
 from vssflow_jax.run.initial import check_source, initial_state
 from vssflow_jax.run.workdir import MetricsLog
 from vssflow_jax.train.profiler import StepTrace
-from vssflow_jax.train.step import Metrics, Recipe, TrainState, jit_train_step
+from vssflow_jax.train.samples import Sampler
+from vssflow_jax.train.step import Metrics, compiled_step
 from vssflow_jax.train.throughput import Account, StepTimes, Throughput
 from vssflow_jax.utils.errors import UserError
 
@@ -250,44 +249,3 @@ def note_end_of_schedule(train: ml_collections.ConfigDict, done: int) -> None:
             f"note: the learning rate is 0 from step {train.decay_steps} on, where this run was "
             f"first to end; --config.train.decay_steps={train.steps} stretches its schedule"
         )
-
-
-def compiled_step(recipe: Recipe, latents: str) -> tuple[Callable[..., Any], int]:
-    """The step for batches of the recipe's window, and its model FLOPs."""
-    clips = recipe.train.batch_size
-    shapes = recipe.abstract_state(), recipe.abstract_batch(clips, latents)
-    flops = step_flops(recipe.model, recipe.spec.latent_frames, clips)
-    return jit_train_step(recipe).lower(*shapes).compile(), flops
-
-
-class Sampler:
-    """Writes sound generated from a few test clips to TensorBoard while training goes on."""
-
-    def __init__(
-        self,
-        config: ml_collections.ConfigDict,
-        recipe: Recipe,
-        dataset: Dataset,
-        vocoder: Vocoder,
-        board: tensorboardX.SummaryWriter,
-    ):
-        self._board = board
-        sources = [dataset.clips("test", task) for task in TASKS if dataset.count("test", task)]
-        clips = [source[0] for source in sources]
-        self._names = [clip.clip_id for clip in clips]
-        examples = [input_pipeline.to_latent_rate(clip.features, recipe.spec) for clip in clips]
-        self._features = jax.tree.map(lambda *x: np.stack(x), *examples) if examples else {}
-        self._start = draw_start(recipe, config.seed, self._names)
-        self._generate = make_generate(recipe, config.eval.sampler)
-        self._vocode = vocoder
-
-    def write(self, state: TrainState, step: int) -> None:
-        """Generate and write, if there are test clips."""
-        if not self._names:
-            return
-        log_mels = jax.device_get(self._generate(state, self._features, self._start))
-        if not distributed.is_main():
-            return
-        for name, log_mel in zip(self._names, log_mels, strict=True):
-            waveform = self._vocode(log_mel)
-            self._board.add_audio(f"sample/{name}", waveform, step, mel.SAMPLING_RATE)

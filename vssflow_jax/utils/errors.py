@@ -6,3 +6,10 @@ class UserError(Exception):
 
     The entry points print it without a traceback and exit with code 2 (`vssflow_jax.cli`).
     """
+
+
+class Rejected(Exception):
+    """A row that cannot be made a record.
+
+    Its text is "kind of fault: details"; rejected rows are counted by kind.
+    """

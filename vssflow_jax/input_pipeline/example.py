@@ -1,0 +1,57 @@
+"""One clip as the model is told of it."""
+
+import dataclasses
+
+import numpy as np
+
+from vssflow_jax.clip import to_float
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipFeatures:
+    """What is known of one clip, each stream at its own rate; an absent stream has no frames.
+
+    Attributes:
+      clip: semantic features [frames, width], 10/s.
+      synch: motion features [frames, width], about 24/s.
+      lips: lip features [frames, width], 25/s.
+      phonemes: a phoneme id for each latent frame [frames], 25/s, 0 where there is none.
+      speaker: speaker embedding [width], zeros when there is none.
+      sound: [samples], int16 as recorded, or float32 of a mix.
+      duration_sec: of the clip itself, before any padding to the window.
+    """
+
+    clip: np.ndarray
+    synch: np.ndarray
+    lips: np.ndarray
+    phonemes: np.ndarray
+    speaker: np.ndarray
+    sound: np.ndarray
+    duration_sec: float
+
+    @property
+    def waveform(self) -> np.ndarray:
+        """The sound as float32 [samples]."""
+        return to_float(self.sound)
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """One decoded record: the features of a clip and what evaluation needs to know of it.
+
+    `phoneme_ids` int32 [p] are those of the transcript, `phoneme_frames` int32 [p] how many latent
+    frames each of them lasts; the latter is empty where the dataset does not know. `posterior`
+    float32 [t, 2 c] is what a codec knows of the latents of the padded sound, means and
+    log-variances; it has no frames where that was not computed.
+    """
+
+    clip_id: str
+    task: str
+    transcript: str
+    voice: str
+    event_times_sec: np.ndarray
+    video: str
+    phoneme_ids: np.ndarray
+    phoneme_frames: np.ndarray
+    posterior: np.ndarray
+    features: ClipFeatures

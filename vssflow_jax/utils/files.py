@@ -1,0 +1,38 @@
+"""Small files that are written whole, or row by row."""
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class JsonLines(contextlib.AbstractContextManager["JsonLines"]):
+    """Appends rows to a file; a row that a kill cut short is dropped on opening."""
+
+    def __init__(self, path: Path):
+        if path.is_file():
+            os.truncate(path, len(whole_lines(path)))
+        self._file = path.open("a")
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Append a row and hand it to the system at once."""
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a small file so that it is there whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def whole_lines(path: Path) -> bytes:
+    """The file but for a last line that a kill cut short."""
+    text = path.read_bytes()
+    return text[: text.rfind(b"\n") + 1]
