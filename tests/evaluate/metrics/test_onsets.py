@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from data.demo.scenes import KINDS, make_scene
+from vssflow_jax.evaluate.metrics import onsets
 from vssflow_jax.evaluate.metrics.onsets import WINDOW_SEC, count_onsets, detect_onsets
 
 SAMPLING_RATE = 16_000
@@ -87,3 +88,16 @@ def test_onsets_of_nothing():
     assert count_onsets([], []) == (0, 0, 0)
     assert count_onsets([0.5], []) == (0, 1, 0)
     assert count_onsets([], [0.5]) == (0, 0, 1)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_peaks_are_those_of_librosa(seed: int) -> None:
+    # As it is written, rather than as it is compiled: see `onsets._peaks`.
+    picker = vars(librosa.util.utils)["__peak_pick"].gufunc_builder.py_func
+    rise_db = np.random.default_rng(seed).gamma(0.3, 8.0, size=300).astype(np.float32)
+    rise_db[seed * 20 : seed * 20 + 40] = 0
+    context, gap = 10, 15
+    expected = np.zeros(len(rise_db), bool)
+    picker(rise_db, *[context] * 4, onsets.MIN_RISE_DB, gap, expected)
+    assert expected.sum() > 5
+    np.testing.assert_array_equal(onsets._peaks(rise_db), np.flatnonzero(expected))

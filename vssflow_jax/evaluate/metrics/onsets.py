@@ -52,19 +52,26 @@ def detect_onsets(waveform: NDArray[np.float32], sampling_rate: int) -> NDArray[
     rise_db = librosa.onset.onset_strength(
         S=level_db, lag=_frames(RISE_SPAN_SEC), max_size=3, center=False
     )
-    return librosa.onset.onset_detect(
-        onset_envelope=rise_db,
-        sr=sampling_rate,
-        hop_length=hop,
-        units="time",
-        normalize=False,  # the threshold is in dB; relative to the maximum it would pick noise
-        delta=MIN_RISE_DB,
-        pre_max=_frames(CONTEXT_SEC),
-        post_max=_frames(CONTEXT_SEC),
-        pre_avg=_frames(CONTEXT_SEC),
-        post_avg=_frames(CONTEXT_SEC),
-        wait=_frames(MIN_GAP_SEC),
-    )
+    return _peaks(rise_db) * hop / sampling_rate
+
+
+def _peaks(rise_db: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Frames that are local maxima well above the mean around them, as `librosa.util.peak_pick`.
+
+    Not that function itself: numba keeps what it compiles of it in two files, and where two
+    processes import librosa for the first time at once, one file of each may stay, and from then on
+    the function ends the process.
+    """
+    context, gap = _frames(CONTEXT_SEC), _frames(MIN_GAP_SEC)
+    peaks = []
+    frame = 0
+    while frame < len(rise_db):
+        around = rise_db[max(0, frame - context) : frame + context]
+        if rise_db[frame] == around.max() and rise_db[frame] >= around.mean() + MIN_RISE_DB:
+            peaks.append(frame)
+            frame += gap
+        frame += 1
+    return np.array(peaks, np.int64)
 
 
 def _frames(duration_sec: float) -> int:
