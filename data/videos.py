@@ -250,6 +250,10 @@ def _row(videos_dir: Path, fields: Mapping[str, str]) -> dict[str, Any]:
             raise Rejected(f"bad {name}: '{value}', not one of {', '.join(known)}")
     if fields["transcript"] and not any(map(str.isalnum, transcript)):
         raise Rejected(f"bad transcript: '{fields['transcript']}' has no words")
+    mouth_box = parse_box(fields["mouth_box"])
+    if fields["mouth_box"] and not mouth_box:
+        wrong = f"'{fields['mouth_box']}', not four numbers: left top right bottom"
+        raise Rejected(f"bad mouth_box: {wrong}")
     if bool(transcript) == (task == "v2s"):
         raise Rejected(f"bad task: {task} {'with a' if transcript else 'without'} transcript")
     return {
@@ -264,7 +268,7 @@ def _row(videos_dir: Path, fields: Mapping[str, str]) -> dict[str, Any]:
         "speech_end_sec": None,
         "phoneme_starts_sec": [],
         "event_times_sec": [],
-        "mouth_box": parse_box(fields["mouth_box"]),
+        "mouth_box": mouth_box,
     }
 
 

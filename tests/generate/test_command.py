@@ -5,6 +5,9 @@
 
 import dataclasses
 import json
+import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -433,3 +436,36 @@ def test_the_command_says_it_in_one_line(videos: Path, tmp_path: Path):
     assert done.returncode == 2
     assert done.stderr.startswith("error: no run in")
     assert done.stderr.count("\n") == 1
+
+
+def test_an_installed_wheel_generates_outside_the_checkout(
+    run: Path, videos: Path, tmp_path: Path
+) -> None:
+    installed, elsewhere = tmp_path / "installed", tmp_path / "elsewhere"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    source = tmp_path / "source"  # a copy: pip builds in the folder that it is given
+    shutil.copytree(tiny.ROOT / "vssflow_jax", source / "vssflow_jax")
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(tiny.ROOT / name, source)
+    done = tiny.run([*pip, f"--target={installed}", str(source)])
+    assert done.returncode == 0, done.stderr
+    elsewhere.mkdir()
+    inputs = [f"--checkpoint={run}", f"--video={videos}/clip.mp4", f"--out={elsewhere}/out.mp4"]
+    # By a start of its own, to say which package it is that runs.
+    program = (
+        "import runpy, sys, vssflow_jax; print(vssflow_jax.__file__); "
+        "runpy.run_module('vssflow_jax.generate', run_name='__main__', alter_sys=True)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *inputs],
+        cwd=elsewhere,
+        env=os.environ | {"PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(installed))
+    waveform = media.read_audio(elsewhere / "out.mp4", 16_000)
+    assert len(waveform)
+    assert waveform.any()

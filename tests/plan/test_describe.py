@@ -75,4 +75,4 @@ def test_a_config_of_another_network_is_one_clear_line():
     config = tiny.ROOT / "configs" / "duration.py"
     done = tiny.run([sys.executable, "-m", "vssflow_jax.describe", f"--config={config}"])
     assert done.returncode == 2
-    assert done.stderr.startswith("error: weights of 'vssflow' need a config like --config=")
+    assert done.stderr.startswith("error: the config is of run_duration.py")

@@ -10,7 +10,6 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from data.inspection.stored import Stored
 from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.features import encoders, faces
@@ -74,7 +73,8 @@ def _recorded(data: ml_collections.ConfigDict) -> str:
         return repr(WEIGHTS_FREE)
     if not dataset.exists(data.path):
         return ""
-    return str(Stored.open(Path(data.path)).origin.get("encoders", ""))
+    _, _, metadata = dataset.open_metadata(Path(data.path))
+    return str(metadata.get("origin", {}).get("encoders", ""))
 
 
 def look(
@@ -136,10 +136,9 @@ VOICE_SAMPLE_SEC = 10.0
 
 
 def parse_box(text: str) -> Box | None:
-    if not text:
-        return None
-    match = re.fullmatch(r"(\d+) (\d+) (\d+) (\d+)", text)
+    """A mouth box "left top right bottom" in pixels; None if the text is none."""
+    match = re.fullmatch(r"(\d+) (\d+) (\d+) (\d+)", text.strip())
     if not match:
-        raise Rejected(f"bad mouth_box: '{text}', not four numbers: left top right bottom")
+        return None
     left, top, right, bottom = map(int, match.groups())
     return left, top, right, bottom

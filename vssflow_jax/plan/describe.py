@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from absl import flags
 from ml_collections import config_flags
 
-from vssflow_jax.interop.import_weights import check_config
+from vssflow_jax.config import clear_misfits
 from vssflow_jax.models.conditions import PLACEMENTS
 from vssflow_jax.models.convert_vssflow import abstract_weights, input_channels
 from vssflow_jax.models.vssflow import ModelConfig
@@ -74,8 +74,9 @@ def table(cfg: ModelConfig) -> str:
 def main(argv: list[str]) -> None:
     del argv
     config = flags.FLAGS.config
-    check_config("vssflow", config)
-    print(table(ModelConfig.from_config(config.model)))
+    with clear_misfits(config):
+        cfg = ModelConfig.from_config(config.model)
+    print(table(cfg))
 
 
 def _line(part: str, here: str, reference: str) -> str:

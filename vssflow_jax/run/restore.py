@@ -6,7 +6,6 @@ from pathlib import Path
 
 import ml_collections
 
-from vssflow_jax.config import check
 from vssflow_jax.run.checkpoint import Checkpoints
 from vssflow_jax.run.experiment import Recipe, TrainState
 from vssflow_jax.run.initial import Batches, check_source, initial_state, no_batches
@@ -26,11 +25,11 @@ def find(
       given, overrides: a config with changes, as in `run_config.for_use`.
 
     Returns:
-      the config, checked; the folder of the run, None for imported weights; the step, None for the
-      newest.
+      the config, not yet checked; the folder of the run, None for imported weights; the step,
+      None for the newest.
 
     Raises:
-      UserError: no model, another one than `given` is of, or values that cannot be.
+      UserError: no model, or another one than `given` is of.
     """
     run, step = run_and_step(Path(checkpoint)) if checkpoint else (None, None)
     if run:
@@ -43,7 +42,6 @@ def find(
             "no model: name a run by --checkpoint, or a config by --config and imported weights by "
             "--config.train.init_from"
         )
-    check(config)
     return config, run, step
 
 
