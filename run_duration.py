@@ -13,7 +13,7 @@ from ml_collections import config_flags
 from data import build
 from vssflow_jax import cli
 from vssflow_jax.duration import predict, train
-from vssflow_jax.duration.train import DurationRecipe
+from vssflow_jax.duration.train import DurationExperiment
 from vssflow_jax.parallel import distributed
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.files import write_atomically
@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
         print(f"durations of {len(durations)} clips in {_PREDICT.value}")
         return
     # Which sees to the config before data are made.
-    build.ensure(config.data, DurationRecipe.from_config(config).spec)
+    build.ensure(config.data, DurationExperiment.from_config(config).spec)
     if train.train(config, workdir):
         predict.evaluate_and_print(config, workdir)
 

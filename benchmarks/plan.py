@@ -66,12 +66,12 @@ def compare(config: ml_collections.ConfigDict) -> list[str]:
 
 def run(program: Program) -> tuple[int, float]:
     """Bytes of the state on one device, and by how much a step makes the process grow for it."""
-    recipe = program.recipe
-    ones = jax.tree.map(lambda leaf: jax.numpy.ones(leaf.shape), recipe.codec.abstract)
-    state = jax.jit(recipe.init, out_shardings=shardings_of(program.abstract_state()))(ones)
+    experiment = program.experiment
+    ones = jax.tree.map(lambda leaf: jax.numpy.ones(leaf.shape), experiment.codec.abstract)
+    state = jax.jit(experiment.init, out_shardings=shardings_of(program.abstract_state()))(ones)
     batch = random_batch(program.abstract_batch())
     abstract = (program.abstract_state(), program.abstract_batch())
-    step = jit_train_step(recipe).lower(*abstract).compile()
+    step = jit_train_step(experiment).lower(*abstract).compile()
     jax.block_until_ready((state, batch))
     before = resident_bytes(forget_peak=True)
     state, _ = jax.block_until_ready(step(state, batch))

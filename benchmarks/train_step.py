@@ -13,7 +13,7 @@ import numpy as np
 
 from configs import demo
 from vssflow_jax.plan.measuring import random_batch
-from vssflow_jax.run.experiment import Recipe
+from vssflow_jax.run.experiment import Experiment
 from vssflow_jax.train.step import make_train_step
 
 ROUNDS = 12
@@ -36,10 +36,12 @@ def step_timer(config: ml_collections.ConfigDict, unroll: int) -> Callable[[], f
     """A function that runs one step and returns its seconds."""
     config = config.copy_and_resolve_references()
     config.model.transformer.unroll = unroll
-    recipe = Recipe.from_config(config)
-    state = recipe.init(jax.tree.map(lambda leaf: np.ones(leaf.shape), recipe.codec.abstract))
-    batch = random_batch(recipe.abstract_batch(config.train.batch_size))
-    step = jax.jit(make_train_step(recipe), donate_argnums=0)
+    experiment = Experiment.from_config(config)
+    state = experiment.init(
+        jax.tree.map(lambda leaf: np.ones(leaf.shape), experiment.codec.abstract)
+    )
+    batch = random_batch(experiment.abstract_batch(config.train.batch_size))
+    step = jax.jit(make_train_step(experiment), donate_argnums=0)
     state, _ = jax.block_until_ready(step(state, batch))
 
     def timer() -> float:

@@ -16,7 +16,7 @@ import numpy as np
 from tests import tiny
 from vssflow_jax.generate.sampler import draw_start, make_generate
 from vssflow_jax.parallel.sharding import STRATEGIES
-from vssflow_jax.run.experiment import Recipe
+from vssflow_jax.run.experiment import Experiment
 from vssflow_jax.train.step import jit_train_step
 from vssflow_jax.weights.mapping import flatten
 
@@ -42,11 +42,11 @@ def small_config(strategy: str) -> ml_collections.ConfigDict:
 
 def run(config: ml_collections.ConfigDict, devices: list[jax.Device]) -> dict[str, np.ndarray]:
     """Losses and gradients of some steps on random batches, and what is generated then."""
-    recipe = Recipe.from_config(config, devices=devices)
-    codec = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), recipe.codec.abstract)
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, recipe.abstract_state())
-    state = jax.jit(recipe.init, out_shardings=shardings)(codec)
-    step = jit_train_step(recipe)
+    experiment = Experiment.from_config(config, devices=devices)
+    codec = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), experiment.codec.abstract)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, experiment.abstract_state())
+    state = jax.jit(experiment.init, out_shardings=shardings)(codec)
+    step = jit_train_step(experiment)
     rng = np.random.default_rng(0)
     losses = []
     for _ in range(STEPS):
@@ -54,17 +54,17 @@ def run(config: ml_collections.ConfigDict, devices: list[jax.Device]) -> dict[st
             name: rng.integers(0, 71, leaf.shape, np.int32)
             if leaf.dtype == np.int32
             else rng.standard_normal(leaf.shape, np.float32)
-            for name, leaf in recipe.abstract_batch(config.train.batch_size).items()
+            for name, leaf in experiment.abstract_batch(config.train.batch_size).items()
         }
         state, metrics = step(state, batch)
         losses.append(metrics["loss"])
     adam = state.opt_state[1][0]
     clips = [f"clip-{index}" for index in range(CLIPS)]
     features = jax.tree.map(lambda x: x[:CLIPS], batch)
-    generate = make_generate(recipe, config.eval.sampler)
+    generate = make_generate(experiment, config.eval.sampler)
     return {
         "loss": np.array(losses),
-        "generated": np.asarray(generate(state, features, draw_start(recipe, 0, clips))),
+        "generated": np.asarray(generate(state, features, draw_start(experiment, 0, clips))),
         **jax.tree.map(np.asarray, flatten(adam.mu)),
     }
 

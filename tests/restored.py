@@ -14,7 +14,7 @@ import numpy as np
 
 from tests import tiny
 from vssflow_jax.run.checkpoint import Checkpoints
-from vssflow_jax.run.experiment import Recipe
+from vssflow_jax.run.experiment import Experiment
 
 DEVICES = (8, 4, 1)
 SMALLER: dict[str, Any] = {"model__transformer__layers": 1}
@@ -22,9 +22,11 @@ SMALLER: dict[str, Any] = {"model__transformer__layers": 1}
 
 def main(data: Path, workdir: Path, out: Path) -> None:
     for count in DEVICES:
-        recipe = Recipe.from_config(tiny.config(data, **SMALLER), devices=jax.devices()[:count])
+        experiment = Experiment.from_config(
+            tiny.config(data, **SMALLER), devices=jax.devices()[:count]
+        )
         with Checkpoints(workdir) as checkpoints:
-            state, _ = checkpoints.restore(recipe.abstract_state())
+            state, _ = checkpoints.restore(experiment.abstract_state())
         leaves = jax.tree.leaves(state)
         assert {len(leaf.sharding.device_set) for leaf in leaves} == {count}
         np.savez(out / f"{count}.npz", *map(np.asarray, leaves))

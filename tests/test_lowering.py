@@ -15,9 +15,9 @@ from configs import demo
 from tests import tiny
 from vssflow_jax.generate.sampler import draw_start, make_generate
 from vssflow_jax.models.attention import Attend
-from vssflow_jax.parallel.sharding import make_layout
+from vssflow_jax.parallel.sharding import make_mesh_rules
 from vssflow_jax.plan.topologies import compile_options
-from vssflow_jax.run.experiment import Recipe
+from vssflow_jax.run.experiment import Experiment
 from vssflow_jax.train.step import jit_train_step
 from vssflow_jax.utils.errors import UserError
 
@@ -51,24 +51,27 @@ def chips() -> Sequence[jax.Device]:
 
 def demo_recipe(
     attention: str, strategy: str, mesh: dict[str, int], devices: Sequence[jax.Device]
-) -> Recipe:
+) -> Experiment:
     """The demo, whole, except that its blocks are a loop, which compiles sooner."""
     config = demo.get_config()
     config.model.transformer.update(attention=attention, unroll=1)
     config.sharding = tiny.sharding_config(strategy, **mesh)
-    return Recipe.from_config(config, devices=devices)
+    return Experiment.from_config(config, devices=devices)
 
 
-def step_and_inputs(recipe: Recipe, latents: str) -> tuple[Any, tuple[Any, ...]]:
-    return jit_train_step(recipe), (recipe.abstract_state(), recipe.abstract_batch(CLIPS, latents))
+def step_and_inputs(experiment: Experiment, latents: str) -> tuple[Any, tuple[Any, ...]]:
+    return jit_train_step(experiment), (
+        experiment.abstract_state(),
+        experiment.abstract_batch(CLIPS, latents),
+    )
 
 
-def sampler_and_inputs(recipe: Recipe) -> tuple[Any, tuple[Any, ...]]:
-    batch = recipe.abstract_batch(CLIPS)
+def sampler_and_inputs(experiment: Experiment) -> tuple[Any, tuple[Any, ...]]:
+    batch = experiment.abstract_batch(CLIPS)
     del batch["waveform"]
-    start = jax.eval_shape(lambda: draw_start(recipe, 0, ["clip"] * CLIPS))
-    generate = make_generate(recipe, demo.get_config().eval.sampler)
-    return generate, (recipe.abstract_state(), batch, start)
+    start = jax.eval_shape(lambda: draw_start(experiment, 0, ["clip"] * CLIPS))
+    generate = make_generate(experiment, demo.get_config().eval.sampler)
+    return generate, (experiment.abstract_state(), batch, start)
 
 
 def compiled_text(function: Any, inputs: tuple[Any, ...]) -> str:
@@ -78,10 +81,10 @@ def compiled_text(function: Any, inputs: tuple[Any, ...]) -> str:
 
 @pytest.mark.parametrize(("attention", "strategy", "mesh"), COMBINATIONS)
 def test_train_step_compiles_for_tpus(chips, attention: str, strategy: str, mesh: dict[str, int]):
-    recipe = demo_recipe(attention, strategy, mesh, chips)
+    experiment = demo_recipe(attention, strategy, mesh, chips)
     # With the sounds once; their spectra take longer to compile than all the rest.
     latents = "online" if attention == "xla" else "offline"
-    text = compiled_text(*step_and_inputs(recipe, latents))
+    text = compiled_text(*step_and_inputs(experiment, latents))
     assert text.count("tpu_custom_call") == (0 if attention == "xla" else STEP_KERNELS)
     assert " all-gather(" in text  # weights
     assert "reduce-scatter" in text  # their gradients
@@ -89,8 +92,8 @@ def test_train_step_compiles_for_tpus(chips, attention: str, strategy: str, mesh
 
 @pytest.mark.parametrize(("attention", "strategy", "mesh"), COMBINATIONS)
 def test_sampler_compiles_for_tpus(chips, attention: str, strategy: str, mesh: dict[str, int]):
-    recipe = demo_recipe(attention, strategy, mesh, chips)
-    text = compiled_text(*sampler_and_inputs(recipe))
+    experiment = demo_recipe(attention, strategy, mesh, chips)
+    text = compiled_text(*sampler_and_inputs(experiment))
     assert text.count("tpu_custom_call") == (0 if attention == "xla" else SAMPLER_KERNELS)
     assert " all-gather(" in text
 
@@ -112,8 +115,8 @@ def test_the_largest_blocks_fit_a_core(chips, kernel: str):
 
 def test_train_step_and_sampler_lower_for_cuda(chips):
     # Chips lend their number only: what is lowered says nothing of what they are.
-    recipe = demo_recipe("xla", *FSDP, chips)
-    for function, inputs in (step_and_inputs(recipe, "online"), sampler_and_inputs(recipe)):
+    experiment = demo_recipe("xla", *FSDP, chips)
+    for function, inputs in (step_and_inputs(experiment, "online"), sampler_and_inputs(experiment)):
         exported = jax.export.export(function, platforms=["cuda"])(*inputs)
         assert exported.platforms == ("cuda",)
         assert exported.nr_devices == len(chips)
@@ -125,14 +128,16 @@ def test_cudnn_lowers_where_its_library_is(chips, monkeypatch: pytest.MonkeyPatc
     asks = "jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version"
     monkeypatch.setattr(asks, lambda: 91000)
     strategy, mesh = SP
-    layout = make_layout(tiny.sharding_config(strategy, **mesh), chips) if spread else None
+    mesh_rules = make_mesh_rules(tiny.sharding_config(strategy, **mesh), chips) if spread else None
     q, k = (
-        jax.ShapeDtypeStruct((4, 256, heads, 64), jnp.bfloat16, sharding=layout and layout.batch)
+        jax.ShapeDtypeStruct(
+            (4, 256, heads, 64), jnp.bfloat16, sharding=mesh_rules and mesh_rules.batch
+        )
         for heads in (4, 2)
     )
 
     def total(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-        return jnp.sum(Attend("cudnn", layout)(q, k, v, 251).astype(jnp.float32))
+        return jnp.sum(Attend("cudnn", mesh_rules)(q, k, v, 251).astype(jnp.float32))
 
     calls = ("__cudnn$fmhaSoftmax", "__cudnn$fmhaSoftmaxBackward")
     exported = jax.export.export(

@@ -29,7 +29,7 @@ from vssflow_jax.models.convert_vssflow import abstract_weights
 from vssflow_jax.models.vssflow import ModelConfig
 from vssflow_jax.run import workdir
 from vssflow_jax.run.checkpoint import Checkpoints
-from vssflow_jax.run.experiment import Recipe
+from vssflow_jax.run.experiment import Experiment
 from vssflow_jax.train.loop import train
 from vssflow_jax.train.step import latents
 from vssflow_jax.utils.errors import UserError
@@ -56,20 +56,20 @@ def data_with_latents(vae: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def test_latents_in_the_dataset_are_those_of_the_sound(data_with_latents: Path, vae: Path):
-    recipe = Recipe.from_config(learned(data_with_latents, vae))
-    dataset = Dataset(data_with_latents, recipe.spec)
-    params = recipe.codec.prepare(lambda: jnp.zeros(0))
+    experiment = Experiment.from_config(learned(data_with_latents, vae))
+    dataset = Dataset(data_with_latents, experiment.spec)
+    params = experiment.codec.prepare(lambda: jnp.zeros(0))
     config = learned(data_with_latents, vae, **NO_JOINT)
     batches = {
         latents_are: next(iter(train_batches(dataset, config.data.mixture, 4, 0, latents_are)))
         for latents_are in ("online", "offline")
     }
     assert batches["offline"].keys() ^ batches["online"].keys() == {"waveform", "posterior"}
-    noise = jax.random.normal(jax.random.key(0), (4, recipe.spec.latent_frames, 128))
-    online, offline = (latents(recipe, params, batch, noise) for batch in batches.values())
-    assert online.shape == (4, recipe.spec.latent_frames, 128)
+    noise = jax.random.normal(jax.random.key(0), (4, experiment.spec.latent_frames, 128))
+    online, offline = (latents(experiment, params, batch, noise) for batch in batches.values())
+    assert online.shape == (4, experiment.spec.latent_frames, 128)
     np.testing.assert_allclose(online, offline, atol=1e-4)
-    other = latents(recipe, params, batches["offline"], -noise)
+    other = latents(experiment, params, batches["offline"], -noise)
     assert np.abs(other - offline).max() > 0.1
 
 
@@ -161,17 +161,17 @@ def test_a_folder_that_is_not_there_spoils_no_workdir(
 
 def test_training_starts_from_imported_weights(demo_data: Path, tmp_path: Path):
     config = tiny.config(demo_data, train__steps=1, train__learning_rate=0.0)
-    recipe = Recipe.from_config(config)
+    experiment = Experiment.from_config(config)
     rng = np.random.default_rng(0)
     imported = jax.tree.map(
         lambda leaf: rng.normal(size=leaf.shape).astype(np.float32) / 10,
-        abstract_weights(recipe.model),
+        abstract_weights(experiment.model),
     )
-    weights.save(tmp_path / "imported", "vssflow", dataclasses.asdict(recipe.model), imported)
+    weights.save(tmp_path / "imported", "vssflow", dataclasses.asdict(experiment.model), imported)
     config.train.init_from = str(tmp_path / "imported")
     assert train(config, tmp_path / "run")
     with Checkpoints(tmp_path / "run") as checkpoints:
-        state, _ = checkpoints.restore(recipe.abstract_state())
+        state, _ = checkpoints.restore(experiment.abstract_state())
     expected = imported["output"]["w_io"]
     np.testing.assert_array_equal(state.params["output"]["w_io"], expected)
     np.testing.assert_allclose(state.ema["output"]["w_io"], expected, rtol=1e-6)  # a mean of equals
@@ -188,7 +188,7 @@ def save_zeros(folder: Path, cfg: ModelConfig) -> None:
 
 def test_weights_of_another_model_to_start_from(demo_data: Path, tmp_path: Path):
     config = tiny.config(demo_data, train__steps=1)
-    cfg = Recipe.from_config(config).model
+    cfg = Experiment.from_config(config).model
     # As wide as the config's, but with other heads: no shape tells.
     heads = dataclasses.replace(cfg.transformer, heads=4, head_dim=16, kv_heads=4)
     save_zeros(tmp_path / "other", dataclasses.replace(cfg, transformer=heads))
@@ -203,7 +203,7 @@ def test_weights_of_another_model_to_start_from(demo_data: Path, tmp_path: Path)
 
 def test_imported_weights_are_evaluated(demo_data: Path, tmp_path: Path):
     config = tiny.config(demo_data)
-    save_zeros(tmp_path / "imported", Recipe.from_config(config).model)
+    save_zeros(tmp_path / "imported", Experiment.from_config(config).model)
     config.train.init_from = str(tmp_path / "imported")
     chosen = Benchmark("x", metrics=("mel_distance_db_v2s",), versions=("shuffled",))
     metrics = evaluate(config, chosen, tmp_path / "out", run=None)

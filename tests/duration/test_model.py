@@ -104,7 +104,7 @@ def test_with_masks_padding_changes_nothing(model: DurationPredictor) -> None:
 
 def test_weights_have_axes_that_strategies_know() -> None:
     abstract = nnx.state(nnx.eval_shape(lambda: DurationPredictor(CFG, rngs=nnx.Rngs(0))))
-    sharding.param_shardings(abstract, sharding.make_layout(tiny.sharding_config("dp")))
+    sharding.param_shardings(abstract, sharding.make_mesh_rules(tiny.sharding_config("dp")))
 
 
 def test_sizes_that_do_not_go_together() -> None:

@@ -15,7 +15,7 @@ from configs import duration
 from tests import tiny
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.duration import predict, train
-from vssflow_jax.duration.train import DurationRecipe
+from vssflow_jax.duration.train import DurationExperiment
 from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.input_pipeline.example import Clip
 from vssflow_jax.parallel import sharding
@@ -67,7 +67,7 @@ def test_the_loss_is_the_surprise_at_the_true_phoneme() -> None:
 
 def test_an_example_says_which_phoneme_each_frame_shows(demo_data: Path) -> None:
     clip = speech_clip(demo_data)
-    example = train.example(clip, DurationRecipe.from_config(tiny_config(demo_data)))
+    example = train.example(clip, DurationExperiment.from_config(tiny_config(demo_data)))
     phonemes = len(clip.phoneme_ids)
     np.testing.assert_array_equal(example["phonemes"][:phonemes], clip.phoneme_ids)
     assert not example["phonemes"][phonemes:].any()
@@ -77,9 +77,9 @@ def test_an_example_says_which_phoneme_each_frame_shows(demo_data: Path) -> None
 
 def test_more_phonemes_than_frames_are_refused(demo_data: Path) -> None:
     clip = dataclasses.replace(speech_clip(demo_data), phoneme_ids=np.ones(76, np.int32))
-    recipe = DurationRecipe.from_config(tiny_config(demo_data))
+    experiment = DurationExperiment.from_config(tiny_config(demo_data))
     with pytest.raises(UserError, match=r"train-speech-\d+: 76 phonemes, .* 75 latent frames"):
-        train.example(clip, recipe)
+        train.example(clip, experiment)
 
 
 def test_a_clip_without_alignment_cannot_be_trained_on(demo_data: Path) -> None:
@@ -113,7 +113,7 @@ def test_the_learning_rate_rises_to_its_peak(warmup_steps: int, rates: list[floa
     config = tiny_config(
         Path("unused"), warmup_steps=warmup_steps, learning_rate=1.0, weight_decay=0.0
     )
-    optimizer = DurationRecipe.from_config(config).optimizer
+    optimizer = DurationExperiment.from_config(config).optimizer
     weight, slope = jnp.zeros(()), jnp.ones(())
     state = optimizer.init(weight)
     for rate in rates:
@@ -133,13 +133,13 @@ def test_a_run_goes_on_where_it_stopped(run: Path, demo_data: Path, tmp_path: Pa
 def test_imported_weights_can_be_used_without_training(demo_data: Path, tmp_path: Path) -> None:
     folder, workdir = tmp_path / "weights", tmp_path / "run"
     config = tiny_config(demo_data, steps=0, init_from=str(folder))
-    recipe = DurationRecipe.from_config(config)
-    imported = jax.tree.map(lambda x: np.full(x.shape, 0.1, x.dtype), recipe.init().params)
+    experiment = DurationExperiment.from_config(config)
+    imported = jax.tree.map(lambda x: np.full(x.shape, 0.1, x.dtype), experiment.init().params)
     weights.save(folder, "duration", config.model.to_dict(), imported)
     assert train.train(config, workdir)
-    layout = sharding.make_layout(config.sharding)
+    mesh_rules = sharding.make_mesh_rules(config.sharding)
     with Checkpoints(workdir) as checkpoints:
-        state: Any = checkpoints.restore(recipe.abstract_state(layout))[0]
+        state: Any = checkpoints.restore(experiment.abstract_state(mesh_rules))[0]
     jax.tree.map(np.testing.assert_array_equal, state.params, imported)
 
 

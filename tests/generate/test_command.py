@@ -37,13 +37,13 @@ from vssflow_jax.input_pipeline.collate import to_latent_rate
 from vssflow_jax.input_pipeline.example import ClipFeatures
 from vssflow_jax.run import run_config
 from vssflow_jax.run.checkpoint import Checkpoints
-from vssflow_jax.run.experiment import Recipe, TrainState
+from vssflow_jax.run.experiment import Experiment, TrainState
 from vssflow_jax.utils.errors import UserError
 
 CONFIG = tiny.config(
     Path("unused"), model__transformer__layers=1, model__transformer__head_dim=8, train__steps=7
 )
-RECIPE = Recipe.from_config(CONFIG)
+EXPERIMENT = Experiment.from_config(CONFIG)
 STEP = 7
 LONG_SEC = 30.0
 PHRASE = "bin blue at u six soon"
@@ -74,7 +74,7 @@ def random_state(*silent: str) -> TrainState:
         jnp.zeros(LATENT_CHANNELS).at[0].set(-70.0),
         jnp.full(LATENT_CHANNELS, 1e-3).at[:CEPSTRA].set(0.05),
     )
-    shapes = jax.eval_shape(RECIPE.init, stats)
+    shapes = jax.eval_shape(EXPERIMENT.init, stats)
     params = jax.tree_util.tree_map_with_path(weight, shapes.params)
     frozen = jax.tree_util.tree_map_with_path(weight, shapes.frozen)
     others = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
@@ -103,7 +103,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`clip.mp4`, as long as a window, and `long.mp4`, whose colours change slowly."""
     folder = tmp_path_factory.mktemp("videos")
     fps, height, width = 5, 64, 96
-    for name, seconds in (("clip", RECIPE.spec.duration_sec), ("long", LONG_SEC)):
+    for name, seconds in (("clip", EXPERIMENT.spec.duration_sec), ("long", LONG_SEC)):
         times = np.arange(seconds * fps)[:, None] / fps
         colours = 128 + 100 * np.sin(2 * np.pi * times * [0.05, 0.08, 0.03] + [0, 1, 2])
         frames = np.broadcast_to(colours[:, None, None], (len(times), height, width, 3))
@@ -149,7 +149,7 @@ SPAN = 10  # mel frames whose energy is compared
 
 def seams(log_mel: np.ndarray, windows: Windows) -> dict[str, float]:
     """Largest flux and step of energy at the edges of windows, over the largest elsewhere."""
-    finer = windows.finer(RECIPE.spec.mel_rate // RECIPE.spec.latent_rate)
+    finer = windows.finer(EXPERIMENT.spec.mel_rate // EXPERIMENT.spec.latent_rate)
     at_edge = np.zeros(len(log_mel), bool)
     for edge in (*finer.starts[1:], *(start + finer.size for start in finer.starts[:-1])):
         at_edge[edge - AROUND : edge + AROUND + 1] = True
@@ -185,7 +185,9 @@ def test_half_a_minute_has_no_seam_but_hard_cuts_have(
     run = save(tmp_path / "run", random_state(*DEAF))
     [waveform] = sounds(run, videos / "long.mp4", tmp_path / "out.wav")
     assert len(waveform) == LONG_SEC * mel.SAMPLING_RATE
-    windows = Windows.over(round(LONG_SEC * RECIPE.spec.latent_rate), RECIPE.spec.latent_frames)
+    windows = Windows.over(
+        round(LONG_SEC * EXPERIMENT.spec.latent_rate), EXPERIMENT.spec.latent_frames
+    )
     heard = np.asarray(mel.log_mel(jnp.asarray(waveform)[None], len(log_mels[0])))[0]
     for log_mel in (log_mels[0], heard):
         found = seams(log_mel, windows)
@@ -215,19 +217,21 @@ def test_a_clip_as_long_as_a_window_is_what_evaluation_generates(
         **{"voice": "clip", "voice_sample": "clip.mp4", "mouth_box": (16, 16, 64, 48)},
         **{"duration_sec": None, "event_times_sec": [], "phoneme_starts_sec": []},
     }
-    record = Videos(videos, WEIGHTS_FREE, RECIPE.spec).record(row)
+    record = Videos(videos, WEIGHTS_FREE, EXPERIMENT.spec).record(row)
     streams = {name: record[name].astype(records.DTYPES[name]) for name in records.STREAMS}
-    spread = stretch_phonemes(record["phonemes"], RECIPE.spec.latent_frames)
+    spread = stretch_phonemes(record["phonemes"], EXPERIMENT.spec.latent_frames)
     clip = ClipFeatures(
         **streams,
         phonemes=spread,
         sound=record["audio"],
         duration_sec=record["duration_sec"],
     )
-    features = {name: x[None] for name, x in to_latent_rate(clip, RECIPE.spec).items()}
+    features = {name: x[None] for name, x in to_latent_rate(clip, EXPERIMENT.spec).items()}
     sampler = CONFIG.eval.sampler.copy_and_resolve_references()
     sampler.update({"steps": 3, "guidance": 1.5})
-    expected = make_generate(RECIPE, sampler)(state, features, draw_start(RECIPE, 3, ["clip"]))
+    expected = make_generate(EXPERIMENT, sampler)(
+        state, features, draw_start(EXPERIMENT, 3, ["clip"])
+    )
     np.testing.assert_allclose(log_mels[0], expected[0], atol=1e-4)
 
 
@@ -299,7 +303,7 @@ def test_a_sound_is_not_lost_with_the_video(
 
 
 # -------------------------------------------------------------------------------------- speech
-WINDOW = RECIPE.spec
+WINDOW = EXPERIMENT.spec
 WHOLE = ClipSpec(duration_sec=LONG_SEC)
 
 

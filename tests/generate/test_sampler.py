@@ -18,12 +18,12 @@ from vssflow_jax.clip import LATENT_CHANNELS, ClipSpec
 from vssflow_jax.flow.guidance import guided
 from vssflow_jax.generate.sampler import Start, draw_start, make_generate
 from vssflow_jax.models.conditions import Conditioning
-from vssflow_jax.run.experiment import Recipe, TrainState
+from vssflow_jax.run.experiment import Experiment, TrainState
 
 CONFIG = tiny.config(Path("unused"), clip__duration_sec=0.8, model__transformer__head_dim=8)
-RECIPE = Recipe.from_config(CONFIG)
-FRAMES = RECIPE.spec.latent_frames
-LONG = dataclasses.replace(RECIPE, spec=ClipSpec())
+EXPERIMENT = Experiment.from_config(CONFIG)
+FRAMES = EXPERIMENT.spec.latent_frames
+LONG = dataclasses.replace(EXPERIMENT, spec=ClipSpec())
 CLIP_IDS = ["test-speech-000", "test-foley-001", "test-joint-002"]
 
 
@@ -36,7 +36,7 @@ def sampler(**changes: object) -> ml_collections.ConfigDict:
 def state() -> TrainState:
     """A state whose weights are all random, since fresh ones generate nothing but their noise."""
     stats = LatentStats(jnp.full(LATENT_CHANNELS, -1.0), jnp.full(LATENT_CHANNELS, 0.5))
-    shapes = jax.eval_shape(RECIPE.init, stats)
+    shapes = jax.eval_shape(EXPERIMENT.init, stats)
     rng = np.random.default_rng(0)
     random = jax.tree.map(lambda leaf: 0.2 * rng.normal(size=leaf.shape), shapes)
     random = jax.tree.map(lambda leaf, shape: jnp.asarray(leaf, shape.dtype), random, shapes)
@@ -48,16 +48,16 @@ def features() -> dict[str, jax.Array]:
     rng = np.random.default_rng(1)
     given = {
         name: rng.normal(size=(len(CLIP_IDS), FRAMES, width.features)).astype(np.float32)
-        for name, width in RECIPE.model.widths.items()
+        for name, width in EXPERIMENT.model.widths.items()
         if name not in ("phonemes", "speaker")
     }
     given["phonemes"] = rng.integers(0, 71, (len(CLIP_IDS), FRAMES))
-    given["speaker"] = rng.normal(size=(len(CLIP_IDS), RECIPE.model.widths["speaker"].features))
+    given["speaker"] = rng.normal(size=(len(CLIP_IDS), EXPERIMENT.model.widths["speaker"].features))
     return jax.tree.map(jnp.asarray, given)
 
 
 def start_of(clip_ids: list[str]) -> Start:
-    return draw_start(RECIPE, 0, clip_ids)
+    return draw_start(EXPERIMENT, 0, clip_ids)
 
 
 def noise_of(clip_ids: list[str], seed: int = 0) -> np.ndarray:
@@ -90,14 +90,14 @@ def test_noise_of_other_names_and_seeds_is_unrelated():
 @pytest.mark.parametrize("method", ["euler", "heun"])
 def test_generated_sound_has_the_length_of_the_clip(state, features, method: str):
     start = start_of(CLIP_IDS)
-    log_mels = make_generate(RECIPE, sampler(method=method))(state, features, start)
-    assert log_mels.shape == (3, RECIPE.spec.mel_frames, 64)
+    log_mels = make_generate(EXPERIMENT, sampler(method=method))(state, features, start)
+    assert log_mels.shape == (3, EXPERIMENT.spec.mel_frames, 64)
     assert np.isfinite(log_mels).all()
 
 
 @pytest.mark.parametrize("method", ["euler", "dopri5"])
 def test_a_clip_sounds_the_same_in_any_batch(method: str, state, features):
-    generate = make_generate(RECIPE, sampler(method=method, tolerance=1e-3))
+    generate = make_generate(EXPERIMENT, sampler(method=method, tolerance=1e-3))
     together = generate(state, features, start_of(CLIP_IDS))
     last = {name: value[2:] for name, value in features.items()}
     alone = generate(state, last, start_of(CLIP_IDS[2:]))
@@ -106,7 +106,7 @@ def test_a_clip_sounds_the_same_in_any_batch(method: str, state, features):
 
 
 def test_the_averaged_weights_are_those_that_generate(state, features):
-    generate = make_generate(RECIPE, sampler())
+    generate = make_generate(EXPERIMENT, sampler())
     start = start_of(CLIP_IDS)
     before = generate(state, features, start)
     zeros = jax.tree.map(jnp.zeros_like, state.params)
@@ -121,7 +121,7 @@ def test_a_velocity_of_zero_leaves_the_noise_to_the_decoder(state, features):
     # Orthonormal patches: the log-mel is as long, as a vector, as the scaled noise is.
     start = start_of(CLIP_IDS)
     zeros = dataclasses.replace(state, ema=jax.tree.map(jnp.zeros_like, state.ema))
-    log_mels = make_generate(RECIPE, sampler())(zeros, features, start)
+    log_mels = make_generate(EXPERIMENT, sampler())(zeros, features, start)
     length = np.linalg.norm(0.5 * start.noise - 1)
     np.testing.assert_allclose(np.linalg.norm(log_mels), length, rtol=1e-4)
 
@@ -135,8 +135,8 @@ def test_hidden_frames_are_those_of_the_clip_and_as_many_as_asked_for(state, fea
         np.testing.assert_array_equal(mask[0], start.frame_masks[name][1])
     np.testing.assert_array_equal(start.noise, draw_start(LONG, 0, CLIP_IDS).noise)
     # All hidden is as good as not there.
-    generate = make_generate(RECIPE, sampler())
-    hidden = generate(state, features, draw_start(RECIPE, 0, CLIP_IDS, mask_ratio=1.0))
+    generate = make_generate(EXPERIMENT, sampler())
+    hidden = generate(state, features, draw_start(EXPERIMENT, 0, CLIP_IDS, mask_ratio=1.0))
     absent = features | {name: jnp.zeros_like(features[name]) for name in ("lips", "synch")}
     np.testing.assert_allclose(hidden, generate(state, absent, start_of(CLIP_IDS)), atol=1e-4)
     assert np.abs(hidden - generate(state, features, start_of(CLIP_IDS))).max() > 0.1
@@ -144,8 +144,8 @@ def test_hidden_frames_are_those_of_the_clip_and_as_many_as_asked_for(state, fea
 
 def test_the_adaptive_method_ends_where_many_small_steps_end(state, features):
     start = start_of(CLIP_IDS)
-    adaptive = make_generate(RECIPE, sampler(method="dopri5"))(state, features, start)
-    fine = make_generate(RECIPE, sampler(method="rk4", steps=100))(state, features, start)
+    adaptive = make_generate(EXPERIMENT, sampler(method="dopri5"))(state, features, start)
+    fine = make_generate(EXPERIMENT, sampler(method="rk4", steps=100))(state, features, start)
     np.testing.assert_allclose(adaptive, fine, atol=1e-3)
 
 

@@ -16,7 +16,7 @@ from vssflow_jax.models.convert_vssflow import abstract_weights, from_reference,
 from vssflow_jax.models.vssflow import ModelConfig
 from vssflow_jax.run import run_config
 from vssflow_jax.run.checkpoint import Checkpoints
-from vssflow_jax.run.experiment import Recipe, TrainState
+from vssflow_jax.run.experiment import Experiment, TrainState
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights import folder
 from vssflow_jax.weights.mapping import flatten
@@ -34,7 +34,7 @@ def state() -> TrainState:
         lambda leaf: jax.device_put(
             jnp.asarray(9 * rng.normal(size=leaf.shape), leaf.dtype), leaf.sharding
         ),
-        Recipe.from_config(CONFIG).abstract_state(),
+        Experiment.from_config(CONFIG).abstract_state(),
     )
 
 

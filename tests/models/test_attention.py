@@ -21,7 +21,7 @@ from jax.experimental import pallas
 from tests import tiny
 from vssflow_jax.config import check as check_config
 from vssflow_jax.models.attention import Attend, check
-from vssflow_jax.parallel.sharding import STRATEGIES, Layout, make_layout
+from vssflow_jax.parallel.sharding import STRATEGIES, MeshRules, make_mesh_rules
 from vssflow_jax.utils.errors import UserError
 
 KERNELS = ("tpu_flash", "tpu_splash")
@@ -53,13 +53,13 @@ SPREAD = Case(n=6, s=7, valid=5, h=4, g=2, k=16)
 
 
 def attend(
-    case: Case, implementation: str = "xla", layout: Layout | None = None
+    case: Case, implementation: str = "xla", mesh_rules: MeshRules | None = None
 ) -> dict[str, np.ndarray]:
     """What comes out for random arrays, and the gradients of a random sum of it."""
     q, k, v, probe = arrays(case)
 
     def total(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
-        mixed = Attend(implementation, layout)(q, k, v, case.valid)
+        mixed = Attend(implementation, mesh_rules)(q, k, v, case.valid)
         return jnp.sum(mixed.astype(jnp.float32) * probe), mixed
 
     gradient = jax.jit(jax.grad(total, argnums=(0, 1, 2), has_aux=True))
@@ -90,12 +90,12 @@ def by_hand(case: Case) -> np.ndarray:
     return mixed
 
 
-def spread_layout() -> Layout:
+def spread_layout() -> MeshRules:
     """Rows, tokens and heads over two devices each."""
     section = tiny.sharding_config("mine", fsdp=2, tensor=2, sequence=2)
     rules = {"tokens": "sequence", "heads": "tensor", "kv_heads": "tensor"}
     section.strategies = ml_collections.ConfigDict({"mine": {"rules": rules}})
-    return make_layout(section)
+    return make_mesh_rules(section)
 
 
 def main(out: Path) -> None:
@@ -162,10 +162,10 @@ def test_devices_share_rows_tokens_and_heads_out(saved: Path, implementation: st
     assert_close(np.load(saved / f"{implementation}, spread.npz"), attend(SPREAD), 1e-5)
 
 
-def devices_of(platform: str, **rules: tuple[str, ...]) -> Layout:
+def devices_of(platform: str, **rules: tuple[str, ...]) -> MeshRules:
     """As much of a layout as is looked at, of devices that are not here."""
     mesh: Any = SimpleNamespace(devices=np.array([SimpleNamespace(platform=platform)]))
-    return Layout(mesh, {**STRATEGIES["fsdp_tp"].rules, **rules})
+    return MeshRules(mesh, {**STRATEGIES["fsdp_tp"].rules, **rules})
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_an_implementation_suits_its_platform(implementation: str, platform: str
 
 
 @pytest.mark.parametrize(
-    ("implementation", "layout", "dtype", "head_dim", "message"),
+    ("implementation", "mesh_rules", "dtype", "head_dim", "message"),
     [
         ("cudnn", devices_of("cpu"), "bfloat16", 64, "'cudnn', .* GPUs, .* are CPUs; .*=xla"),
         ("cudnn", devices_of("tpu"), "bfloat16", 64, "'cudnn', .* GPUs, .* are TPUs"),
@@ -190,10 +190,10 @@ def test_an_implementation_suits_its_platform(implementation: str, platform: str
     ],
 )
 def test_an_implementation_that_cannot_run_is_one_clear_line(
-    implementation: str, layout: Layout, dtype: str, head_dim: int, message: str
+    implementation: str, mesh_rules: MeshRules, dtype: str, head_dim: int, message: str
 ):
     with pytest.raises(UserError, match=message) as failure:
-        check(implementation, layout, dtype, head_dim)
+        check(implementation, mesh_rules, dtype, head_dim)
     assert "\n" not in str(failure.value)
 
 

@@ -19,7 +19,7 @@ from vssflow_jax.input_pipeline.batches import train_batches
 from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.run import workdir as run_files
 from vssflow_jax.run.checkpoint import Checkpoints
-from vssflow_jax.run.experiment import Recipe, TrainState
+from vssflow_jax.run.experiment import Experiment, TrainState
 from vssflow_jax.train.loop import train
 
 LAST_ROW = 6  # before a job is asked to stop
@@ -46,8 +46,8 @@ def last_step(workdir: Path) -> int:
 def saved_state(data: Path, workdir: Path) -> TrainState:
     """The newest checkpoint, on one device."""
     with Checkpoints(workdir) as checkpoints:
-        recipe = Recipe.from_config(tiny.config(data, **SMALLER))
-        return checkpoints.restore(recipe.abstract_state())[0]
+        experiment = Experiment.from_config(tiny.config(data, **SMALLER))
+        return checkpoints.restore(experiment.abstract_state())[0]
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_no_cluster_is_one_clear_line(demo_data: Path, tmp_path: Path) -> None:
 
 def test_processes_read_their_own_rows_of_the_same_batches(demo_data: Path) -> None:
     config = tiny.config(demo_data)
-    dataset = Dataset(demo_data, Recipe.from_config(config).spec)
+    dataset = Dataset(demo_data, Experiment.from_config(config).spec)
 
     def batches(*rows: int) -> Any:
         given = np.array(rows) if rows else None

@@ -24,21 +24,21 @@ from vssflow_jax.parallel.sharding import (
     MESH_AXES,
     STRATEGIES,
     WEIGHT_AXES,
-    Layout,
-    make_layout,
+    MeshRules,
+    make_mesh_rules,
     mesh_shape,
     param_shardings,
     put_batch,
 )
-from vssflow_jax.run.experiment import Recipe, shardings_of
+from vssflow_jax.run.experiment import Experiment, shardings_of
 from vssflow_jax.utils.errors import UserError
 
 
-def on_paper(strategy: str, devices: int = 8, **given: int) -> Layout:
+def on_paper(strategy: str, devices: int = 8, **given: int) -> MeshRules:
     """A layout of more devices than there are: shardings can be asked for, arrays not placed."""
     sizes = dict.fromkeys(MESH_AXES, 0) | given
     shape = mesh_shape(sizes, STRATEGIES[strategy], devices)
-    return Layout(AbstractMesh(shape, MESH_AXES), STRATEGIES[strategy].rules)
+    return MeshRules(AbstractMesh(shape, MESH_AXES), STRATEGIES[strategy].rules)
 
 
 @pytest.fixture(scope="module")
@@ -49,23 +49,23 @@ def weights() -> nnx.State:
     return nnx.state(network, nnx.Param)
 
 
-def specs(weights: nnx.State, layout: Layout) -> dict[str, PartitionSpec]:
+def specs(weights: nnx.State, mesh_rules: MeshRules) -> dict[str, PartitionSpec]:
     """Weight name -> its spec."""
-    leaves = jax.tree_util.tree_leaves_with_path(param_shardings(weights, layout))
+    leaves = jax.tree_util.tree_leaves_with_path(param_shardings(weights, mesh_rules))
     return {".".join(str(key.key) for key in path): leaf.spec for path, leaf in leaves}
 
 
 @pytest.mark.parametrize("axis", ["data", "fsdp"])
 def test_minus_one_takes_the_rest(axis: str):
-    layout = make_layout(sharding_config("fsdp", **{"data": 1, "fsdp": 1, axis: -1}))
-    assert layout.mesh.axis_names == MESH_AXES
-    assert layout.mesh.shape[axis] == jax.device_count()
-    assert layout.mesh.size == jax.device_count()
+    mesh_rules = make_mesh_rules(sharding_config("fsdp", **{"data": 1, "fsdp": 1, axis: -1}))
+    assert mesh_rules.mesh.axis_names == MESH_AXES
+    assert mesh_rules.mesh.shape[axis] == jax.device_count()
+    assert mesh_rules.mesh.size == jax.device_count()
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_strategy_is_one_word(strategy: str):
-    assert make_layout(sharding_config(strategy)).mesh.size == jax.device_count()
+    assert make_mesh_rules(sharding_config(strategy)).mesh.size == jax.device_count()
 
 
 @pytest.mark.parametrize(
@@ -73,14 +73,14 @@ def test_a_strategy_is_one_word(strategy: str):
 )
 def test_sizes_that_do_not_make_up_the_devices_are_one_clear_line(given: dict[str, int]):
     with pytest.raises(UserError, match=r"sharding\.mesh is data=.* does not make up") as failure:
-        make_layout(sharding_config("fsdp", **given))
+        make_mesh_rules(sharding_config("fsdp", **given))
     for axis, size in given.items():
         assert f"{axis}={size}" in str(failure.value)
 
 
 def test_an_unknown_strategy_is_one_clear_line():
     with pytest.raises(UserError, match=r"sharding\.strategy is 'zero'; choose one of: dp, fsdp"):
-        make_layout(sharding_config("zero"))
+        make_mesh_rules(sharding_config("zero"))
 
 
 def own_strategy(**strategy: Any) -> ml_collections.ConfigDict:
@@ -90,9 +90,9 @@ def own_strategy(**strategy: Any) -> ml_collections.ConfigDict:
 
 
 def test_a_config_may_bring_its_own_strategy():
-    layout = make_layout(own_strategy(rules={"ffw": "fsdp tensor"}, mesh={"tensor": -1}))
-    assert layout.sharding("embed", "ffw").spec == PartitionSpec(None, ("fsdp", "tensor"))
-    assert layout.batch.spec == PartitionSpec(("data", "fsdp"))
+    mesh_rules = make_mesh_rules(own_strategy(rules={"ffw": "fsdp tensor"}, mesh={"tensor": -1}))
+    assert mesh_rules.sharding("embed", "ffw").spec == PartitionSpec(None, ("fsdp", "tensor"))
+    assert mesh_rules.batch.spec == PartitionSpec(("data", "fsdp"))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_config_may_bring_its_own_strategy():
 )
 def test_a_strategy_with_an_unknown_axis(strategy: dict[str, Any], message: str):
     with pytest.raises(UserError, match=message):
-        make_layout(own_strategy(**strategy))
+        make_mesh_rules(own_strategy(**strategy))
 
 
 def test_rules_name_axes_that_exist():
@@ -134,8 +134,8 @@ def test_no_logical_axis_is_left_over(weights: nnx.State):
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_shardings_fit_the_weights(weights: nnx.State, strategy: str):
-    layout = make_layout(sharding_config(strategy))
-    placed = param_shardings(weights, layout)
+    mesh_rules = make_mesh_rules(sharding_config(strategy))
+    placed = param_shardings(weights, mesh_rules)
     pure = nnx.to_pure_dict(weights)
     assert jax.tree.structure(placed) == jax.tree.structure(pure)
     jax.tree.map(lambda weight, sharding: sharding.shard_shape(weight.shape), pure, placed)
@@ -170,8 +170,8 @@ def test_optimizer_and_average_lie_as_the_weights_do(strategy: str):
     config = vssflow.get_config()
     config.train.ema_decay = 0.999
     config.codec.kind = "patch_dct"  # which has no weights to be found
-    recipe = dataclasses.replace(Recipe.from_config(config), layout=on_paper(strategy))
-    state = shardings_of(recipe.abstract_state())
+    experiment = dataclasses.replace(Experiment.from_config(config), mesh_rules=on_paper(strategy))
+    state = shardings_of(experiment.abstract_state())
     adam = state.opt_state[0]
     for tree in (state.ema, adam.mu, adam.nu):
         assert tree == state.params
@@ -181,16 +181,16 @@ def test_a_large_weight_that_lies_whole_is_one_clear_line():
     shape, axes = (2**12, 2**11), ("features", "projector")
     network = nnx.eval_shape(lambda: Linear(shape, axes, rngs=nnx.Rngs(0)))
     wide = nnx.state(network, nnx.Param)
-    layout = Layout(on_paper("tp").mesh, {"ffw": ("tensor",)})
+    mesh_rules = MeshRules(on_paper("tp").mesh, {"ffw": ("tensor",)})
     with pytest.raises(UserError, match=r"weight w_io: 8,388,608 numbers lie whole .*'features'"):
-        param_shardings(wide, layout)
+        param_shardings(wide, mesh_rules)
     param_shardings(wide, on_paper("dp"))  # which means to
 
 
 def test_two_axes_on_one_mesh_axis_are_one_clear_line(weights: nnx.State):
-    layout = Layout(on_paper("tp").mesh, {"embed": ("tensor",), "ffw": ("tensor",)})
+    mesh_rules = MeshRules(on_paper("tp").mesh, {"embed": ("tensor",), "ffw": ("tensor",)})
     with pytest.raises(UserError, match=r"weight transformer\.blocks\.ffw\..* same mesh axis"):
-        param_shardings(weights, layout)
+        param_shardings(weights, mesh_rules)
 
 
 def test_data_parallel_weights_are_whole(weights: nnx.State):
@@ -223,20 +223,20 @@ def test_a_width_that_does_not_divide_is_one_clear_line(weights: nnx.State):
 
 
 def test_clips_are_spread_over_data_and_fsdp_devices_only():
-    layout = on_paper("fsdp_tp", 30, data=2, fsdp=3, tensor=5)
-    assert layout.batch_devices == 6
-    assert layout.batch.shard_shape((12, 7)) == (2, 7)
-    assert layout.replicated.shard_shape((12, 7)) == (12, 7)
+    mesh_rules = on_paper("fsdp_tp", 30, data=2, fsdp=3, tensor=5)
+    assert mesh_rules.batch_devices == 6
+    assert mesh_rules.batch.shard_shape((12, 7)) == (2, 7)
+    assert mesh_rules.replicated.shard_shape((12, 7)) == (12, 7)
 
 
 def test_a_batch_arrives_as_it_was():
     batch = {"lips": np.ones((2, 3, 4), np.float32), "phonemes": np.arange(6).reshape(2, 3)}
-    layout = make_layout(sharding_config("dp"))
-    placed = put_batch(batch, layout)
+    mesh_rules = make_mesh_rules(sharding_config("dp"))
+    placed = put_batch(batch, mesh_rules)
     assert set(placed) == set(batch)
     for name, value in batch.items():
         np.testing.assert_array_equal(placed[name], value)
-        assert placed[name].sharding.is_equivalent_to(layout.batch, value.ndim)
+        assert placed[name].sharding.is_equivalent_to(mesh_rules.batch, value.ndim)
 
 
 if __name__ == "__main__":

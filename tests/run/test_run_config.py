@@ -10,7 +10,7 @@ from absl import flags
 from configs import demo, duration, vssflow
 from vssflow_jax import cli
 from vssflow_jax.config import check
-from vssflow_jax.duration.train import DurationRecipe
+from vssflow_jax.duration.train import DurationExperiment
 from vssflow_jax.run import run_config
 from vssflow_jax.run.run_config import check_resumable, for_training, for_use, read, write
 from vssflow_jax.utils.errors import UserError
@@ -215,7 +215,7 @@ def test_the_config_of_something_else_is_one_line(tmp_path: Path):
     with pytest.raises(UserError, match=r"the config is of run_duration.py"):
         check(duration.get_config())
     with pytest.raises(UserError, match=r"the config is of run_train.py"):
-        DurationRecipe.from_config(config())
+        DurationExperiment.from_config(config())
     older = config()
     with older.unlocked():
         del older.data["max_bad_records"]

@@ -17,7 +17,7 @@ from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.interop import export_weights
 from vssflow_jax.models.convert_vssflow import to_reference
 from vssflow_jax.run.checkpoint import Checkpoints
-from vssflow_jax.run.experiment import Recipe, TrainState
+from vssflow_jax.run.experiment import Experiment, TrainState
 from vssflow_jax.run.initial import check_source, initial_state, no_batches
 from vssflow_jax.run.workdir import read_metrics
 from vssflow_jax.train.loop import train
@@ -117,7 +117,7 @@ def test_a_run_that_is_not_there_cannot_be_gone_on_with(tmp_path: Path):
 # ---------------------------------------------------------------------------- to start from it
 def state_of(run: Path, config: ml_collections.ConfigDict, step: int | None = None) -> TrainState:
     with Checkpoints(run) as checkpoints:
-        return checkpoints.restore(Recipe.from_config(config).abstract_state(), step)[0]
+        return checkpoints.restore(Experiment.from_config(config).abstract_state(), step)[0]
 
 
 def fine_tuning(config: ml_collections.ConfigDict, **changes: Any) -> ml_collections.ConfigDict:
@@ -129,8 +129,8 @@ def fine_tuning(config: ml_collections.ConfigDict, **changes: Any) -> ml_collect
 
 
 def started(config: ml_collections.ConfigDict) -> TrainState:
-    recipe = Recipe.from_config(config)
-    return initial_state(recipe, recipe.abstract_state(), no_batches)
+    experiment = Experiment.from_config(config)
+    return initial_state(experiment, experiment.abstract_state(), no_batches)
 
 
 def assert_same(found: Any, wanted: Any) -> None:
@@ -167,15 +167,15 @@ def test_started_from_a_run(run: Path, config, source: str, weights: str, step: 
 
 def test_started_with_maps_drawn_as_the_reference_draws_them(config, demo_data: Path):
     def from_nothing(given: ml_collections.ConfigDict) -> TrainState:
-        recipe = Recipe.from_config(given)
+        experiment = Experiment.from_config(given)
         mixture, size = given.data.mixture, given.train.batch_size
-        batches = train_batches(Dataset(demo_data, recipe.spec), mixture, size, given.seed)
-        return initial_state(recipe, recipe.abstract_state(), lambda: batches)
+        batches = train_batches(Dataset(demo_data, experiment.spec), mixture, size, given.seed)
+        return initial_state(experiment, experiment.abstract_state(), lambda: batches)
 
     own, drawn = from_nothing(config), from_nothing(fine_tuning(config, train__init="reference"))
     assert_same(drawn.params["transformer"], own.params["transformer"])
     assert not np.asarray(own.params["output"]["w_io"]).any()
-    width = Recipe.from_config(config).model.transformer.width
+    width = Experiment.from_config(config).model.transformer.width
     deviation = float(np.std(drawn.params["output"]["w_io"]))
     assert deviation == pytest.approx(np.sqrt(4 / 9 / width), rel=0.1)
     assert_same(drawn.ema, drawn.params)
@@ -203,10 +203,10 @@ def test_started_from_a_file_of_weights(run: Path, config, demo_data: Path, tmp_
     path = tmp_path / "exported.safetensors"
     write_state_dict(path, to_reference(*export_weights.of_run(str(run))))
     given = fine_tuning(config, train__init_from=str(path))
-    recipe = Recipe.from_config(given)
+    experiment = Experiment.from_config(given)
     mixture, size = given.data.mixture, given.train.batch_size
-    batches = train_batches(Dataset(demo_data, recipe.spec), mixture, size, given.seed)
-    state = initial_state(recipe, recipe.abstract_state(), lambda: batches)
+    batches = train_batches(Dataset(demo_data, experiment.spec), mixture, size, given.seed)
+    state = initial_state(experiment, experiment.abstract_state(), lambda: batches)
     assert_same(state.params, state_of(run, config).ema)
 
 

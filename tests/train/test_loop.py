@@ -17,7 +17,7 @@ from vssflow_jax.input_pipeline.batches import train_batches
 from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.models.conditions import PLACEMENTS
 from vssflow_jax.run import workdir as run_files
-from vssflow_jax.run.experiment import Recipe, TrainState
+from vssflow_jax.run.experiment import Experiment, TrainState
 from vssflow_jax.run.initial import initial_state
 from vssflow_jax.train.loop import train
 from vssflow_jax.train.step import make_train_step
@@ -94,20 +94,20 @@ def test_sigterm_saves_and_exits_cleanly(demo_data: Path, tmp_path: Path) -> Non
 def test_accumulation_gives_the_same_step(demo_data: Path) -> None:
     rows = []
     for parts in (1, 4):
-        recipe = Recipe.from_config(tiny.config(demo_data, train__accumulation_steps=parts))
-        state, batches = start(demo_data, recipe)
-        step = jax.jit(make_train_step(recipe))
+        experiment = Experiment.from_config(tiny.config(demo_data, train__accumulation_steps=parts))
+        state, batches = start(demo_data, experiment)
+        step = jax.jit(make_train_step(experiment))
         for _ in range(3):
             state, metrics = step(state, next(batches))
         rows.append((metrics, state.params))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6), *rows)
 
 
-def start(data: Path, recipe: Recipe) -> tuple[TrainState, Any]:
+def start(data: Path, experiment: Experiment) -> tuple[TrainState, Any]:
     config = tiny.config(data)
-    dataset = Dataset(data, recipe.spec)
+    dataset = Dataset(data, experiment.spec)
     batches = train_batches(dataset, config.data.mixture, config.train.batch_size, config.seed)
-    return initial_state(recipe, recipe.abstract_state(), lambda: batches), iter(batches)
+    return initial_state(experiment, experiment.abstract_state(), lambda: batches), iter(batches)
 
 
 def test_the_loss_falls_by_a_fifth(demo_data: Path, tmp_path: Path) -> None:
@@ -149,9 +149,9 @@ def test_the_loss_falls_in_every_placement(placement: str, demo_data: Path, tmp_
 
 
 def test_the_average_follows_the_weights(demo_data: Path) -> None:
-    recipe = Recipe.from_config(tiny.config(demo_data, train__ema_decay=0.5))
-    state, batches = start(demo_data, recipe)
-    new, _ = jax.jit(make_train_step(recipe))(state, next(batches))
+    experiment = Experiment.from_config(tiny.config(demo_data, train__ema_decay=0.5))
+    state, batches = start(demo_data, experiment)
+    new, _ = jax.jit(make_train_step(experiment))(state, next(batches))
     # After the first step of a young average the decay is (1 + 0) / (10 + 0).
     expected = jax.tree.map(lambda old, now: 0.1 * old + 0.9 * now, state.ema, new.params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), new.ema, expected)

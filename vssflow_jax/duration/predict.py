@@ -13,7 +13,7 @@ from vssflow_jax.clip import stretch_phonemes
 from vssflow_jax.duration.model import harden
 from vssflow_jax.duration.train import (
     Batch,
-    DurationRecipe,
+    DurationExperiment,
     Params,
     align,
     example,
@@ -49,26 +49,26 @@ def predict(
       UserError: no checkpoint, another config's, or a field that may not differ.
     """
     config = run_config.for_use(workdir, config, overrides)
-    recipe = DurationRecipe.from_config(config)
-    dataset = open_dataset(config, recipe)
-    layout = sharding.make_layout(config.sharding)
+    experiment = DurationExperiment.from_config(config)
+    dataset = open_dataset(config, experiment)
+    mesh_rules = sharding.make_mesh_rules(config.sharding)
     with Checkpoints(workdir) as checkpoints:
-        state = checkpoints.restore(recipe.abstract_state(layout))[0]
-    definition = recipe.definition
+        state = checkpoints.restore(experiment.abstract_state(mesh_rules))[0]
+    definition = experiment.definition
 
     @jax.jit
     def attention(params: Params, batch: Batch) -> jax.Array:
         return align(nnx.merge(definition, params), batch)
 
     durations = {}
-    devices = layout.batch_devices
+    devices = mesh_rules.batch_devices
     size = devices * -(-config.train.batch_size // devices)
     for clips in _batches(speech_clips(dataset, parts), size):
         # A batch that is not full is filled up with its own clips, so that all have one shape.
-        examples = [example(clip, recipe) for clip in clips]
+        examples = [example(clip, experiment) for clip in clips]
         members = [examples[i % len(clips)] for i in range(size)]
         batch = jax.tree.map(lambda *x: np.stack(x), *members)
-        maps = jax.device_get(attention(state.params, sharding.put_batch(batch, layout)))
+        maps = jax.device_get(attention(state.params, sharding.put_batch(batch, mesh_rules)))
         for clip, one, shares in zip(clips, examples, maps, strict=False):
             phonemes = len(clip.phoneme_ids)
             path = harden(shares[: one["num_frames"], :phonemes])
@@ -78,8 +78,8 @@ def predict(
 
 def evaluate_and_print(config: ml_collections.ConfigDict, workdir: Path) -> None:
     """Compare predicted and uniform durations with the alignments of the test part, if any."""
-    recipe = DurationRecipe.from_config(config)
-    dataset = open_dataset(config, recipe)
+    experiment = DurationExperiment.from_config(config)
+    dataset = open_dataset(config, experiment)
     clips = [clip for clip in speech_clips(dataset, ("test",)) if len(clip.phoneme_frames)]
     if not clips:
         return

@@ -27,7 +27,7 @@ from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.input_pipeline.example import Clip
 from vssflow_jax.input_pipeline.prefetch import Reading
 from vssflow_jax.parallel import sharding
-from vssflow_jax.parallel.sharding import Layout
+from vssflow_jax.parallel.sharding import MeshRules
 from vssflow_jax.parallel.stopping import stop_requested
 from vssflow_jax.run import run_config
 from vssflow_jax.run.checkpoint import Checkpoints
@@ -76,7 +76,7 @@ class DurationState:
 
 
 @dataclasses.dataclass(frozen=True)
-class DurationRecipe:
+class DurationExperiment:
     """The static half of training: everything that is not in the state.
 
     Attributes:
@@ -92,7 +92,7 @@ class DurationRecipe:
     seed: int
 
     @classmethod
-    def from_config(cls, config: ml_collections.ConfigDict) -> "DurationRecipe":
+    def from_config(cls, config: ml_collections.ConfigDict) -> "DurationExperiment":
         """As a config file describes it.
 
         Raises:
@@ -102,7 +102,7 @@ class DurationRecipe:
             return cls._checked(config)
 
     @classmethod
-    def _checked(cls, config: ml_collections.ConfigDict) -> "DurationRecipe":
+    def _checked(cls, config: ml_collections.ConfigDict) -> "DurationExperiment":
         for name, least in AT_LEAST.items():
             value = operator.attrgetter(name)(config)
             if not value >= least:
@@ -133,10 +133,12 @@ class DurationRecipe:
         params = nnx.to_pure_dict(nnx.state(self._network()))
         return DurationState(jnp.zeros((), jnp.int32), params, self.optimizer.init(params))
 
-    def abstract_state(self, layout: Layout) -> DurationState:
+    def abstract_state(self, mesh_rules: MeshRules) -> DurationState:
         """Shapes, dtypes and shardings of the state, which is whole on every device."""
         return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=layout.replicated),
+            lambda leaf: jax.ShapeDtypeStruct(
+                leaf.shape, leaf.dtype, sharding=mesh_rules.replicated
+            ),
             jax.eval_shape(self.init),
         )
 
@@ -158,21 +160,21 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
       UserError: bad config, data without alignments, or workdir; a loss that is no number.
     """
     # ------------------------------------------------------------------------------------ mesh
-    layout = sharding.make_layout(config.sharding)
-    recipe = DurationRecipe.from_config(config)
-    _check_batch(recipe, layout)
+    mesh_rules = sharding.make_mesh_rules(config.sharding)
+    experiment = DurationExperiment.from_config(config)
+    _check_batch(experiment, mesh_rules)
     run_config.check_resumable(workdir, config)
 
     # ------------------------------------------------------------------------------------ data
-    dataset = open_dataset(config, recipe)
-    iterator = iter(train_batches(dataset, recipe))
+    dataset = open_dataset(config, experiment)
+    iterator = iter(train_batches(dataset, experiment))
 
     # ----------------------------------------------------------------------------------- model
-    abstract = recipe.abstract_state(layout)
+    abstract = experiment.abstract_state(mesh_rules)
     train_step = jax.jit(
-        make_train_step(recipe),
-        in_shardings=(layout.replicated, layout.batch),
-        out_shardings=layout.replicated,
+        make_train_step(experiment),
+        in_shardings=(mesh_rules.replicated, mesh_rules.batch),
+        out_shardings=mesh_rules.replicated,
         donate_argnums=0,
     )
 
@@ -181,7 +183,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
         # ----------------------------------------------------------------------------- restore
         checkpoints = closing.enter_context(Checkpoints(workdir, config.train.keep_checkpoints))
         if checkpoints.latest is None:
-            state = jax.jit(recipe.init, out_shardings=layout.replicated)()
+            state = jax.jit(experiment.init, out_shardings=mesh_rules.replicated)()
             if config.train.init_from:
                 imported = folder.load(Path(config.train.init_from), "duration", abstract.params)
                 state = dataclasses.replace(state, params=imported)
@@ -203,7 +205,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
             checkpoints.save(done, state, progress, resolved)
 
         while done < steps and not stop_after(done):
-            batch = sharding.put_batch(next(iterator), layout)
+            batch = sharding.put_batch(next(iterator), mesh_rules)
             with jax.transfer_guard("disallow"):
                 state, metrics = train_step(state, batch)
             done += 1
@@ -224,17 +226,17 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
 
 
 def make_train_step(
-    recipe: DurationRecipe,
+    experiment: DurationExperiment,
 ) -> Callable[[DurationState, Batch], tuple[DurationState, Metrics]]:
     """The step as a pure function, to be jitted by the caller with its shardings."""
-    definition = recipe.definition
+    definition = experiment.definition
 
     def objective(params: Params, batch: Batch) -> jax.Array:
         return alignment_loss(align(nnx.merge(definition, params), batch), batch)
 
     def step(state: DurationState, batch: Batch) -> tuple[DurationState, Metrics]:
         loss, grads = jax.value_and_grad(objective)(state.params, batch)
-        updates, opt_state = recipe.optimizer.update(grads, state.opt_state, state.params)
+        updates, opt_state = experiment.optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = {"loss": loss, "grad_norm": optax.global_norm(grads)}
         return DurationState(state.step + 1, params, opt_state), metrics
@@ -264,13 +266,13 @@ def _own_frames(batch: Batch) -> jax.Array:
     return jnp.arange(batch["lips"].shape[1]) < batch["num_frames"][:, None]
 
 
-def train_batches(dataset: Dataset, recipe: DurationRecipe) -> grain.IterDataset:
+def train_batches(dataset: Dataset, experiment: DurationExperiment) -> grain.IterDataset:
     """Endless, shuffled batches of the training clips with speech, a function of the seed."""
     clips = dataset.clips("train", "visualtts")
-    examples = grain.MapDataset.range(len(clips)).shuffle(seed=recipe.seed).repeat()
+    examples = grain.MapDataset.range(len(clips)).shuffle(seed=experiment.seed).repeat()
     return (
-        examples.map(lambda index: example(aligned(clips[index], recipe.spec), recipe))
-        .batch(recipe.train.batch_size, drop_remainder=True)
+        examples.map(lambda index: example(aligned(clips[index], experiment.spec), experiment))
+        .batch(experiment.train.batch_size, drop_remainder=True)
         .to_iter_dataset(
             grain.ReadOptions(
                 num_threads=Reading.threads, prefetch_buffer_size=Reading.batches_ahead
@@ -295,7 +297,7 @@ def aligned(clip: Clip, spec: ClipSpec) -> Clip:
     return clip
 
 
-def example(clip: Clip, recipe: DurationRecipe) -> Example:
+def example(clip: Clip, experiment: DurationExperiment) -> Example:
     """What the network is given of a clip with speech.
 
     Returns:
@@ -305,8 +307,8 @@ def example(clip: Clip, recipe: DurationRecipe) -> Example:
     Raises:
       UserError: the clip has more phonemes than there are latent frames.
     """
-    t = recipe.spec.latent_frames
-    num_frames = recipe.spec.phoneme_frames(clip.features.duration_sec)
+    t = experiment.spec.latent_frames
+    num_frames = experiment.spec.phoneme_frames(clip.features.duration_sec)
     if len(clip.phoneme_ids) > t:
         raise UserError(
             f"clip {clip.clip_id}: {len(clip.phoneme_ids)} phonemes, but clip.duration_sec has {t} "
@@ -314,7 +316,7 @@ def example(clip: Clip, recipe: DurationRecipe) -> Example:
         )
     # A clip without lips gets the same frame throughout, all ones, as in the reference.
     lips = clip.features.lips.astype(np.float32)
-    lips = lips if len(lips) else np.ones((num_frames, recipe.model.lip_features), np.float32)
+    lips = lips if len(lips) else np.ones((num_frames, experiment.model.lip_features), np.float32)
     targets = np.repeat(np.arange(len(clip.phoneme_frames)), clip.phoneme_frames)
     return {
         "phonemes": fit_length(clip.phoneme_ids, t),
@@ -324,20 +326,20 @@ def example(clip: Clip, recipe: DurationRecipe) -> Example:
     }
 
 
-def open_dataset(config: ml_collections.ConfigDict, recipe: DurationRecipe) -> Dataset:
+def open_dataset(config: ml_collections.ConfigDict, experiment: DurationExperiment) -> Dataset:
     """The config's dataset.
 
     Raises:
       UserError: it is not there or does not fit the config.
     """
-    dataset = Dataset(config.data.path, recipe.spec)
-    dataset.check_widths({"lips": recipe.model.lip_features})
+    dataset = Dataset(config.data.path, experiment.spec)
+    dataset.check_widths({"lips": experiment.model.lip_features})
     return dataset
 
 
-def _check_batch(recipe: DurationRecipe, layout: Layout) -> None:
-    if recipe.train.batch_size % layout.batch_devices:
+def _check_batch(experiment: DurationExperiment, mesh_rules: MeshRules) -> None:
+    if experiment.train.batch_size % mesh_rules.batch_devices:
         raise UserError(
-            f"train.batch_size is {recipe.train.batch_size}; it must be a multiple of the "
-            f"{layout.batch_devices} devices"
+            f"train.batch_size is {experiment.train.batch_size}; it must be a multiple of the "
+            f"{mesh_rules.batch_devices} devices"
         )

@@ -25,7 +25,7 @@ from vssflow_jax.input_pipeline.example import Clip
 from vssflow_jax.parallel import distributed
 from vssflow_jax.run import run_config
 from vssflow_jax.run import workdir as run_files
-from vssflow_jax.run.experiment import Recipe, TrainState
+from vssflow_jax.run.experiment import Experiment, TrainState
 from vssflow_jax.run.restore import digest, restore
 
 REPORT = "report.html"
@@ -63,15 +63,15 @@ def evaluate(
     backbones(config)  # to hear at once if one is not there
     if run:
         config = run_config.for_use(run, config)
-    recipe = Recipe.from_config(config)
+    experiment = Experiment.from_config(config)
     dataset = Dataset(
-        config.data.path, recipe.spec, config.data.durations, config.data.durations_path
+        config.data.path, experiment.spec, config.data.durations, config.data.durations_path
     )
-    dataset.check_widths(recipe.model.feature_widths)
+    dataset.check_widths(experiment.model.feature_widths)
     places = benchmark.places(dataset)
     size, seed = config.train.batch_size, config.seed
     state = restore(
-        recipe, run, step, lambda: train_batches(dataset, config.data.mixture, size, seed)
+        experiment, run, step, lambda: train_batches(dataset, config.data.mixture, size, seed)
     )
     sha256 = digest(config, run, int(state.step)) if distributed.is_main() else ""
     settings = describe(config, benchmark, state, str(run or config.train.init_from), sha256)
@@ -80,7 +80,7 @@ def evaluate(
     distributed.wait_for_all(f"claimed {out}")
 
     # ---------------------------------------------------------------------------- clip by clip
-    renderer = Renderer(config, recipe, benchmark.measured)
+    renderer = Renderer(config, experiment, benchmark.measured)
     Evaluation(config, benchmark, dataset, places, out).run(renderer, state)
 
     # ----------------------------------------------------------------------------------- sum up
@@ -94,7 +94,7 @@ def evaluate(
 
 def in_training(
     config: ml_collections.ConfigDict, benchmark: Benchmark, workdir: Path
-) -> Callable[[Recipe, Dataset, TrainState], dict[str, float]]:
+) -> Callable[[Experiment, Dataset, TrainState], dict[str, float]]:
     """For `train`: evaluates a few clips of each task by the weights of a step.
 
     What it finds lies in `eval-steps/STEP/` of the run.
@@ -102,9 +102,11 @@ def in_training(
     few = dataclasses.replace(benchmark, max_clips=config.eval.every_clips, versions=(), mp4=False)
     made: list[Renderer] = []  # one, so that it compiles once
 
-    def evaluate_step(recipe: Recipe, dataset: Dataset, state: TrainState) -> dict[str, float]:
+    def evaluate_step(
+        experiment: Experiment, dataset: Dataset, state: TrainState
+    ) -> dict[str, float]:
         if not made:
-            made.append(Renderer(config, recipe, few.measured))
+            made.append(Renderer(config, experiment, few.measured))
         out = workdir / "eval-steps" / str(int(state.step))
         places = few.places(dataset)
         settings = describe(config, few, state, str(workdir), sha256="")

@@ -18,7 +18,7 @@ from vssflow_jax.clip import ClipSpec, fit_length, to_float, to_int16
 from vssflow_jax.generate.sampler import draw_start, make_generate
 from vssflow_jax.input_pipeline.collate import to_latent_rate
 from vssflow_jax.input_pipeline.example import Clip
-from vssflow_jax.run.experiment import Recipe, TrainState
+from vssflow_jax.run.experiment import Experiment, TrainState
 
 
 class Sound(NamedTuple):
@@ -43,16 +43,18 @@ class Renderer:
 
     Args:
       config: of the run; `eval.sampler`, `eval.batch_size` and the vocoder matter.
-      recipe: of the model.
+      experiment: of the model.
       versions: to make (`measures.VERSIONS`).
     """
 
-    def __init__(self, config: ml_collections.ConfigDict, recipe: Recipe, versions: Sequence[str]):
-        self._config, self._recipe = config, recipe
+    def __init__(
+        self, config: ml_collections.ConfigDict, experiment: Experiment, versions: Sequence[str]
+    ):
+        self._config, self._experiment = config, experiment
         self._versions = versions
-        self._generate = make_generate(recipe, config.eval.sampler)
+        self._generate = make_generate(experiment, config.eval.sampler)
         self._vocoder = make_vocoder(config.vocoder)
-        self._through_codec = jax.jit(functools.partial(through_codec, recipe))
+        self._through_codec = jax.jit(functools.partial(through_codec, experiment))
         self.generate_sec: float | None = None
         """Seconds a clip that the last batch took; None for the first, which compiles."""
         self._warm = False
@@ -69,9 +71,11 @@ class Renderer:
           clips: b of them.
           others: whose conditions the "shuffled" ones are generated from.
         """
-        config, spec = self._config, self._recipe.spec
+        config, spec = self._config, self._experiment.spec
         names = [clip.clip_id for clip in clips]
-        start = draw_start(self._recipe, config.eval.seed, names, config.eval.sampler.mask_ratio)
+        start = draw_start(
+            self._experiment, config.eval.seed, names, config.eval.sampler.mask_ratio
+        )
         made = {}
         started = time.monotonic()
         for version, seen in (("generated", clips), ("shuffled", others)):
@@ -100,7 +104,7 @@ class Renderer:
           log_mels: of the other versions of these clips [b, n, m].
           clip_sec: sounds are cut to it; 0 leaves them as long as the true one.
         """
-        spec = self._recipe.spec
+        spec = self._experiment.spec
         samples = {"ground_truth": [clip.features.sound for clip in clips]}
         with ThreadPoolExecutor(joblib.cpu_count()) as pool:
             for version, mels in log_mels.items():
@@ -122,10 +126,10 @@ def of_samples(samples: np.ndarray, spec: ClipSpec) -> Sound:
     return Sound(samples, log_mel[: -(-len(samples) // mel.HOP)])
 
 
-def through_codec(recipe: Recipe, params: CodecParams, waveforms: jax.Array) -> jax.Array:
+def through_codec(experiment: Experiment, params: CodecParams, waveforms: jax.Array) -> jax.Array:
     """Log-mels [b, n, m] of sounds [b, samples], encoded and decoded."""
-    log_mel = mel.log_mel(waveforms, recipe.spec.mel_frames)
-    return recipe.codec.decode(params, recipe.codec.encode(params, log_mel).mean)
+    log_mel = mel.log_mel(waveforms, experiment.spec.mel_frames)
+    return experiment.codec.decode(params, experiment.codec.encode(params, log_mel).mean)
 
 
 _log_mel = jax.jit(mel.log_mel, static_argnums=1)

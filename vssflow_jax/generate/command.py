@@ -33,7 +33,7 @@ from vssflow_jax.input_pipeline.example import ClipFeatures
 from vssflow_jax.input_pipeline.prefetch import Example
 from vssflow_jax.parallel import distributed
 from vssflow_jax.run import restore
-from vssflow_jax.run.experiment import Recipe
+from vssflow_jax.run.experiment import Experiment
 from vssflow_jax.utils.errors import UserError
 
 _SUFFIXES = (*media.SUFFIXES, ".wav")
@@ -57,7 +57,7 @@ def generate(values: flags.FlagValues) -> list[Path]:
         if value is not None:
             config.eval.sampler[name] = value
     check(config)
-    recipe = Recipe.from_config(config)
+    experiment = Experiment.from_config(config)
 
     mouth = parse_box(values.mouth_box or "")
     if values.mouth_box and not mouth:
@@ -68,23 +68,23 @@ def generate(values: flags.FlagValues) -> list[Path]:
     chosen = encoders_of(
         config.data, values.clip, values.speaker, values.features_root, values.weights_free
     )
-    check_widths(chosen.widths, recipe.model.feature_widths)
+    check_widths(chosen.widths, experiment.model.feature_widths)
     track = media.read_track(video)
     output = plan_output(track, paths[0].suffix)
-    seen = look(track, recipe.spec, chosen, mouth, voice)
-    spoken = speech(values, recipe.spec, seen.spec, seen.duration_sec)
+    seen = look(track, experiment.spec, chosen, mouth, voice)
+    spoken = speech(values, experiment.spec, seen.spec, seen.duration_sec)
     features = jax.device_put(told(seen.streams, spoken, seen.spec, seen.duration_sec))
     absent = [name for name, stream in seen.streams.items() if not stream.any()]
-    windows = Windows.over(seen.spec.latent_frames, recipe.spec.latent_frames)
+    windows = Windows.over(seen.spec.latent_frames, experiment.spec.latent_frames)
     without = f", without {', '.join(absent)}" if absent else ""
     print(f"{video}: {seen.duration_sec:.2f} s in {len(windows.starts)} windows{without}")
 
     vocoder = make_vocoder(config.vocoder)
-    state = restore.restore(recipe, run, step)
-    whole = dataclasses.replace(recipe, spec=seen.spec)
+    state = restore.restore(experiment, run, step)
+    whole = dataclasses.replace(experiment, spec=seen.spec)
     sampler = config.eval.sampler
     with tqdm.tqdm(total=_evaluations(sampler, values.candidates), desc="generate") as bar:
-        sample = make_generate_long(recipe, sampler, windows, bar.update)
+        sample = make_generate_long(experiment, sampler, windows, bar.update)
         for seed, path in enumerate(paths, start=values.seed):
             start = draw_start(whole, seed, [track.name], sampler.mask_ratio)
             log_mel = jax.device_get(sample(state, features, start))[0]

@@ -18,8 +18,8 @@ from vssflow_jax.flow import solvers
 from vssflow_jax.flow.guidance import guided
 from vssflow_jax.generate.windows import Windows
 from vssflow_jax.models.conditions import MASKABLE
-from vssflow_jax.parallel.sharding import Layout
-from vssflow_jax.run.experiment import Batch, Recipe, TrainState
+from vssflow_jax.parallel.sharding import MeshRules
+from vssflow_jax.run.experiment import Batch, Experiment, TrainState
 
 
 @jax.tree_util.register_dataclass
@@ -40,12 +40,12 @@ Generate = Callable[[TrainState, Batch, Start], jax.Array]
 
 
 def draw_start(
-    recipe: Recipe, seed: int, clip_ids: Sequence[str], mask_ratio: float = 0.0
+    experiment: Experiment, seed: int, clip_ids: Sequence[str], mask_ratio: float = 0.0
 ) -> Start:
     """What each clip starts from, with `mask_ratio` of its lip and motion frames hidden."""
     key = jax.random.key(seed)
     names = jnp.array([zlib.crc32(clip_id.encode()) for clip_id in clip_ids], jnp.uint32)
-    frames, channels = recipe.spec.latent_frames, recipe.model.latent_channels
+    frames, channels = experiment.spec.latent_frames, experiment.model.latent_channels
 
     def start(name: jax.Array) -> Start:
         own = jax.random.fold_in(key, name)
@@ -62,11 +62,11 @@ def draw_start(
     return jax.vmap(start)(names)
 
 
-def make_generate(recipe: Recipe, sampler: ml_collections.ConfigDict) -> Generate:
+def make_generate(experiment: Experiment, sampler: ml_collections.ConfigDict) -> Generate:
     """A jitted function from (state, features, start) to log-mels [b, n, m].
 
     Args:
-      recipe: of the run whose averaged weights are used.
+      experiment: of the run whose averaged weights are used.
       sampler: `method`, `steps` or `tolerance`, `guidance` and `guidance_interval`.
 
     Raises:
@@ -75,10 +75,10 @@ def make_generate(recipe: Recipe, sampler: ml_collections.ConfigDict) -> Generat
     solve = solvers.make_solver(sampler.method, sampler.steps, sampler.tolerance)
     # Steps that adapt must adapt to each clip alone, or a clip would depend on its batch.
     adaptive = sampler.method == solvers.ADAPTIVE
-    definition, _, _ = recipe.abstract_model(placed=not adaptive)
-    spread = functools.partial(_spread, recipe.layout)
+    definition, _, _ = experiment.abstract_model(placed=not adaptive)
+    spread = functools.partial(_spread, experiment.mesh_rules)
 
-    @functools.partial(jax.jit, out_shardings=recipe.layout.replicated)
+    @functools.partial(jax.jit, out_shardings=experiment.mesh_rules.replicated)
     def generate(state: TrainState, features: Batch, start: Start) -> jax.Array:
         clips = len(start.noise)
         features, start = jax.tree.map(spread, (features, start))
@@ -95,13 +95,13 @@ def make_generate(recipe: Recipe, sampler: ml_collections.ConfigDict) -> Generat
             return latents(*jax.tree.map(lambda x: x[None], (features, start)))[0]
 
         found = (jax.vmap(latent) if adaptive else latents)(features, start)
-        return recipe.codec.decode(state.codec, found)[:clips]
+        return experiment.codec.decode(state.codec, found)[:clips]
 
     return generate
 
 
 def make_generate_long(
-    recipe: Recipe,
+    experiment: Experiment,
     sampler: ml_collections.ConfigDict,
     windows: Windows,
     tick: Callable[[], None],
@@ -114,7 +114,7 @@ def make_generate_long(
     window either, and log-mels are blended alike. Of a single window it is the same function.
 
     Args:
-      recipe: of the run whose averaged weights are used.
+      experiment: of the run whose averaged weights are used.
       sampler: as for `make_generate`.
       windows: over the latent frames of the clip.
       tick: called at each evaluation of the velocity.
@@ -127,14 +127,14 @@ def make_generate_long(
       UserError: an unknown method.
     """
     solve = solvers.make_solver(sampler.method, sampler.steps, sampler.tolerance)
-    definition, _, _ = recipe.abstract_model()
+    definition, _, _ = experiment.abstract_model()
     count = len(windows.starts)
 
     def cut(whole: jax.Array) -> jax.Array:
         """[1, n, ...] -> [w, t, ...], with more windows where devices need them."""
-        return _spread(recipe.layout, windows.cut(whole[0]))
+        return _spread(experiment.mesh_rules, windows.cut(whole[0]))
 
-    @functools.partial(jax.jit, out_shardings=recipe.layout.replicated)
+    @functools.partial(jax.jit, out_shardings=experiment.mesh_rules.replicated)
     def generate(state: TrainState, features: Batch, start: Start) -> jax.Array:
         model = nnx.merge(definition, state.averaged, state.frozen)
         conditions = {name: cut(value) for name, value in features.items() if name != "speaker"}
@@ -147,13 +147,13 @@ def make_generate_long(
             jax.debug.callback(tick)
             return windows.blend(of_windows(cut(x), jnp.repeat(t, rows))[:count])[None]
 
-        log_mels = recipe.codec.decode(state.codec, cut(solve(velocity, start.noise)))[:count]
+        log_mels = experiment.codec.decode(state.codec, cut(solve(velocity, start.noise)))[:count]
         return windows.finer(log_mels.shape[1] // windows.size).blend(log_mels)[None]
 
     return generate
 
 
-def _spread(layout: Layout, x: jax.Array) -> jax.Array:
+def _spread(mesh_rules: MeshRules, x: jax.Array) -> jax.Array:
     """Over the devices, after as many of the last row as they need to have equally many."""
-    padding = -len(x) % layout.batch_devices
-    return layout.place(jnp.concatenate([x, *[x[-1:]] * padding]), "batch")
+    padding = -len(x) % mesh_rules.batch_devices
+    return mesh_rules.constrain(jnp.concatenate([x, *[x[-1:]] * padding]), "batch")

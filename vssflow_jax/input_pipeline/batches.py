@@ -62,7 +62,7 @@ def train_batches(
       batch_size: clips in a batch.
       seed: of every draw.
       latents: "online" for batches with sounds, "offline" with what a codec knows of them.
-      rows: places in a batch to read (`sharding.Layout.local_rows`); all, if None.
+      rows: places in a batch to read (`sharding.MeshRules.local_rows`); all, if None.
       reading: processes and threads.
       bucket_sec: windows besides the dataset's own; all clips of a batch fit into its window, and
         none of them into a shorter one. Joint clips always have the dataset's.

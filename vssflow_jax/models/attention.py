@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu import flash_attention, splash_attention
 
-from vssflow_jax.parallel.sharding import Layout
+from vssflow_jax.parallel.sharding import MeshRules
 from vssflow_jax.utils.errors import UserError
 
 # q [b, n, h, k], k and v [b, s, g, k], the number of keys that count -> [b, n, h, k]
@@ -158,11 +158,11 @@ class Attend:
 
     Attributes:
       implementation: one of `IMPLEMENTATIONS`.
-      layout: where the arrays lie; None on one device.
+      mesh_rules: where the arrays lie; None on one device.
     """
 
     implementation: str = "xla"
-    layout: Layout | None = None
+    mesh_rules: MeshRules | None = None
 
     def __call__(self, q: jax.Array, k: jax.Array, v: jax.Array, valid: int) -> jax.Array:
         """q [b, n, h, k], k and v [b, s, g, k], whose first `valid` tokens count; [b, n, h, k]."""
@@ -171,29 +171,31 @@ class Attend:
         def attend(*arrays: jax.Array) -> jax.Array:
             return implementation.kernel(*arrays, valid)
 
-        if self.layout is None or self.layout.mesh.size == 1:
+        if self.mesh_rules is None or self.mesh_rules.mesh.size == 1:
             return attend(q, k, v)
         axes = (_QUERY_AXES, _KEY_AXES, _KEY_AXES)
         if implementation.platform is None:
-            placed = (self.layout.place(x, *on) for x, on in zip((q, k, v), axes, strict=True))
+            placed = (
+                self.mesh_rules.constrain(x, *on) for x, on in zip((q, k, v), axes, strict=True)
+            )
             return attend(*placed)
         # The compiler cannot look into a kernel: each device runs it on its own rows and heads.
-        specs = tuple(self.layout.sharding(*on).spec for on in axes)
+        specs = tuple(self.mesh_rules.sharding(*on).spec for on in axes)
         return jax.shard_map(
             attend,
-            mesh=self.layout.mesh,
+            mesh=self.mesh_rules.mesh,
             in_specs=specs,
             out_specs=specs[0],
             check_vma=False,  # kernels do not say over which axes their results vary
         )(q, k, v)
 
 
-def check(implementation: str, layout: Layout, dtype: str, head_dim: int) -> None:
+def check(implementation: str, mesh_rules: MeshRules, dtype: str, head_dim: int) -> None:
     """See that an implementation can run on the devices of a layout, which need not be at hand.
 
     Args:
       implementation: one of `IMPLEMENTATIONS`.
-      layout: of the devices.
+      mesh_rules: of the devices.
       dtype: of queries, keys and values.
       head_dim: k.
 
@@ -205,12 +207,12 @@ def check(implementation: str, layout: Layout, dtype: str, head_dim: int) -> Non
     needed = IMPLEMENTATIONS[implementation].platform
     if needed is None:
         return
-    found = layout.mesh.devices.flat[0].platform
+    found = mesh_rules.mesh.devices.flat[0].platform
     if found != needed:
         raise UserError(
             f"{field} runs on {needed.upper()}s, but the devices are {found.upper()}s; {otherwise}"
         )
-    if layout.rules.get("heads") != layout.rules.get("kv_heads"):
+    if mesh_rules.rules.get("heads") != mesh_rules.rules.get("kv_heads"):
         raise UserError(
             f"{field} needs 'heads' and 'kv_heads' on the same mesh axes; change the rules of the "
             f"strategy or {otherwise}"

@@ -18,7 +18,7 @@ from flax import nnx
 
 from vssflow_jax.models import attention
 from vssflow_jax.models.layers import LayerNorm, Linear, RopeTables, rope_tables, rotate
-from vssflow_jax.parallel.sharding import Layout
+from vssflow_jax.parallel.sharding import MeshRules
 from vssflow_jax.utils.errors import UserError
 
 # What the backward pass finds kept of a block's forward pass; the rest it computes again.
@@ -114,12 +114,12 @@ class Attention(nnx.Module):
         cfg: TransformerConfig,
         source_width: int,
         kv_heads: int,
-        layout: Layout | None,
+        mesh_rules: MeshRules | None,
         *,
         rngs: nnx.Rngs,
     ):
         self.head_dim = cfg.head_dim
-        self.attend = attention.Attend(cfg.attention, layout)
+        self.attend = attention.Attend(cfg.attention, mesh_rules)
         inner, inner_kv = cfg.heads * cfg.head_dim, kv_heads * cfg.head_dim
         self.q = Linear((cfg.width, inner), ("embed", "heads"), rngs=rngs)
         self.k = Linear((source_width, inner_kv), ("embed", "kv_heads"), rngs=rngs)
@@ -158,12 +158,14 @@ class FeedForward(nnx.Module):
 class Block(nnx.Module):
     """One pre-norm block with a residual around each of its three branches."""
 
-    def __init__(self, cfg: TransformerConfig, layout: Layout | None = None, *, rngs: nnx.Rngs):
+    def __init__(
+        self, cfg: TransformerConfig, mesh_rules: MeshRules | None = None, *, rngs: nnx.Rngs
+    ):
         self.norm1 = LayerNorm(cfg.width, rngs=rngs)
-        self.self_attention = Attention(cfg, cfg.width, cfg.heads, layout, rngs=rngs)
+        self.self_attention = Attention(cfg, cfg.width, cfg.heads, mesh_rules, rngs=rngs)
         self.norm2 = LayerNorm(cfg.width, rngs=rngs)
         source_width = cfg.context_width or cfg.width
-        self.cross_attention = Attention(cfg, source_width, cfg.kv_heads, layout, rngs=rngs)
+        self.cross_attention = Attention(cfg, source_width, cfg.kv_heads, mesh_rules, rngs=rngs)
         self.norm3 = LayerNorm(cfg.width, rngs=rngs)
         self.ffw = FeedForward(cfg, rngs=rngs)
 
@@ -202,15 +204,17 @@ class Block(nnx.Module):
 class Transformer(nnx.Module):
     """A time token and t frames in model width through l blocks; returns the t frames."""
 
-    def __init__(self, cfg: TransformerConfig, layout: Layout | None = None, *, rngs: nnx.Rngs):
+    def __init__(
+        self, cfg: TransformerConfig, mesh_rules: MeshRules | None = None, *, rngs: nnx.Rngs
+    ):
         self.cfg = cfg
-        self.layout = layout
+        self.mesh_rules = mesh_rules
         self.time = TimeEmbedding(cfg, rngs=rngs)
 
         @nnx.split_rngs(splits=cfg.layers)
         @nnx.vmap(transform_metadata={nnx.PARTITION_NAME: "layers"})
         def stack(rngs: nnx.Rngs) -> Block:
-            return Block(cfg, layout, rngs=rngs)
+            return Block(cfg, mesh_rules, rngs=rngs)
 
         self.blocks = stack(rngs)
 
@@ -240,7 +244,7 @@ class Transformer(nnx.Module):
         definition, stacked = nnx.split(self.blocks)
 
         def run(x: jax.Array, weights: nnx.State) -> tuple[jax.Array, None]:
-            x = self.layout.place(x, "batch", "tokens", None) if self.layout else x
+            x = self.mesh_rules.constrain(x, "batch", "tokens", None) if self.mesh_rules else x
             return nnx.merge(definition, weights)(x, valid, context, tables, dtype), None
 
         policy = REMAT[self.cfg.remat]

@@ -19,7 +19,7 @@ from vssflow_jax.models.conditions import (
 )
 from vssflow_jax.models.layers import Linear, zeros
 from vssflow_jax.models.transformer import Transformer, TransformerConfig
-from vssflow_jax.parallel.sharding import Layout
+from vssflow_jax.parallel.sharding import MeshRules
 from vssflow_jax.utils.errors import UserError
 
 # Fields of a `model` section that say how the network is computed, not what.
@@ -74,13 +74,13 @@ class VSSFlow(nnx.Module):
     `encode` turns features into a `Conditioning` once; calling the model uses it at any flow time.
     """
 
-    def __init__(self, cfg: ModelConfig, layout: Layout | None = None, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: ModelConfig, mesh_rules: MeshRules | None = None, *, rngs: nnx.Rngs):
         width = cfg.transformer.width
         self.dtype = jnp.dtype(cfg.dtype)
         self.conditions = ConditionEncoder(PLACEMENTS[cfg.placement], cfg.widths, width, rngs=rngs)
         channels = cfg.latent_channels
         self.input = Linear((channels, width), ("channel", "embed"), rngs=rngs)
-        self.transformer = Transformer(cfg.transformer, layout, rngs=rngs)
+        self.transformer = Transformer(cfg.transformer, mesh_rules, rngs=rngs)
         self.output = Linear((width, channels), ("embed", "channel"), rngs=rngs, init=zeros)
 
     def encode(

@@ -1,8 +1,9 @@
 """One mesh, named strategies: which mesh axes each logical axis lies on.
 
 Weights declare logical axes where they are made (`layers.weight`), activations where they are
-computed (`Layout.place`). A strategy is a table from those names to mesh axes; a name that is not
-in the table is whole on every device. All axes are `Auto`: the compiler adds the collectives.
+computed (`MeshRules.constrain`). A strategy is a table from those names to mesh axes; a name that
+is not in the table is whole on every device. All axes are `Auto`: the compiler adds the
+collectives.
 """
 
 import dataclasses
@@ -91,7 +92,7 @@ STRATEGIES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class MeshRules:
     """A mesh and the strategy that places arrays on it."""
 
     mesh: Mesh
@@ -110,9 +111,9 @@ class Layout:
     @property
     def batch_devices(self) -> int:
         """Parts that the clips of a batch are spread over."""
-        return self.parts("batch")
+        return self.axis_size("batch")
 
-    def parts(self, axis: str) -> int:
+    def axis_size(self, axis: str) -> int:
         """Parts that a logical axis is cut into."""
         return math.prod(self.mesh.shape[name] for name in self.rules.get(axis, ()))
 
@@ -122,11 +123,11 @@ class Layout:
         short = [(names[0] if len(names) == 1 else names) if names else None for names in found]
         return NamedSharding(self.mesh, PartitionSpec(*short))
 
-    def place(self, x: jax.Array, *axes: str | None) -> jax.Array:
+    def constrain(self, x: jax.Array, *axes: str | None) -> jax.Array:
         """Tell the compiler where an activation lies, by the logical axes of its dimensions."""
-        return self.constrain(x, self.sharding(*axes))
+        return self.constrain_tree(x, self.sharding(*axes))
 
-    def constrain(self, tree: Any, shardings: Any) -> Any:
+    def constrain_tree(self, tree: Any, shardings: Any) -> Any:
         """Tell the compiler where arrays lie; says nothing where there is one device."""
         if self.mesh.size == 1:
             return tree
@@ -141,9 +142,9 @@ class Layout:
         return hash(self.mesh)
 
 
-def make_layout(
+def make_mesh_rules(
     config: ml_collections.ConfigDict, devices: Sequence[jax.Device] | None = None
-) -> Layout:
+) -> MeshRules:
     """The mesh over all devices, and the rules of a strategy.
 
     Args:
@@ -168,7 +169,7 @@ def make_layout(
     # Neighbours of an axis lie near one another; a side of a torus may be shared by two axes.
     placed = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
     types = (AxisType.Auto,) * len(MESH_AXES)
-    return Layout(Mesh(placed, MESH_AXES, axis_types=types), strategy.rules)
+    return MeshRules(Mesh(placed, MESH_AXES, axis_types=types), strategy.rules)
 
 
 def _find_strategy(config: ml_collections.ConfigDict) -> Strategy:
@@ -220,21 +221,21 @@ def mesh_shape(sizes: Mapping[str, int], strategy: Strategy, devices: int) -> tu
     return tuple(shape)
 
 
-def param_shardings(abstract: nnx.State, layout: Layout) -> Any:
+def param_shardings(abstract: nnx.State, mesh_rules: MeshRules) -> Any:
     """Sharding of each weight, as nested dicts like `nnx.to_pure_dict(abstract)`.
 
     Raises:
       UserError: a weight whose axis does not divide over its mesh axes, two of whose axes lie on
         the same one, or that is large and whole on every device though others are not.
     """
-    spares_none = any(axis in WEIGHT_AXES for axis in layout.rules)
+    spares_none = any(axis in WEIGHT_AXES for axis in mesh_rules.rules)
 
     def place(path: tuple[Any, ...], weight: nnx.Variable) -> NamedSharding:
         name = ".".join(str(getattr(key, "key", key)) for key in path)
         axes = weight.get_metadata().get("out_sharding") or ()
         unknown = set(axes) - set(WEIGHT_AXES)
         assert not unknown, f"weight {name} has unknown logical axes {unknown}"
-        used = [mesh_axis for axis in axes for mesh_axis in layout.rules.get(axis, ())]
+        used = [mesh_axis for axis in axes for mesh_axis in mesh_rules.rules.get(axis, ())]
         if len(used) > len(set(used)):
             raise UserError(
                 f"weight {name}: two of its axes {axes} lie on the same mesh axis ({used}); take "
@@ -246,14 +247,14 @@ def param_shardings(abstract: nnx.State, layout: Layout) -> Any:
                 f"its axes {axes} a rule in the strategy"
             )
         for size, axis in zip(weight.shape, axes, strict=True):
-            if size % layout.parts(axis):
+            if size % mesh_rules.axis_size(axis):
                 raise UserError(
                     f"weight {name}: its axis '{axis}' of {size} does not divide over "
-                    f"{layout.parts(axis)} devices of mesh axis "
-                    f"'{' x '.join(layout.rules[axis])}'; change the model's width, sharding.mesh "
-                    "or sharding.strategy"
+                    f"{mesh_rules.axis_size(axis)} devices of mesh axis "
+                    f"'{' x '.join(mesh_rules.rules[axis])}'; change the model's width, "
+                    "sharding.mesh or sharding.strategy"
                 )
-        return layout.sharding(*axes)
+        return mesh_rules.sharding(*axes)
 
     placed = jax.tree_util.tree_map_with_path(
         place, abstract, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable)
@@ -261,9 +262,9 @@ def param_shardings(abstract: nnx.State, layout: Layout) -> Any:
     return nnx.to_pure_dict(placed)
 
 
-def put_batch(batch: Mapping[str, np.ndarray], layout: Layout) -> dict[str, jax.Array]:
-    """Move the clips of this process (`Layout.local_rows`) to its devices, as part of a batch."""
+def put_batch(batch: Mapping[str, np.ndarray], mesh_rules: MeshRules) -> dict[str, jax.Array]:
+    """Move the clips of this process (`MeshRules.local_rows`) to its devices, part of a batch."""
     return {
-        name: jax.make_array_from_process_local_data(layout.batch, value)
+        name: jax.make_array_from_process_local_data(mesh_rules.batch, value)
         for name, value in batch.items()
     }

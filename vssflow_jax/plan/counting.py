@@ -27,7 +27,7 @@ def count_step(config: ml_collections.ConfigDict, devices: Sequence[jax.Device])
     """Totals of one step of a config, which is not compiled whole.
 
     Raises:
-      UserError: what `Recipe` raises.
+      UserError: what `Experiment` raises.
       TooLarge: three blocks alone do not fit the devices' memory.
     """
     rounds = config.train.accumulation_steps

@@ -12,7 +12,7 @@ import numpy as np
 from vssflow_jax.audio import mel
 from vssflow_jax.features.phonemes import NUM_IDS
 from vssflow_jax.plan.programs import Program
-from vssflow_jax.run.experiment import Recipe, shardings_of
+from vssflow_jax.run.experiment import Experiment, shardings_of
 from vssflow_jax.train.step import jit_train_step
 
 STEPS = 3
@@ -37,11 +37,11 @@ class Measured:
 
 def measure_step(program: Program) -> Measured:
     """Run a step on random clips: once to compile, then `STEPS` times."""
-    recipe = program.recipe
+    experiment = program.experiment
     batch = random_batch(program.abstract_batch())
-    init = jax.jit(recipe.init, out_shardings=shardings_of(program.abstract_state()))
-    state = init(recipe.codec.prepare(lambda: _random_log_mels(recipe)))
-    step = jit_train_step(recipe)
+    init = jax.jit(experiment.init, out_shardings=shardings_of(program.abstract_state()))
+    state = init(experiment.codec.prepare(lambda: _random_log_mels(experiment)))
+    step = jit_train_step(experiment)
     state, metrics = jax.block_until_ready(step(state, batch))
     seconds = []
     for _ in range(STEPS):
@@ -71,6 +71,6 @@ def random_batch(abstract: dict[str, Any]) -> dict[str, jax.Array]:
     }
 
 
-def _random_log_mels(recipe: Recipe) -> jax.Array:
-    sounds = np.random.default_rng(0).standard_normal((1, recipe.spec.num_samples), np.float32)
-    return mel.log_mel(jnp.asarray(sounds), recipe.spec.mel_frames)
+def _random_log_mels(experiment: Experiment) -> jax.Array:
+    sounds = np.random.default_rng(0).standard_normal((1, experiment.spec.num_samples), np.float32)
+    return mel.log_mel(jnp.asarray(sounds), experiment.spec.mel_frames)

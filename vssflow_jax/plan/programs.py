@@ -10,7 +10,7 @@ import ml_collections
 
 from vssflow_jax.audio.codec import Codec
 from vssflow_jax.plan.topologies import compile_options
-from vssflow_jax.run.experiment import Batch, Recipe, TrainState
+from vssflow_jax.run.experiment import Batch, Experiment, TrainState
 from vssflow_jax.train.step import jit_train_step
 
 
@@ -19,11 +19,11 @@ class Program:
     """A step that can be compiled.
 
     Attributes:
-      recipe: what it trains.
+      experiment: what it trains.
       latents: whether batches have sounds, "online", or posteriors, "offline".
     """
 
-    recipe: Recipe
+    experiment: Experiment
     latents: str
 
     @classmethod
@@ -33,30 +33,30 @@ class Program:
         """The step as training would run it; with offline latents where the codec has no folder.
 
         Raises:
-          UserError: what `Recipe` raises.
+          UserError: what `Experiment` raises.
         """
         if lacks_codec(config):
-            recipe = Recipe.from_config(config, devices=devices, codec=_no_codec())
+            experiment = Experiment.from_config(config, devices=devices, codec=_no_codec())
             latents = "offline"
         else:
-            recipe = Recipe.from_config(config, devices=devices)
+            experiment = Experiment.from_config(config, devices=devices)
             latents = config.codec.latents
-        recipe.check_batch()
-        return cls(recipe, latents)
+        experiment.check_batch()
+        return cls(experiment, latents)
 
     @property
     def devices(self) -> int:
-        return self.recipe.layout.mesh.size
+        return self.experiment.mesh_rules.mesh.size
 
     @property
     def platform(self) -> str:
-        return self.recipe.layout.mesh.devices.flat[0].platform
+        return self.experiment.mesh_rules.mesh.devices.flat[0].platform
 
     def abstract_state(self) -> TrainState:
-        return self.recipe.abstract_state()
+        return self.experiment.abstract_state()
 
     def abstract_batch(self) -> Batch:
-        return self.recipe.abstract_batch(self.recipe.train.batch_size, self.latents)
+        return self.experiment.abstract_batch(self.experiment.train.batch_size, self.latents)
 
     def compile(self, *, counting: bool = False) -> jax.stages.Compiled:
         """Compile it, to measure or to count.
@@ -64,7 +64,9 @@ class Program:
         Raises:
           TooLarge: the compiler finds that it does not fit the device's memory.
         """
-        lowered = jit_train_step(self.recipe).lower(self.abstract_state(), self.abstract_batch())
+        lowered = jit_train_step(self.experiment).lower(
+            self.abstract_state(), self.abstract_batch()
+        )
         try:
             return lowered.compile(compile_options(self.platform, counting=counting))
         except jax.errors.JaxRuntimeError as error:

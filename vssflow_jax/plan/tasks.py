@@ -32,11 +32,15 @@ def find_memory(config: ml_collections.ConfigDict, devices: Sequence[jax.Device]
     return {
         "device_kind": devices[0].device_kind,
         "devices": len(devices),
-        "mesh": {axis: size for axis, size in program.recipe.layout.mesh.shape.items() if size > 1},
+        "mesh": {
+            axis: size
+            for axis, size in program.experiment.mesh_rules.mesh.shape.items()
+            if size > 1
+        },
         "latents": program.latents,
         "clips": config.train.batch_size,
         "model_flops": step_flops(
-            program.recipe.model, program.recipe.spec.latent_frames, config.train.batch_size
+            program.experiment.model, program.experiment.spec.latent_frames, config.train.batch_size
         )
         / len(devices),
         "memory": dataclasses.asdict(memory),

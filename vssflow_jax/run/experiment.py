@@ -15,7 +15,7 @@ from vssflow_jax.audio.codec import Codec, CodecParams, make_codec
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.models import attention
 from vssflow_jax.models.vssflow import ModelConfig, VSSFlow
-from vssflow_jax.parallel.sharding import Layout, make_layout, param_shardings
+from vssflow_jax.parallel.sharding import MeshRules, make_mesh_rules, param_shardings
 from vssflow_jax.run.optimizer import optimizer
 from vssflow_jax.utils.errors import UserError
 
@@ -63,7 +63,7 @@ class TrainState:
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class Experiment:
     """The static half of training: everything that is not in the state.
 
     Attributes:
@@ -72,7 +72,7 @@ class Recipe:
       codec: that the latents are of.
       train: the `train` section of the config.
       seed: of every draw.
-      layout: of the devices, and where arrays lie on them.
+      mesh_rules: of the devices, and where arrays lie on them.
     """
 
     spec: ClipSpec
@@ -80,7 +80,7 @@ class Recipe:
     codec: Codec
     train: ml_collections.ConfigDict
     seed: int
-    layout: Layout
+    mesh_rules: MeshRules
 
     @classmethod
     def from_config(
@@ -89,7 +89,7 @@ class Recipe:
         *,
         devices: Sequence[jax.Device] | None = None,
         codec: Codec | None = None,
-    ) -> "Recipe":
+    ) -> "Experiment":
         """As a config file describes it.
 
         Args:
@@ -101,33 +101,36 @@ class Recipe:
           UserError: sizes that do not go together or with the mesh, attention that does not run on
             the devices, or a codec whose weights are not there.
         """
-        recipe = cls(
+        experiment = cls(
             spec=ClipSpec(**config.clip),
             model=ModelConfig.from_config(config.model),
             codec=codec or make_codec(config.codec),
             train=config.train,
             seed=config.seed,
-            layout=make_layout(config.sharding, devices),
+            mesh_rules=make_mesh_rules(config.sharding, devices),
         )
-        recipe._check_mesh()
-        model = recipe.model
+        experiment._check_mesh()
+        model = experiment.model
         attention.check(
-            model.transformer.attention, recipe.layout, model.dtype, model.transformer.head_dim
+            model.transformer.attention,
+            experiment.mesh_rules,
+            model.dtype,
+            model.transformer.head_dim,
         )
-        return recipe
+        return experiment
 
-    def of_window(self, spec: ClipSpec) -> "Recipe":
+    def of_window(self, spec: ClipSpec) -> "Experiment":
         """The same for clips cut to another window.
 
         Raises:
           UserError: its tokens do not divide over the mesh.
         """
-        recipe = dataclasses.replace(self, spec=spec)
-        recipe._check_mesh()
-        return recipe
+        experiment = dataclasses.replace(self, spec=spec)
+        experiment._check_mesh()
+        return experiment
 
     def _check_mesh(self) -> None:
-        parts, transformer = self.layout.parts, self.model.transformer
+        parts, transformer = self.mesh_rules.axis_size, self.model.transformer
         for axis, size in (("heads", transformer.heads), ("kv_heads", transformer.kv_heads)):
             if size % parts(axis):
                 raise UserError(
@@ -148,12 +151,12 @@ class Recipe:
         Raises:
           UserError: it does not.
         """
-        clips = self.train.accumulation_steps * self.layout.batch_devices
+        clips = self.train.accumulation_steps * self.mesh_rules.batch_devices
         if self.train.batch_size % clips:
             raise UserError(
                 f"train.batch_size is {self.train.batch_size}; it must be a multiple of {clips} "
                 f"({self.train.accumulation_steps} accumulation steps x "
-                f"{self.layout.batch_devices} devices)"
+                f"{self.mesh_rules.batch_devices} devices)"
             )
 
     def abstract_model(self, *, placed: bool = True) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
@@ -161,14 +164,14 @@ class Recipe:
 
         Unless it is `placed` the definition leaves it to the compiler where activations lie.
         """
-        return _split(nnx.eval_shape(lambda: self._network(self.layout if placed else None)))
+        return _split(nnx.eval_shape(lambda: self._network(self.mesh_rules if placed else None)))
 
-    def _network(self, layout: Layout | None) -> VSSFlow:
-        return VSSFlow(self.model, layout, rngs=nnx.Rngs(self.seed))
+    def _network(self, mesh_rules: MeshRules | None) -> VSSFlow:
+        return VSSFlow(self.model, mesh_rules, rngs=nnx.Rngs(self.seed))
 
     def init(self, codec_params: CodecParams) -> TrainState:
         """The state before the first step."""
-        _, trained, frozen = _split(self._network(self.layout))
+        _, trained, frozen = _split(self._network(self.mesh_rules))
         params = nnx.to_pure_dict(trained)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
@@ -182,13 +185,13 @@ class Recipe:
     def param_shardings(self) -> Params:
         """Shardings of the trained weights."""
         _, trained, _ = self.abstract_model()
-        return param_shardings(trained, self.layout)
+        return param_shardings(trained, self.mesh_rules)
 
     def abstract_state(self) -> TrainState:
         """Shapes, dtypes and shardings of the state."""
         shapes = jax.eval_shape(self.init, self.codec.abstract)
         placed = self.param_shardings()
-        whole = self.layout.replicated
+        whole = self.mesh_rules.replicated
         shardings = TrainState(
             step=whole,
             params=placed,
@@ -223,7 +226,7 @@ class Recipe:
         else:
             arrays["posterior"] = ((frames, 2 * self.model.latent_channels), jnp.float32)
         return {
-            name: jax.ShapeDtypeStruct((batch_size, *shape), dtype, sharding=self.layout.batch)
+            name: jax.ShapeDtypeStruct((batch_size, *shape), dtype, sharding=self.mesh_rules.batch)
             for name, (shape, dtype) in arrays.items()
         }
 

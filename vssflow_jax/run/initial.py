@@ -23,8 +23,8 @@ from vssflow_jax.run.experiment import (
     AVERAGED,
     LAST,
     REFERENCE,
+    Experiment,
     Params,
-    Recipe,
     TrainState,
     shardings_of,
 )
@@ -48,26 +48,28 @@ def no_batches() -> NoReturn:
     )
 
 
-def initial_state(recipe: Recipe, abstract: TrainState, batches: Batches) -> TrainState:
+def initial_state(experiment: Experiment, abstract: TrainState, batches: Batches) -> TrainState:
     """The state that a run starts from.
 
     Args:
-      recipe: of the run; `train.init_from` names what to start from, or is empty.
+      experiment: of the run; `train.init_from` names what to start from, or is empty.
       abstract: shapes and shardings of the state.
       batches: makes those of the training part; called only where a codec is fitted to them.
 
     Raises:
       UserError: weights that are not there, or are of another model.
     """
-    source = Path(recipe.train.init_from)
-    if not recipe.train.init_from:
-        state = _init(recipe, abstract, _prepared_codec(recipe, batches))
-        return _redrawn(state, abstract, recipe) if recipe.train.init == REFERENCE else state
+    source = Path(experiment.train.init_from)
+    if not experiment.train.init_from:
+        state = _init(experiment, abstract, _prepared_codec(experiment, batches))
+        return (
+            _redrawn(state, abstract, experiment) if experiment.train.init == REFERENCE else state
+        )
     if _is_run(source):
-        return _from_run(recipe, abstract, source)
+        return _from_run(experiment, abstract, source)
     # Read first: nothing is to be waited for if they do not fit.
-    weights = convert_vssflow.load(source, recipe.model, _all_weights(abstract))
-    state = _init(recipe, abstract, _prepared_codec(recipe, batches))
+    weights = convert_vssflow.load(source, experiment.model, _all_weights(abstract))
+    state = _init(experiment, abstract, _prepared_codec(experiment, batches))
     return _with_weights(state, abstract, weights)
 
 
@@ -112,17 +114,17 @@ def _is_run(source: Path) -> bool:
     return step is not None or (run / run_config.CHECKPOINTS).is_dir()
 
 
-def _from_run(recipe: Recipe, abstract: TrainState, source: Path) -> TrainState:
+def _from_run(experiment: Experiment, abstract: TrainState, source: Path) -> TrainState:
     """The state with the weights and the codec of a run, and nothing of its optimizer."""
     run, step = run_config.run_and_step(source)
-    averaged = recipe.train.init_weights == AVERAGED and run_config.read(run).train.ema_decay
+    averaged = experiment.train.init_weights == AVERAGED and run_config.read(run).train.ema_decay
     weights = AVERAGED if averaged else LAST
     parts = {weights: abstract.params, "frozen": abstract.frozen, "codec": abstract.codec}
     with Checkpoints(run) as checkpoints:
         found, _ = checkpoints.restore(parts, step)
-    if not recipe.codec.fitted:
-        _check_same_codec(source, found["codec"], _prepared_codec(recipe, no_batches))
-    state = _init(recipe, abstract, found["codec"])
+    if not experiment.codec.fitted:
+        _check_same_codec(source, found["codec"], _prepared_codec(experiment, no_batches))
+    state = _init(experiment, abstract, found["codec"])
     return dataclasses.replace(
         state,
         params=found[weights],
@@ -140,12 +142,12 @@ def _check_same_codec(source: Path, theirs: CodecParams, ours: CodecParams) -> N
         )
 
 
-def _prepared_codec(recipe: Recipe, batches: Batches) -> CodecParams:
-    return recipe.codec.prepare(lambda: sample_log_mels(batches(), recipe.spec))
+def _prepared_codec(experiment: Experiment, batches: Batches) -> CodecParams:
+    return experiment.codec.prepare(lambda: sample_log_mels(batches(), experiment.spec))
 
 
-def _init(recipe: Recipe, abstract: TrainState, codec: CodecParams) -> TrainState:
-    return jax.jit(recipe.init, out_shardings=shardings_of(abstract))(codec)
+def _init(experiment: Experiment, abstract: TrainState, codec: CodecParams) -> TrainState:
+    return jax.jit(experiment.init, out_shardings=shardings_of(abstract))(codec)
 
 
 def _all_weights(abstract: TrainState) -> Params:
@@ -165,11 +167,13 @@ def _with_weights(state: TrainState, abstract: TrainState, weights: Params) -> T
     )
 
 
-def _redrawn(state: TrainState, abstract: TrainState, recipe: Recipe) -> TrainState:
+def _redrawn(state: TrainState, abstract: TrainState, experiment: Experiment) -> TrainState:
     """The state with the maps around the blocks drawn as the reference draws them."""
     leaves = traverse_util.flatten_dict(state.params, sep=".")
     places = traverse_util.flatten_dict(abstract.params, sep=".")
-    for name, value in convert_vssflow.drawn_as_reference(recipe.model, recipe.seed).items():
+    for name, value in convert_vssflow.drawn_as_reference(
+        experiment.model, experiment.seed
+    ).items():
         leaves[name] = place(value, places[name])
     params = traverse_util.unflatten_dict(leaves, sep=".")
     return dataclasses.replace(state, params=params, ema=_copied(params) if state.ema else {})

@@ -7,7 +7,7 @@ from pathlib import Path
 import ml_collections
 
 from vssflow_jax.run.checkpoint import Checkpoints
-from vssflow_jax.run.experiment import Recipe, TrainState
+from vssflow_jax.run.experiment import Experiment, TrainState
 from vssflow_jax.run.initial import Batches, check_source, initial_state, no_batches
 from vssflow_jax.run.run_config import CHECKPOINTS, for_use, run_and_step
 from vssflow_jax.utils.errors import UserError
@@ -46,12 +46,12 @@ def find(
 
 
 def restore(
-    recipe: Recipe, run: Path | None, step: int | None = None, batches: Batches = no_batches
+    experiment: Experiment, run: Path | None, step: int | None = None, batches: Batches = no_batches
 ) -> TrainState:
     """The state of a run, or that of the weights which `train.init_from` names.
 
     Args:
-      recipe: of the model.
+      experiment: of the model.
       run: its folder; None for imported weights.
       step: of the checkpoint; the newest, if None.
       batches: of training, for a codec that is fitted to them; a run's checkpoint has it.
@@ -59,9 +59,9 @@ def restore(
     Raises:
       UserError: no such checkpoint or weights, or they are of another model.
     """
-    abstract = recipe.abstract_state()
+    abstract = experiment.abstract_state()
     if run is None:
-        return initial_state(recipe, abstract, batches)
+        return initial_state(experiment, abstract, batches)
     with Checkpoints(run) as checkpoints:
         state, _ = checkpoints.restore(abstract, step)
     return state

@@ -24,7 +24,7 @@ from vssflow_jax.parallel import chips, distributed, sharding
 from vssflow_jax.parallel.stopping import stop_requested
 from vssflow_jax.run import run_config
 from vssflow_jax.run.checkpoint import Checkpoints
-from vssflow_jax.run.experiment import Recipe, TrainState
+from vssflow_jax.run.experiment import Experiment, TrainState
 from vssflow_jax.run.initial import check_source, initial_state
 from vssflow_jax.run.workdir import MetricsLog
 from vssflow_jax.train.profiler import StepTrace
@@ -33,7 +33,7 @@ from vssflow_jax.train.step import Metrics, compiled_step
 from vssflow_jax.train.throughput import Account, StepTimes, Throughput
 from vssflow_jax.utils.errors import UserError
 
-Evaluator = Callable[[Recipe, Dataset, TrainState], dict[str, float]]
+Evaluator = Callable[[Experiment, Dataset, TrainState], dict[str, float]]
 
 
 def train(
@@ -58,14 +58,14 @@ def train(
     config = run_config.for_training(workdir, config)
 
     # ------------------------------------------------------------------------------------ mesh
-    recipe = Recipe.from_config(config)
-    recipe.check_batch()
+    experiment = Experiment.from_config(config)
+    experiment.check_batch()
 
     # ------------------------------------------------------------------------------------ data
     dataset = Dataset(
-        config.data.path, recipe.spec, config.data.durations, config.data.durations_path
+        config.data.path, experiment.spec, config.data.durations, config.data.durations_path
     )
-    dataset.check_widths(recipe.model.feature_widths)
+    dataset.check_widths(experiment.model.feature_widths)
     if config.codec.latents == "offline":
         dataset.check_latents(latents_digest(config.codec))
     if config.eval.after_training or (evaluator and config.eval.every_steps):
@@ -79,12 +79,12 @@ def train(
         config.codec.latents,
     )
     reading = Reading.from_config(config.data)
-    rows = recipe.layout.local_rows(config.train.batch_size)
+    rows = experiment.mesh_rules.local_rows(config.train.batch_size)
     buckets = config.data.bucket_sec
     iterator = iter(batches(rows, reading, buckets))
 
     # ------------------------------------------------------------------- model and shardings
-    abstract = recipe.abstract_state()
+    abstract = experiment.abstract_state()
     vocoder = make_vocoder(config.vocoder)
     workdir.mkdir(parents=True, exist_ok=True)
     with ExitStack() as closing:
@@ -92,7 +92,7 @@ def train(
         checkpoints = closing.enter_context(Checkpoints(workdir, config.train.keep_checkpoints))
         if checkpoints.latest is None:
             check_source(config)
-            state = initial_state(recipe, abstract, batches)
+            state = initial_state(experiment, abstract, batches)
         else:
             state, progress = checkpoints.resume(abstract)
             dataset.check_counts(progress["clips"])
@@ -120,11 +120,11 @@ def train(
             )
         )
         stop_after = closing.enter_context(stop_requested())
-        sampler = Sampler(config, recipe, dataset, vocoder, board)
+        sampler = Sampler(config, experiment, dataset, vocoder, board)
         on_devices = closing.enter_context(
-            OnDevices(iterator, lambda batch: sharding.put_batch(batch, recipe.layout))
+            OnDevices(iterator, lambda batch: sharding.put_batch(batch, experiment.mesh_rules))
         )
-        clips, devices = config.train.batch_size, recipe.layout.mesh.devices
+        clips, devices = config.train.batch_size, experiment.mesh_rules.mesh.devices
         peak = chips.peak_flops(devices.flat[0])
         throughput = closing.enter_context(
             Throughput(
@@ -186,8 +186,8 @@ def train(
             # Ahead of time, so that no process waits in a step for one that compiles it: not all
             # connections are that patient.
             of_frames = {
-                spec.latent_frames: compiled_step(recipe.of_window(spec), config.codec.latents)
-                for spec in input_pipeline.windows(recipe.spec, buckets)
+                spec.latent_frames: compiled_step(experiment.of_window(spec), config.codec.latents)
+                for spec in input_pipeline.windows(experiment.spec, buckets)
             }
             distributed.wait_for_all("compiled")
         while done < steps and not stop_after(done):
@@ -222,7 +222,7 @@ def train(
                     sampler.write(state, done)
             if evaluator and config.eval.every_steps and done % config.eval.every_steps == 0:
                 with paused():
-                    for name, value in evaluator(recipe, dataset, state).items():
+                    for name, value in evaluator(experiment, dataset, state).items():
                         board.add_scalar(f"eval/{name}", value, done)
         save()
         minutes, goodput = throughput.elapsed_sec / 60, throughput.goodput

@@ -11,7 +11,7 @@ from vssflow_jax.generate.sampler import draw_start, make_generate
 from vssflow_jax.input_pipeline.collate import to_latent_rate
 from vssflow_jax.input_pipeline.dataset import TASKS, Dataset
 from vssflow_jax.parallel import distributed
-from vssflow_jax.run.experiment import Recipe, TrainState
+from vssflow_jax.run.experiment import Experiment, TrainState
 
 
 class Sampler:
@@ -20,7 +20,7 @@ class Sampler:
     def __init__(
         self,
         config: ml_collections.ConfigDict,
-        recipe: Recipe,
+        experiment: Experiment,
         dataset: Dataset,
         vocoder: Vocoder,
         board: tensorboardX.SummaryWriter,
@@ -29,10 +29,10 @@ class Sampler:
         sources = [dataset.clips("test", task) for task in TASKS if dataset.count("test", task)]
         clips = [source[0] for source in sources]
         self._names = [clip.clip_id for clip in clips]
-        examples = [to_latent_rate(clip.features, recipe.spec) for clip in clips]
+        examples = [to_latent_rate(clip.features, experiment.spec) for clip in clips]
         self._features = jax.tree.map(lambda *x: np.stack(x), *examples) if examples else {}
-        self._start = draw_start(recipe, config.seed, self._names)
-        self._generate = make_generate(recipe, config.eval.sampler)
+        self._start = draw_start(experiment, config.seed, self._names)
+        self._generate = make_generate(experiment, config.eval.sampler)
         self._vocode = vocoder
 
     def write(self, state: TrainState, step: int) -> None:

@@ -19,7 +19,7 @@ from vssflow_jax.audio.codec import CodecParams
 from vssflow_jax.flow import path
 from vssflow_jax.models.conditions import MASKABLE
 from vssflow_jax.models.flops import step_flops
-from vssflow_jax.run.experiment import Batch, Params, Recipe, TrainState, shardings_of
+from vssflow_jax.run.experiment import Batch, Experiment, Params, TrainState, shardings_of
 from vssflow_jax.run.optimizer import optimizer, schedule
 
 Metrics = dict[str, jax.Array]
@@ -48,16 +48,16 @@ class Draws:
     frame_masks: dict[str, jax.Array]
 
 
-def draw(recipe: Recipe, step: jax.Array, batch_size: int) -> Draws:
+def draw(experiment: Experiment, step: jax.Array, batch_size: int) -> Draws:
     """The random numbers of step `step` (from 0): the same on any mesh."""
-    key = jax.random.fold_in(jax.random.key(recipe.seed), step)
+    key = jax.random.fold_in(jax.random.key(experiment.seed), step)
     noise_key, time_key, keep_key, ratio_key, *mask_keys = jax.random.split(key, 4 + len(MASKABLE))
-    frames = recipe.spec.latent_frames
-    ratios = jnp.array(recipe.train.mask_ratios or (0.0,))
+    frames = experiment.spec.latent_frames
+    ratios = jnp.array(experiment.train.mask_ratios or (0.0,))
     ratio = jax.random.choice(ratio_key, ratios)  # one for the whole batch
-    tosses = batch_size if recipe.train.condition_dropout_per == "example" else 1
-    keep = jax.random.bernoulli(keep_key, 1 - recipe.train.condition_dropout, (tosses,))
-    latents = (batch_size, frames, recipe.model.latent_channels)
+    tosses = batch_size if experiment.train.condition_dropout_per == "example" else 1
+    keep = jax.random.bernoulli(keep_key, 1 - experiment.train.condition_dropout, (tosses,))
+    latents = (batch_size, frames, experiment.model.latent_channels)
     draws = Draws(
         noise=jax.random.normal(noise_key, latents),
         latent_noise=jax.random.normal(jax.random.fold_in(key, _LATENT_NOISE), latents),
@@ -68,10 +68,12 @@ def draw(recipe: Recipe, step: jax.Array, batch_size: int) -> Draws:
             for name, mask_key in zip(MASKABLE, mask_keys, strict=True)
         },
     )
-    return jax.tree.map(lambda x: recipe.layout.place(x, "batch"), draws)
+    return jax.tree.map(lambda x: experiment.mesh_rules.constrain(x, "batch"), draws)
 
 
-def latents(recipe: Recipe, params: CodecParams, batch: Batch, noise: jax.Array) -> jax.Array:
+def latents(
+    experiment: Experiment, params: CodecParams, batch: Batch, noise: jax.Array
+) -> jax.Array:
     """What the flow learns to end at: latents of the clips' sounds, [b, t, c].
 
     A batch has the sounds, or what the codec knows of their latents: `posterior` [b, t, 2 c], means
@@ -80,23 +82,25 @@ def latents(recipe: Recipe, params: CodecParams, batch: Batch, noise: jax.Array)
     if "posterior" in batch:
         known = Posterior(*jnp.split(batch["posterior"], 2, axis=-1))
     else:
-        log_mel = mel.log_mel(batch["waveform"], recipe.spec.mel_frames)
-        known = recipe.codec.encode(params, log_mel)
+        log_mel = mel.log_mel(batch["waveform"], experiment.spec.mel_frames)
+        known = experiment.codec.encode(params, log_mel)
     return known.sample(noise)
 
 
-def make_train_step(recipe: Recipe) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+def make_train_step(
+    experiment: Experiment,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The step as a pure function; see `jit_train_step`."""
-    definition, _, _ = recipe.abstract_model()
-    placed = recipe.param_shardings()
-    accumulate = recipe.train.accumulation_steps
+    definition, _, _ = experiment.abstract_model()
+    placed = experiment.param_shardings()
+    accumulate = experiment.train.accumulation_steps
 
     def loss_sum(
         params: Params, frozen: Params, latent: jax.Array, batch: Batch, draws: Draws
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         model = nnx.merge(definition, params, frozen)
         conditioning = model.encode(batch, frame_masks=draws.frame_masks, keep=draws.keep)
-        own_frames = batch["frames"] if recipe.train.loss_mask == "clip" else None
+        own_frames = batch["frames"] if experiment.train.loss_mask == "clip" else None
         losses = path.loss(
             lambda x, t: model(x, t, conditioning), draws.noise, latent, draws.t, own_frames
         )  # [b]
@@ -104,14 +108,14 @@ def make_train_step(recipe: Recipe) -> Callable[[TrainState, Batch], tuple[Train
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         clips = batch["speaker"].shape[0]
-        draws = draw(recipe, state.step, clips)
+        draws = draw(experiment, state.step, clips)
 
         def gradients(part: tuple[Batch, Draws]) -> Any:
             batch, draws = part
-            latent = latents(recipe, state.codec, batch, draws.latent_noise)
+            latent = latents(experiment, state.codec, batch, draws.latent_noise)
             gradient = jax.value_and_grad(loss_sum, has_aux=True)
             sums, grads = gradient(state.params, state.frozen, latent, batch, draws)
-            return sums, recipe.layout.constrain(grads, placed)
+            return sums, experiment.mesh_rules.constrain_tree(grads, placed)
 
         def add(total: Any, part: tuple[Batch, Draws]) -> tuple[Any, None]:
             return jax.tree.map(jnp.add, total, gradients(part)), None
@@ -126,17 +130,19 @@ def make_train_step(recipe: Recipe) -> Callable[[TrainState, Batch], tuple[Train
         ((total, (time_sum, time_count)), grads), _ = jax.lax.scan(add, gradients(first), rest)
         grads = jax.tree.map(lambda g: g / clips, grads)
 
-        updates, opt_state = optimizer(recipe.train).update(grads, state.opt_state, state.params)
+        updates, opt_state = optimizer(experiment.train).update(
+            grads, state.opt_state, state.params
+        )
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
         if ema:
             # A young average must not remember the random start.
-            decay = jnp.minimum(recipe.train.ema_decay, (1 + state.step) / (10 + state.step))
+            decay = jnp.minimum(experiment.train.ema_decay, (1 + state.step) / (10 + state.step))
             ema = optax.incremental_update(params, ema, 1 - decay)
         metrics = {
             "loss": total / clips,
             "grad_norm": optax.global_norm(grads),
-            "learning_rate": schedule(recipe.train)(state.step),
+            "learning_rate": schedule(experiment.train)(state.step),
         } | {f"loss_t{i}": time_sum[i] / time_count[i] for i in range(path.TIME_BINS)}
         return (
             dataclasses.replace(
@@ -148,20 +154,20 @@ def make_train_step(recipe: Recipe) -> Callable[[TrainState, Batch], tuple[Train
     return step
 
 
-def jit_train_step(recipe: Recipe) -> Any:
+def jit_train_step(experiment: Experiment) -> Any:
     """The step jitted with its shardings: (state, batch) to (state, metrics), the state donated."""
-    state, whole = shardings_of(recipe.abstract_state()), recipe.layout.replicated
+    state, whole = shardings_of(experiment.abstract_state()), experiment.mesh_rules.replicated
     return jax.jit(
-        make_train_step(recipe),
-        in_shardings=(state, recipe.layout.batch),
+        make_train_step(experiment),
+        in_shardings=(state, experiment.mesh_rules.batch),
         out_shardings=(state, whole),
         donate_argnums=0,
     )
 
 
-def compiled_step(recipe: Recipe, latents: str) -> tuple[Callable[..., Any], int]:
-    """The step for batches of the recipe's window, and its model FLOPs."""
-    clips = recipe.train.batch_size
-    shapes = recipe.abstract_state(), recipe.abstract_batch(clips, latents)
-    flops = step_flops(recipe.model, recipe.spec.latent_frames, clips)
-    return jit_train_step(recipe).lower(*shapes).compile(), flops
+def compiled_step(experiment: Experiment, latents: str) -> tuple[Callable[..., Any], int]:
+    """The step for batches of the window of the experiment, and its model FLOPs."""
+    clips = experiment.train.batch_size
+    shapes = experiment.abstract_state(), experiment.abstract_batch(clips, latents)
+    flops = step_flops(experiment.model, experiment.spec.latent_frames, clips)
+    return jit_train_step(experiment).lower(*shapes).compile(), flops
