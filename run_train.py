@@ -13,12 +13,9 @@ from ml_collections import config_flags
 
 from data import build
 from vssflow_jax import cli
-from vssflow_jax.audio import codec
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.config import check
 from vssflow_jax.parallel import distributed
-from vssflow_jax.run import initial, run_config
-from vssflow_jax.train.loop import train
+from vssflow_jax.train.loop import prepare, train
 from vssflow_jax.utils.errors import UserError
 
 BENCHMARKS = Path(__file__).parent / "configs" / "benchmarks"
@@ -37,29 +34,26 @@ def main(argv: list[str]) -> None:
     if config is None:
         raise UserError(f"{workdir} holds no run to go on with; name an experiment by --config")
     distributed.start(_DISTRIBUTED.value)
-    check(config)
-    config = run_config.for_training(workdir, config)
-    evaluator = None
+    config = prepare(config, workdir)
+    evaluators = []
     if config.eval.after_training or config.eval.every_steps:
         # Imported here: it needs the video library and the recogniser, which training does not;
         # and imported first, to hear at once if they are missing.
-        from vssflow_jax.evaluate import benchmark as definition
-        from vssflow_jax.evaluate import evaluator as benchmark
+        from vssflow_jax.evaluate import evaluator
+        from vssflow_jax.evaluate.benchmark import load
 
-        chosen = definition.load(config.eval.benchmark, BENCHMARKS)
-        evaluator = benchmark.in_training(config, chosen, workdir)
-    codec.check(config)
-    if not run_config.exists(workdir):
-        initial.check_source(config)
+        benchmark = load(config.eval.benchmark, BENCHMARKS)
+        if config.eval.every_steps:
+            evaluators.append(evaluator.InTraining(config, benchmark, workdir))
     if distributed.is_main():
         build.ensure(config.data, ClipSpec(**config.clip), config.codec)
     distributed.wait_for_all("dataset")
-    finished = train(config, workdir, evaluator)
+    finished = train(config, workdir, evaluators)
     out = workdir / "eval"
-    if finished and config.eval.after_training and not benchmark.is_done(out, config):
-        metrics = benchmark.evaluate(config, chosen, out, workdir, replace=True)
+    if finished and config.eval.after_training and not evaluator.is_done(out, config):
+        metrics = evaluator.evaluate(config, benchmark, out, workdir, replace=True)
         if distributed.is_main():
-            benchmark.print_table(metrics, out)
+            evaluator.print_table(metrics, out)
 
 
 if __name__ == "__main__":

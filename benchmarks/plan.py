@@ -20,7 +20,6 @@ from vssflow_jax.plan.counting import count, count_step
 from vssflow_jax.plan.measuring import random_batch
 from vssflow_jax.plan.memory import measure_memory
 from vssflow_jax.plan.programs import Program
-from vssflow_jax.run.experiment import shardings_of
 from vssflow_jax.train.step import jit_train_step
 
 CLIPS = 32
@@ -68,9 +67,9 @@ def run(program: Program) -> tuple[int, float]:
     """Bytes of the state on one device, and by how much a step makes the process grow for it."""
     experiment = program.experiment
     ones = jax.tree.map(lambda leaf: jax.numpy.ones(leaf.shape), experiment.codec.abstract)
-    state = jax.jit(experiment.init, out_shardings=shardings_of(program.abstract_state()))(ones)
+    state = jax.jit(experiment.init, out_shardings=program.experiment.state_shardings)(ones)
     batch = random_batch(program.abstract_batch())
-    abstract = (program.abstract_state(), program.abstract_batch())
+    abstract = (program.experiment.abstract_state, program.abstract_batch())
     step = jit_train_step(experiment).lower(*abstract).compile()
     jax.block_until_ready((state, batch))
     before = resident_bytes(forget_peak=True)

@@ -85,6 +85,7 @@ def get_config(argument: str = "ablation=lip_synch_text") -> ml_collections.Conf
                 "steps": 1800,
                 "batch_size": 16,
                 "accumulation_steps": 1,
+                "optimizer": "adamw",
                 "learning_rate": 2e-3,
                 "warmup_steps": 50,
                 "schedule": "linear",

@@ -139,6 +139,7 @@ def get_config(argument: str = "base") -> ml_collections.ConfigDict:
                 "steps": 251_000,
                 "batch_size": 288,
                 "accumulation_steps": 1,
+                "optimizer": "adamw",
                 "learning_rate": 0.0,  # follows batch_size, see below
                 "warmup_steps": 2000,
                 "schedule": "constant",

@@ -22,7 +22,7 @@ import joblib
 import ml_collections
 from absl import flags
 
-from data import beam, manifest, shards, videos
+from data import beam, latent_stats, manifest, shards, videos
 from data.inspection.stored import Stored
 from data.latents import Latents, WithLatents
 from vssflow_jax import cli
@@ -36,7 +36,7 @@ from vssflow_jax.input_pipeline import dataset
 from vssflow_jax.utils.errors import UserError
 
 MAX_REJECTED = 0.01
-WITHOUT_LATENTS = ml_collections.FrozenConfigDict({"latents": "online"})
+WITHOUT_LATENTS = ml_collections.FrozenConfigDict({"kind": "patch_dct", "latents": "online"})
 
 
 # --------------------------------------------------------------------------------- the demo set
@@ -56,6 +56,8 @@ def ensure(
     if config.source == "none" or dataset.exists(path):
         if config.source == "demo":
             _check_origin(path, _demo_origin(config, WITHOUT_LATENTS))
+        if dataset.exists(path) and codec.kind == "patch_dct":
+            latent_stats.add(path)
         return
     workers = _processes(codec.latents == "offline")
     shards.build(

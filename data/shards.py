@@ -26,6 +26,7 @@ import tensorflow_datasets as tfds
 import tqdm
 from array_record.python.array_record_module import ArrayRecordWriter
 
+from data import latent_stats
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.input_pipeline import dataset, records
 from vssflow_jax.input_pipeline.records import Values
@@ -262,6 +263,7 @@ def build(
     directory = root / dataset.NAME / records.SCHEMA_VERSION
     if (directory / COMPLETE).exists():
         _check_same(directory, contents)
+        latent_stats.add(root)
         shutil.rmtree(directory / UNFINISHED, ignore_errors=True)
         return f"{directory} is there already, whole; delete it to make it again"
     if not contents.rows and not contents.rejected:
@@ -409,6 +411,8 @@ def _write_metadata(
     info.write_to_directory(staging)
     (staging / dataset.DURATIONS_SEC).write_text(json.dumps(durations_sec))
     (staging / dataset.CORPORA).write_text(json.dumps(corpora))
+    stats = latent_stats.fit(latent_stats.of_splits(splits), contents.widths, contents.spec)
+    (staging / dataset.LATENT_STATS).write_text(stats)
     kept = [reports[Path(path).name] for split in splits for path in split.filepaths]
     (staging / SHA256SUMS).write_text("".join(f"{r.sha256}  {r.shard}\n" for r in kept))
     for path in sorted(staging.iterdir(), key=lambda path: path.name == COMPLETE):

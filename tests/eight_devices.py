@@ -44,7 +44,7 @@ def run(config: ml_collections.ConfigDict, devices: list[jax.Device]) -> dict[st
     """Losses and gradients of some steps on random batches, and what is generated then."""
     experiment = Experiment.from_config(config, devices=devices)
     codec = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), experiment.codec.abstract)
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, experiment.abstract_state())
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, experiment.abstract_state)
     state = jax.jit(experiment.init, out_shardings=shardings)(codec)
     step = jit_train_step(experiment)
     rng = np.random.default_rng(0)

@@ -26,7 +26,7 @@ def main(data: Path, workdir: Path, out: Path) -> None:
             tiny.config(data, **SMALLER), devices=jax.devices()[:count]
         )
         with Checkpoints(workdir) as checkpoints:
-            state, _ = checkpoints.restore(experiment.abstract_state())
+            state, _ = checkpoints.restore(experiment.abstract_state)
         leaves = jax.tree.leaves(state)
         assert {len(leaf.sharding.device_set) for leaf in leaves} == {count}
         np.savez(out / f"{count}.npz", *map(np.asarray, leaves))

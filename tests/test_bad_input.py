@@ -20,7 +20,6 @@ from vssflow_jax.evaluate import evaluator
 from vssflow_jax.evaluate.benchmark import Benchmark
 from vssflow_jax.input_pipeline import dataset, records
 from vssflow_jax.run.workdir import read_metrics
-from vssflow_jax.train.loop import train
 from vssflow_jax.utils.errors import UserError
 
 
@@ -77,13 +76,13 @@ def test_damaged_shards(
 ) -> None:
     damage(shard(own_data))
     with pytest.raises(UserError, match=says):
-        train(tiny.config(own_data), tmp_path / "run")
+        tiny.train(tiny.config(own_data), tmp_path / "run")
 
 
 def test_a_dataset_of_another_schema_version(own_data: Path, tmp_path: Path) -> None:
     (own_data / dataset.NAME / dataset.SCHEMA_VERSION).rename(own_data / dataset.NAME / "0.1.0")
     with pytest.raises(UserError, match=r"schema version 0.1.0, this code reads 2.0.0; rebuild"):
-        train(tiny.config(own_data), tmp_path / "run")
+        tiny.train(tiny.config(own_data), tmp_path / "run")
 
 
 def test_damage_does_not_cost_the_run(own_data: Path, tmp_path: Path) -> None:
@@ -102,29 +101,29 @@ def test_damage_does_not_cost_the_run(own_data: Path, tmp_path: Path) -> None:
 
 def test_bad_data_in_the_middle_of_a_run(own_data: Path, tmp_path: Path) -> None:
     config = tiny.config(own_data, train__steps=3)
-    assert train(config, tmp_path / "run")
+    assert tiny.train(config, tmp_path / "run")
     paths = sorted(shard(own_data).parent.glob("*-train_visualtts.*"))
     whole = [shutil.copy(path, tmp_path) for path in paths]
     for path in paths:
         poison(path)
     config.train.steps = 6
     with pytest.raises(UserError, match="lips holds NaN"):
-        train(config, tmp_path / "run")
+        tiny.train(config, tmp_path / "run")
     for path, copy in zip(paths, whole, strict=True):
         shutil.copy(copy, path)
-    assert train(config, tmp_path / "run")
+    assert tiny.train(config, tmp_path / "run")
     assert [row["step"] for row in read_metrics(tmp_path / "run")] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_run_goes_on_with_its_own_dataset_only(own_data: Path, tmp_path: Path) -> None:
-    assert train(tiny.config(own_data, train__steps=2), tmp_path / "run")
+    assert tiny.train(tiny.config(own_data, train__steps=2), tmp_path / "run")
     info = shard(own_data).parent
     rebuilt = tfds.builder_from_directory(info).info
     keep = [split for name, split in rebuilt.splits.items() if name != "test_joint"]
     rebuilt.set_splits(tfds.core.splits.SplitDict(keep))
     rebuilt.write_to_directory(info)
     with pytest.raises(UserError, match="the workdir's run was trained on"):
-        train(tiny.config(own_data, train__steps=4), tmp_path / "run")
+        tiny.train(tiny.config(own_data, train__steps=4), tmp_path / "run")
 
 
 def one_error_line(stderr: str) -> str:
@@ -135,10 +134,10 @@ def one_error_line(stderr: str) -> str:
 
 
 def test_a_workdir_of_another_run(demo_data: Path, tmp_path: Path) -> None:
-    train(tiny.config(demo_data, train__steps=1), tmp_path / "run")
+    tiny.train(tiny.config(demo_data, train__steps=1), tmp_path / "run")
     before = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     with pytest.raises(UserError, match=r"train.batch_size is 8 there and 4 here"):
-        train(tiny.config(demo_data, train__batch_size=4), tmp_path / "run")
+        tiny.train(tiny.config(demo_data, train__batch_size=4), tmp_path / "run")
     other = tiny.config(demo_data, model__transformer__layers=3)
     with pytest.raises(UserError, match=r"model.transformer.layers is 2 there and 3 here"):
         evaluator.evaluate(other, Benchmark("x"), tmp_path / "out", tmp_path / "run")
@@ -154,9 +153,9 @@ def test_no_test_split(own_data: Path, tmp_path: Path) -> None:
     config = tiny.config(own_data)
     config.eval.after_training = True
     with pytest.raises(UserError, match="no test split"):
-        train(config, tmp_path / "run")
+        tiny.train(config, tmp_path / "run")
     config.eval.after_training = False
-    assert train(config, tmp_path / "run")
+    assert tiny.train(config, tmp_path / "run")
     with pytest.raises(UserError, match="no test split"):
         evaluator.evaluate(config, Benchmark("x"), tmp_path / "out", tmp_path / "run")
 
@@ -177,7 +176,7 @@ def test_too_little_room_for_a_checkpoint(
     demo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny.config(demo_data, train__steps=4, train__checkpoint_every=2)
-    train(config, tmp_path / "run")
+    tiny.train(config, tmp_path / "run")
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -185,15 +184,15 @@ def test_too_little_room_for_a_checkpoint(
     monkeypatch.setattr(os, "posix_fallocate", full)
     config.train.steps = 6
     with pytest.raises(UserError, match=r"no room for .* MB .*; the last whole one is step 4"):
-        train(config, tmp_path / "run")
+        tiny.train(config, tmp_path / "run")
     monkeypatch.undo()
-    assert train(config, tmp_path / "run")
+    assert tiny.train(config, tmp_path / "run")
 
 
 def test_a_loss_that_is_no_number(demo_data: Path, tmp_path: Path) -> None:
     config = tiny.config(demo_data, train__learning_rate=1e30, train__warmup_steps=0)
     with pytest.raises(UserError, match=r"the loss is (nan|inf).* lower train.learning_rate"):
-        train(config, tmp_path / "run")
+        tiny.train(config, tmp_path / "run")
 
 
 @pytest.mark.parametrize(

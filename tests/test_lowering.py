@@ -61,7 +61,7 @@ def demo_recipe(
 
 def step_and_inputs(experiment: Experiment, latents: str) -> tuple[Any, tuple[Any, ...]]:
     return jit_train_step(experiment), (
-        experiment.abstract_state(),
+        experiment.abstract_state,
         experiment.abstract_batch(CLIPS, latents),
     )
 
@@ -71,7 +71,7 @@ def sampler_and_inputs(experiment: Experiment) -> tuple[Any, tuple[Any, ...]]:
     del batch["waveform"]
     start = jax.eval_shape(lambda: draw_start(experiment, 0, ["clip"] * CLIPS))
     generate = make_generate(experiment, demo.get_config().eval.sampler)
-    return generate, (experiment.abstract_state(), batch, start)
+    return generate, (experiment.abstract_state, batch, start)
 
 
 def compiled_text(function: Any, inputs: tuple[Any, ...]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import ml_collections
 
 from configs import demo
+from vssflow_jax.train import loop
 
 ROOT = Path(__file__).parent.parent
 NUM_TRAIN = 16
@@ -44,6 +45,11 @@ def config(data: Path, **changes: Any) -> ml_collections.ConfigDict:
     overrides = OVERRIDES | {name.replace("__", "."): value for name, value in changes.items()}
     result.update_from_flattened_dict({**overrides, "data.path": str(data)})
     return result
+
+
+def train(config: ml_collections.ConfigDict, workdir: Path, *evaluators: loop.Evaluator) -> bool:
+    """Train as the command does."""
+    return loop.train(loop.prepare(config, workdir), workdir, evaluators)
 
 
 def sharding_config(strategy: str, **mesh: int) -> ml_collections.ConfigDict:

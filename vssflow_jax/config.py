@@ -16,6 +16,7 @@ from vssflow_jax.input_pipeline.durations import DURATIONS
 from vssflow_jax.models import attention
 from vssflow_jax.models.transformer import REMAT
 from vssflow_jax.run.experiment import INITS, WEIGHTS_OF_A_RUN
+from vssflow_jax.run.optimizer import OPTIMIZERS, SCHEDULES
 from vssflow_jax.utils.errors import UserError
 
 INFINITY = math.inf
@@ -60,9 +61,9 @@ BOUNDS: dict[str, tuple[float, float]] = {
 }
 CHOICES: dict[str, tuple[Any, ...]] = {
     "data.durations": DURATIONS,
-    "codec.kind": CODECS,
+    "codec.kind": tuple(CODECS),
     "codec.latents": LATENTS,
-    "vocoder.kind": VOCODERS,
+    "vocoder.kind": tuple(VOCODERS),
     "model.dtype": ("float32", "bfloat16"),
     "model.transformer.residual_dtype": ("float32", "bfloat16"),
     "model.transformer.remat": tuple(REMAT),
@@ -73,7 +74,8 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "train.condition_dropout_per": ("example", "batch"),
     "eval.sampler.method": METHODS,
     "data.source": ("demo", "none"),
-    "train.schedule": ("constant", "linear"),
+    "train.optimizer": tuple(OPTIMIZERS),
+    "train.schedule": tuple(SCHEDULES),
     "train.init_weights": WEIGHTS_OF_A_RUN,
 }
 

@@ -17,6 +17,7 @@ from vssflow_jax.interop.import_weights import import_weights
 from vssflow_jax.utils.errors import UserError
 
 FRAMES = 20
+STATS = {"mean": [0.0] * LATENT_CHANNELS, "scale": [2.0] * LATENT_CHANNELS}
 
 
 def section(kind: str, path: Path | str = "") -> ml_collections.ConfigDict:
@@ -34,7 +35,7 @@ def codec(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Codec:
 
 
 def test_a_codec_goes_both_ways(codec: Codec):
-    params = codec.prepare(log_mels)
+    params = codec.load(STATS)
     shapes = jax.eval_shape(lambda: params)
     assert jax.tree.structure(shapes) == jax.tree.structure(codec.abstract)
     assert jax.tree.leaves(shapes) == jax.tree.leaves(codec.abstract)
@@ -45,7 +46,7 @@ def test_a_codec_goes_both_ways(codec: Codec):
 
 def test_what_the_autoencoder_gives_is_around_what_it_knows(folders: dict[str, Path]):
     codec = make_codec(section("audioldm_vae", folders["audioldm_vae"]))
-    known = codec.encode(codec.prepare(log_mels), log_mels())
+    known = codec.encode(codec.load(STATS), log_mels())
     assert known.log_variance is not None
     np.testing.assert_array_equal(known.sample(jnp.zeros_like(known.mean)), known.mean)
     noise = jax.random.normal(jax.random.key(0), known.mean.shape)
@@ -55,8 +56,13 @@ def test_what_the_autoencoder_gives_is_around_what_it_knows(folders: dict[str, P
 
 def test_the_patch_codec_draws_nothing():
     codec = make_codec(section("patch_dct"))
-    known = codec.encode(codec.prepare(log_mels), log_mels())
+    known = codec.encode(codec.load(STATS), log_mels())
     np.testing.assert_array_equal(known.sample(jnp.ones_like(known.mean)), known.mean)
+
+
+def test_the_patch_codec_needs_the_statistics_of_a_dataset():
+    with pytest.raises(UserError, match="no dataset with their statistics"):
+        make_codec(section("patch_dct")).load(None)
 
 
 @pytest.mark.parametrize("kind", ["griffin_lim", "hifigan"])
@@ -77,9 +83,7 @@ def test_imported_folders_give_the_same_as_those_of_hugging_face(
         make_codec(section("audioldm_vae", folder))
         for folder in (folders["audioldm_vae"], tmp_path / "audioldm_vae")
     )
-    jax.tree.map(
-        np.testing.assert_array_equal, straight.prepare(log_mels), imported.prepare(log_mels)
-    )
+    jax.tree.map(np.testing.assert_array_equal, straight.load(None), imported.load(None))
     silence = np.full((FRAMES, BANDS), ABSENT_FRAME, np.float32)
     waveforms = [
         make_vocoder(section("hifigan", folder))(silence)

@@ -30,7 +30,6 @@ from vssflow_jax.evaluate.rows import Row
 from vssflow_jax.evaluate.versions import of_samples
 from vssflow_jax.input_pipeline.dataset import TASKS, Dataset
 from vssflow_jax.input_pipeline.example import Clip
-from vssflow_jax.train.loop import train
 from vssflow_jax.utils.errors import UserError
 
 SPEC = ClipSpec(duration_sec=3.0)
@@ -414,7 +413,7 @@ def test_evaluation_while_training(demo_data: Path, tmp_path: Path) -> None:
         logged.append(evaluator(*given))
         return logged[-1]
 
-    assert train(config, tmp_path, noted)
+    assert tiny.train(config, tmp_path, noted)
     assert [path.name for path in sorted((tmp_path / "eval-steps").iterdir())] == ["2", "4"]
     for values, step in zip(logged, (2, 4), strict=True):
         metrics = read(tmp_path / "eval-steps" / str(step) / "metrics.json")

@@ -24,7 +24,13 @@ from vssflow_jax.input_pipeline.batches import train_batches
 from vssflow_jax.input_pipeline.collate import to_latent_rate
 from vssflow_jax.input_pipeline.dataset import BadRecord, ClipSource, Dataset
 from vssflow_jax.input_pipeline.example import Clip
-from vssflow_jax.input_pipeline.prefetch import Batches, BatchIterator, Example, OnDevices, Reading
+from vssflow_jax.input_pipeline.prefetch import (
+    Batches,
+    BatchIterator,
+    Example,
+    OnDevices,
+    ReadOptions,
+)
 from vssflow_jax.utils.errors import UserError
 
 SPEC = ClipSpec(duration_sec=3.0)
@@ -190,7 +196,7 @@ def manifest(data: Path) -> list[str]:
 def read(data: Path, **how: Any) -> BatchIterator:
     """Batches of all tasks, read in some way."""
     mixture = tiny.config(data).data.mixture
-    return iter(train_batches(Dataset(data, SPEC), mixture, 4, 0, reading=Reading(**how)))
+    return iter(train_batches(Dataset(data, SPEC), mixture, 4, 0, read_options=ReadOptions(**how)))
 
 
 def read_through(iterator: BatchIterator) -> None:

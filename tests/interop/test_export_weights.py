@@ -34,7 +34,7 @@ def state() -> TrainState:
         lambda leaf: jax.device_put(
             jnp.asarray(9 * rng.normal(size=leaf.shape), leaf.dtype), leaf.sharding
         ),
-        Experiment.from_config(CONFIG).abstract_state(),
+        Experiment.from_config(CONFIG).abstract_state,
     )
 
 

@@ -2,7 +2,7 @@
 
 Kernels are interpreted in a process of its own, which simulates eight devices:
 
-XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m tests.test_attention OUT
+XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m tests.models.test_attention OUT
 """
 
 import dataclasses
@@ -119,7 +119,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that `main` leaves."""
     out = tmp_path_factory.mktemp("attention")
     finished = tiny.run(
-        [sys.executable, "-m", "tests.test_attention", str(out)], env=tiny.EIGHT_DEVICES
+        [sys.executable, "-m", "tests.models.test_attention", str(out)], env=tiny.EIGHT_DEVICES
     )
     assert finished.returncode == 0, finished.stderr
     return out

@@ -20,7 +20,6 @@ from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.run import workdir as run_files
 from vssflow_jax.run.checkpoint import Checkpoints
 from vssflow_jax.run.experiment import Experiment, TrainState
-from vssflow_jax.train.loop import train
 
 LAST_ROW = 6  # before a job is asked to stop
 ENDLESS = SMALLER | {"train__steps": 100_000, "train__schedule": "constant"}
@@ -47,7 +46,7 @@ def saved_state(data: Path, workdir: Path) -> TrainState:
     """The newest checkpoint, on one device."""
     with Checkpoints(workdir) as checkpoints:
         experiment = Experiment.from_config(tiny.config(data, **SMALLER))
-        return checkpoints.restore(experiment.abstract_state())[0]
+        return checkpoints.restore(experiment.abstract_state)[0]
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +78,10 @@ def test_what_two_processes_began_one_goes_on_with(
 ) -> None:
     steps = last_step(stopped.workdir) + 2
     config = tiny.config(demo_data, **ENDLESS | {"train__steps": steps})
-    assert train(config, tmp_path / "alone")
+    assert tiny.train(config, tmp_path / "alone")
     np.testing.assert_allclose(losses(stopped.workdir), losses(tmp_path / "alone")[:-2], rtol=1e-5)
     gone_on = Path(shutil.copytree(stopped.workdir, tmp_path / "gone-on"))
-    assert train(config, gone_on)
+    assert tiny.train(config, gone_on)
     np.testing.assert_allclose(losses(gone_on), losses(tmp_path / "alone"), rtol=1e-5)
 
 

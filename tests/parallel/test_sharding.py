@@ -1,7 +1,7 @@
 """Meshes and rules, as far as one device can show; `tests/test_strategies.py` runs on eight.
 
 Where each weight of the full-size model lies is kept in `shardings/STRATEGY.txt`. After a change
-that means to move weights, `python -m tests.test_sharding` writes these files anew.
+that means to move weights, `python -m tests.parallel.test_sharding` writes these files anew.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ from vssflow_jax.parallel.sharding import (
     param_shardings,
     put_batch,
 )
-from vssflow_jax.run.experiment import Experiment, shardings_of
+from vssflow_jax.run.experiment import Experiment
 from vssflow_jax.utils.errors import UserError
 
 
@@ -171,7 +171,7 @@ def test_optimizer_and_average_lie_as_the_weights_do(strategy: str):
     config.train.ema_decay = 0.999
     config.codec.kind = "patch_dct"  # which has no weights to be found
     experiment = dataclasses.replace(Experiment.from_config(config), mesh_rules=on_paper(strategy))
-    state = shardings_of(experiment.abstract_state())
+    state = experiment.state_shardings
     adam = state.opt_state[0]
     for tree in (state.ema, adam.mu, adam.nu):
         assert tree == state.params

@@ -8,7 +8,7 @@ import optax
 
 from configs import vssflow
 from tests.parity.golden import OPTIMIZER, Golden, Row
-from vssflow_jax.run.optimizer import optimizer, schedule
+from vssflow_jax.run.optimizer import make_optimizer, make_schedule
 
 
 def check(golden: Golden) -> Iterator[Row]:
@@ -16,10 +16,10 @@ def check(golden: Golden) -> Iterator[Row]:
     config = vssflow.get_config().train
     config.learning_rate = float(golden["in/lr"])
     config.warmup_steps = int(golden["in/warmup_steps"])
-    rates = [schedule(config)(step) for step in range(len(golden["in/grads"]))]
+    rates = [make_schedule(config)(step) for step in range(len(golden["in/grads"]))]
     yield golden.row("out/lr", rates, OPTIMIZER)
 
-    adamw = optimizer(config)
+    adamw = make_optimizer(config)
     params = jnp.asarray(golden["in/p0"])
     state = adamw.init(params)
     history = []

@@ -48,7 +48,7 @@ def test_a_plan_has_figures_tables_and_a_picture(planned: Path):
     assert row["clips"] == 8 * CLIPS_PER_DEVICE
     assert row["totals"]["all-reduce.count"] > 0
     assert row["measured"]["step_sec"] > 0
-    assert row["measured"]["loss"] == pytest.approx(2, abs=2)  # finite
+    assert 0 < row["measured"]["loss"] < 100  # finite
     assert row["memory"]["peak"] > row["memory"]["parameters"] + row["memory"]["optimizer"]
     # Two heads do not divide over four devices: that strategy says so, the other goes on.
     assert "model.transformer.heads is 2" in impossible["error"]
@@ -66,7 +66,7 @@ def test_memory_is_what_arithmetic_says():
     parameters = sum(count_parameters(ModelConfig.from_config(config.model)).values())
     for strategy, parts in (("dp", 1), ("fsdp", 8), ("tp", 4)):
         config.sharding.strategy = strategy
-        state = Program.from_config(config, topology.devices()).abstract_state()
+        state = Program.from_config(config, topology.devices()).experiment.abstract_state
         share = FLOAT * parameters / parts
         # Under tp what is not a head or a feed-forward channel is whole: 2 %.
         close = {"rel": 0.03 if strategy == "tp" else 0.01}

@@ -12,15 +12,13 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from vssflow_jax.input_pipeline.batches import train_batches
 from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.interop import export_weights
 from vssflow_jax.models.convert_vssflow import to_reference
 from vssflow_jax.run.checkpoint import Checkpoints
 from vssflow_jax.run.experiment import Experiment, TrainState
-from vssflow_jax.run.initial import check_source, initial_state, no_batches
+from vssflow_jax.run.initial import check_source, initial_state
 from vssflow_jax.run.workdir import read_metrics
-from vssflow_jax.train.loop import train
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights.state_dict import write_state_dict
 
@@ -49,7 +47,7 @@ def config(demo_data: Path) -> ml_collections.ConfigDict:
 @pytest.fixture(scope="module")
 def run(config: ml_collections.ConfigDict, tmp_path_factory: pytest.TempPathFactory) -> Path:
     workdir = tmp_path_factory.mktemp("run")
-    assert train(config, workdir)
+    assert tiny.train(config, workdir)
     return workdir
 
 
@@ -81,7 +79,7 @@ def test_trained_longer_by_the_config_it_was_started_with(
     longer = config.copy_and_resolve_references()
     longer.train.steps = 6
     longer.train.decay_steps = 6
-    assert train(longer, own_run)
+    assert tiny.train(longer, own_run)
     assert "learning rate is 0" not in capsys.readouterr().out
     assert read_metrics(own_run)[-1]["learning_rate"] > 0
 
@@ -117,7 +115,7 @@ def test_a_run_that_is_not_there_cannot_be_gone_on_with(tmp_path: Path):
 # ---------------------------------------------------------------------------- to start from it
 def state_of(run: Path, config: ml_collections.ConfigDict, step: int | None = None) -> TrainState:
     with Checkpoints(run) as checkpoints:
-        return checkpoints.restore(Experiment.from_config(config).abstract_state(), step)[0]
+        return checkpoints.restore(Experiment.from_config(config).abstract_state, step)[0]
 
 
 def fine_tuning(config: ml_collections.ConfigDict, **changes: Any) -> ml_collections.ConfigDict:
@@ -130,7 +128,7 @@ def fine_tuning(config: ml_collections.ConfigDict, **changes: Any) -> ml_collect
 
 def started(config: ml_collections.ConfigDict) -> TrainState:
     experiment = Experiment.from_config(config)
-    return initial_state(experiment, experiment.abstract_state(), no_batches)
+    return initial_state(experiment)
 
 
 def assert_same(found: Any, wanted: Any) -> None:
@@ -168,9 +166,7 @@ def test_started_from_a_run(run: Path, config, source: str, weights: str, step: 
 def test_started_with_maps_drawn_as_the_reference_draws_them(config, demo_data: Path):
     def from_nothing(given: ml_collections.ConfigDict) -> TrainState:
         experiment = Experiment.from_config(given)
-        mixture, size = given.data.mixture, given.train.batch_size
-        batches = train_batches(Dataset(demo_data, experiment.spec), mixture, size, given.seed)
-        return initial_state(experiment, experiment.abstract_state(), lambda: batches)
+        return initial_state(experiment, Dataset(demo_data, experiment.spec).latent_stats)
 
     own, drawn = from_nothing(config), from_nothing(fine_tuning(config, train__init="reference"))
     assert_same(drawn.params["transformer"], own.params["transformer"])
@@ -183,7 +179,7 @@ def test_started_with_maps_drawn_as_the_reference_draws_them(config, demo_data: 
 
 def test_started_from_a_run_without_an_average(config, demo_data: Path, tmp_path: Path):
     plain = fine_tuning(config, train__ema_decay=0.0, train__steps=1)
-    assert train(plain, tmp_path / "run")
+    assert tiny.train(plain, tmp_path / "run")
     state = started(fine_tuning(config, train__init_from=str(tmp_path / "run")))
     assert_same(state.ema, state_of(tmp_path / "run", plain).params)
 
@@ -192,11 +188,11 @@ def test_fine_tuned_with_joint_clips_alone(run: Path, config, tmp_path: Path):
     weights = {"v2s": 0.0, "visualtts": 0.0, "tts": 0.0, "joint": 1.0}
     given = fine_tuning(config, train__init_from=str(run), train__steps=2)
     given.data.mixture.weights.update(weights)
-    assert train(given, tmp_path / "joint")
+    assert tiny.train(given, tmp_path / "joint")
     assert_same(state_of(tmp_path / "joint", given).codec, state_of(run, config).codec)
     given.train.init_from = "moved since"
     given.train.steps = 3
-    assert train(given, tmp_path / "joint")  # which goes on with its own weights
+    assert tiny.train(given, tmp_path / "joint")  # which goes on with its own weights
 
 
 def test_started_from_a_file_of_weights(run: Path, config, demo_data: Path, tmp_path: Path):
@@ -204,10 +200,11 @@ def test_started_from_a_file_of_weights(run: Path, config, demo_data: Path, tmp_
     write_state_dict(path, to_reference(*export_weights.of_run(str(run))))
     given = fine_tuning(config, train__init_from=str(path))
     experiment = Experiment.from_config(given)
-    mixture, size = given.data.mixture, given.train.batch_size
-    batches = train_batches(Dataset(demo_data, experiment.spec), mixture, size, given.seed)
-    state = initial_state(experiment, experiment.abstract_state(), lambda: batches)
-    assert_same(state.params, state_of(run, config).ema)
+    state = initial_state(experiment, Dataset(demo_data, experiment.spec).latent_stats)
+    theirs = state_of(run, config)
+    assert_same(state.params, theirs.ema)
+    # Of the same dataset, and so the latents that the weights know.
+    assert_same(state.codec, theirs.codec)
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ from tests import noise, tiny
 from vssflow_jax.input_pipeline.batches import train_batches
 from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.models.conditions import PLACEMENTS
+from vssflow_jax.models.vssflow import VSSFlow
 from vssflow_jax.run import workdir as run_files
 from vssflow_jax.run.experiment import Experiment, TrainState
 from vssflow_jax.run.initial import initial_state
-from vssflow_jax.train.loop import train
 from vssflow_jax.train.step import make_train_step
 
 RESUMED_STEPS = 40
@@ -107,12 +107,32 @@ def start(data: Path, experiment: Experiment) -> tuple[TrainState, Any]:
     config = tiny.config(data)
     dataset = Dataset(data, experiment.spec)
     batches = train_batches(dataset, config.data.mixture, config.train.batch_size, config.seed)
-    return initial_state(experiment, experiment.abstract_state(), lambda: batches), iter(batches)
+    return initial_state(experiment, dataset.latent_stats), iter(batches)
+
+
+@pytest.mark.parametrize("accumulation_steps", [1, 2])
+def test_the_network_is_traced_once_a_window(
+    demo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accumulation_steps: int
+) -> None:
+    made, traced = [], []
+    make, call = VSSFlow.__init__, VSSFlow.__call__
+    monkeypatch.setattr(VSSFlow, "__init__", lambda *a, **k: made.append(1) or make(*a, **k))
+    monkeypatch.setattr(VSSFlow, "__call__", lambda *a, **k: traced.append(1) or call(*a, **k))
+    config = tiny.config(
+        demo_data,
+        seed=71,  # as no other test has it, which would have the shapes of the network at hand
+        train__steps=2,
+        train__accumulation_steps=accumulation_steps,
+        data__bucket_sec=(2.0,),
+    )
+    assert tiny.train(config, tmp_path / "run")
+    assert len(traced) == 2  # two windows
+    assert len(made) == 2  # its shapes, and its first weights
 
 
 def test_the_loss_falls_by_a_fifth(demo_data: Path, tmp_path: Path) -> None:
     config = tiny.config(demo_data, train__steps=60, train__decay_steps=60)
-    assert train(config, tmp_path / "run")
+    assert tiny.train(config, tmp_path / "run")
     losses = [row["loss"] for row in run_files.read_metrics(tmp_path / "run")]
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
 
@@ -124,11 +144,11 @@ def test_batches_of_several_windows_resume_too(tmp_path: Path) -> None:
     config = tiny.config(tmp_path / "data", train__steps=6, **lengths)
     config.data.mixture.weights.update(weights)
     config.data.source = "none"
-    assert train(config, tmp_path / "whole")
+    assert tiny.train(config, tmp_path / "whole")
     config.train.steps = 3
-    assert train(config, tmp_path / "parts")
+    assert tiny.train(config, tmp_path / "parts")
     config.train.steps = 6
-    assert train(config, tmp_path / "parts")
+    assert tiny.train(config, tmp_path / "parts")
     whole, parts = (run_files.read_metrics(tmp_path / name) for name in ("whole", "parts"))
     assert whole == parts
     work = [row["tflops_per_sec"] / row["steps_per_sec"] for row in speeds(tmp_path / "whole")]
@@ -142,7 +162,7 @@ def speeds(workdir: Path) -> list[dict[str, float]]:
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_the_loss_falls_in_every_placement(placement: str, demo_data: Path, tmp_path: Path) -> None:
     config = tiny.config(demo_data, train__steps=20, model__placement=placement)
-    assert train(config, tmp_path / "run")
+    assert tiny.train(config, tmp_path / "run")
     losses = [row["loss"] for row in run_files.read_metrics(tmp_path / "run")]
     assert len(losses) == 20
     assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
@@ -159,14 +179,14 @@ def test_the_average_follows_the_weights(demo_data: Path) -> None:
 
 def test_more_steps_of_a_finished_run_and_rows_every_n(demo_data: Path, tmp_path: Path) -> None:
     config = tiny.config(demo_data, train__steps=4, train__log_every=2)
-    assert train(config, tmp_path / "run")
+    assert tiny.train(config, tmp_path / "run")
     config.train.steps = 6
-    assert train(config, tmp_path / "run")
+    assert tiny.train(config, tmp_path / "run")
     assert [row["step"] for row in run_files.read_metrics(tmp_path / "run")] == [2, 4, 6]
 
 
 def test_the_resolved_config_lies_beside_the_run(demo_data: Path, tmp_path: Path) -> None:
-    train(tiny.config(demo_data, seed=3, train__steps=1), tmp_path / "run")
+    tiny.train(tiny.config(demo_data, seed=3, train__steps=1), tmp_path / "run")
     saved = json.loads((tmp_path / "run" / "config.json").read_text())
     assert saved["seed"] == 3
     assert saved["model"]["transformer"]["layers"] == 2

@@ -12,8 +12,7 @@ from configs import demo
 from tests import tiny
 from vssflow_jax.config import check
 from vssflow_jax.run import run_config
-from vssflow_jax.train.loop import train
-from vssflow_jax.train.throughput import Account, StepTimes, Throughput
+from vssflow_jax.train.throughput import Goodput, StepTimes, Throughput
 from vssflow_jax.utils.errors import UserError
 
 KEYS = {
@@ -38,11 +37,11 @@ class FakeTime:
 
 
 def throughput(
-    time: FakeTime, account: Account | None = None, peak_flops: float | None = None
+    time: FakeTime, goodput: Goodput | None = None, peak_flops: float | None = None
 ) -> Throughput:
     """Of batches of 8 clips, 2 TFLOP a step."""
     return Throughput(
-        account or Account(time.now),
+        goodput or Goodput(time.now),
         clips=8,
         peak_flops=peak_flops,
         clock=time,
@@ -98,13 +97,13 @@ def test_waiting_for_data_slows_the_run_and_does_no_good():
 
 
 def test_a_batch_that_comes_while_the_devices_work_costs_nothing():
-    meter = throughput(FakeTime(), Account(started_sec=0.0))
+    meter = throughput(FakeTime(), Goodput(started_sec=0.0))
     meter.add(StepTimes(asked=0.0, called=0.0, done=10.0))
     meter.add(StepTimes(asked=1.0, called=9.0, done=12.0))
     assert meter.row()["data_wait"] == 0.0
     meter.add(StepTimes(asked=10.0, called=13.0, done=16.0))  # one second of three too late
     assert meter.row()["data_wait"] == 1.0 / 4.0
-    assert meter.account.productive_sec == 2.0 + 3.0
+    assert meter.goodput.productive_sec == 2.0 + 3.0
 
 
 def test_saving_is_no_part_of_the_speed_but_of_the_time():
@@ -112,7 +111,7 @@ def test_saving_is_no_part_of_the_speed_but_of_the_time():
     meter = throughput(time)
     step(meter, time)
     step(meter, time)
-    with meter.aside():
+    with meter.pause():
         time.now += 7.0
     step(meter, time)
     row = meter.row()
@@ -125,18 +124,18 @@ def test_steps_lost_to_a_kill_were_for_nothing():
     killed = throughput(time)
     for _ in range(5):
         step(killed, time)
-    saved = json.loads(json.dumps(dataclasses.asdict(killed.account)))
+    saved = json.loads(json.dumps(dataclasses.asdict(killed.goodput)))
     for _ in range(3):
         step(killed, time)
     time.now += 90.0  # nobody there
 
-    again = throughput(time, Account(**saved))
-    assert again.goodput == 4.0 / 98.0
+    again = throughput(time, Goodput(**saved))
+    assert again.share == 4.0 / 98.0
     for _ in range(3):
         step(again, time)
-    assert again.goodput == 6.0 / 101.0
+    assert again.share == 6.0 / 101.0
     assert again.elapsed_sec == 101.0
-    assert again.account == Account(started_sec=1000.0, productive_sec=6.0)
+    assert again.goodput == Goodput(started_sec=1000.0, productive_sec=6.0)
 
 
 def test_watching_a_step_notes_when_it_is_done():
@@ -155,8 +154,8 @@ def rows(workdir: Path, name: str) -> list[dict[str, float]]:
 def test_a_real_run_and_its_trace(demo_data: Path, tmp_path: Path) -> None:
     plain, traced = tmp_path / "plain", tmp_path / "traced"
     changes = {"train__steps": 6, "train__checkpoint_every": 3}
-    assert train(tiny.config(demo_data, **changes), plain)
-    assert train(tiny.config(demo_data, **changes, profile=(3, 4)), traced)
+    assert tiny.train(tiny.config(demo_data, **changes), plain)
+    assert tiny.train(tiny.config(demo_data, **changes, profile=(3, 4)), traced)
 
     speeds = rows(plain, "throughput.jsonl")
     assert [speed["step"] for speed in speeds] == [2, 3, 4, 5, 6]
@@ -164,7 +163,7 @@ def test_a_real_run_and_its_trace(demo_data: Path, tmp_path: Path) -> None:
     assert all(speed["examples_per_sec"] > 0 for speed in speeds)
     assert all(0 <= speed["data_wait"] <= 1 and 0 < speed["goodput"] < 1 for speed in speeds)
     saved = json.loads((plain / "checkpoints" / "6" / "progress" / "metadata").read_text())
-    assert Account(**saved["account"]).productive_sec > 0
+    assert Goodput(**saved["account"]).productive_sec > 0
 
     # Neither the times nor a trace touch what was computed.
     metrics = (plain / "metrics.jsonl").read_bytes()

@@ -1,14 +1,13 @@
-"""The sound side of a config by name: the codec that the flow's latents are of, and the vocoder.
+"""Codecs by name: log-mel to latent and back.
 
 waveform -> log-mel -> codec -> latent, and back: latent -> codec -> log-mel -> vocoder -> waveform.
 """
 
-import dataclasses
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -17,38 +16,104 @@ from flax import nnx
 
 from vssflow_jax.audio import autoencoder, patch_dct
 from vssflow_jax.audio.autoencoder import Posterior
-from vssflow_jax.audio.pretrained import AUTOENCODER, HIFIGAN, folder_of
+from vssflow_jax.audio.pretrained import AUTOENCODER, folder_of
 from vssflow_jax.clip import LATENT_CHANNELS
+from vssflow_jax.utils.errors import UserError
 
 CodecParams = Any  # a tree of arrays
+LatentStats = Mapping[str, Sequence[float]]
+"""Statistics of a dataset's sounds, as its metadata has them: fields of `patch_dct.LatentStats`."""
 
-PATCH_DCT, AUDIOLDM_VAE = CODECS = ("patch_dct", "audioldm_vae")
 LATENTS = ("online", "offline")
 
 
-@dataclasses.dataclass(frozen=True)
-class Codec:
-    """Pure functions of the codec's parameters.
+class Codec(Protocol):
+    """Pure functions of the codec's parameters, which lie in the state of a run.
 
-    Attributes:
-      kind: one of `CODECS`.
-      abstract: shapes of the parameters.
-      prepare: parameters to train with, given a function that returns a sample of the training
-        sounds as log-mels [b, n, m].
-      encode: (parameters, log-mels [b, n, m]) to what the codec knows of their latents.
-      decode: (parameters, latents [b, t, c]) to log-mels [b, n, m].
+    Letters: b clips, n mel frames, m mel bands, t latent frames, c flow channels.
     """
 
-    kind: str
-    abstract: CodecParams
-    prepare: Callable[[Callable[[], jax.Array]], CodecParams]
-    encode: Callable[[CodecParams, jax.Array], Posterior]
-    decode: Callable[[CodecParams, jax.Array], jax.Array]
+    @property
+    def abstract(self) -> CodecParams:
+        """Shapes of the parameters."""
+
+    def load(self, stats: LatentStats | None) -> CodecParams:
+        """The parameters.
+
+        Args:
+          stats: of the dataset, if it has any.
+
+        Raises:
+          UserError: the codec needs them and there are none, or its weights are not there.
+        """
+
+    def encode(self, params: CodecParams, log_mel: jax.Array) -> Posterior:
+        """What the codec knows of the latents [b, t, c] of log-mels [b, n, m]."""
+
+    def decode(self, params: CodecParams, latent: jax.Array) -> jax.Array:
+        """Log-mels [b, n, m] of latents [b, t, c]."""
+
+
+class PatchDct:
+    """The transform of mel patches, whose parameters are statistics of a dataset's sounds."""
+
+    abstract = patch_dct.LatentStats(*[jax.ShapeDtypeStruct((LATENT_CHANNELS,), jnp.float32)] * 2)
+
+    def load(self, stats: LatentStats | None) -> CodecParams:
+        """See `Codec`."""
+        if stats is None:
+            raise UserError(
+                "codec 'patch_dct' is fitted to the sounds of a dataset, and there is no dataset "
+                "with their statistics: name one by --config.data.path, or another codec by "
+                "--config.codec.kind"
+            )
+        return patch_dct.LatentStats(**{k: jnp.asarray(v, jnp.float32) for k, v in stats.items()})
+
+    def encode(self, params: CodecParams, log_mel: jax.Array) -> Posterior:
+        """See `Codec`."""
+        return Posterior(patch_dct.encode(params, log_mel), None)
+
+    def decode(self, params: CodecParams, latent: jax.Array) -> jax.Array:
+        """See `Codec`."""
+        return patch_dct.decode(params, latent)
+
+
+class AudioldmVae:
+    """AudioLDM's autoencoder, from a folder of its weights.
+
+    Raises:
+      UserError: the folder is not one.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._cfg = AUTOENCODER.read_config(folder)
+        self._definition = nnx.graphdef(nnx.eval_shape(lambda: AUTOENCODER.make(self._cfg)))
+        _warn(folder)
 
     @property
-    def fitted(self) -> bool:
-        """Whether the parameters are fitted to the sounds of a run, rather than read from files."""
-        return self.kind == PATCH_DCT
+    def abstract(self) -> CodecParams:
+        """See `Codec`."""
+        return AUTOENCODER.abstract(self._cfg)
+
+    def load(self, stats: LatentStats | None) -> CodecParams:
+        """See `Codec`."""
+        return AUTOENCODER.load(self._folder)
+
+    def encode(self, params: CodecParams, log_mel: jax.Array) -> Posterior:
+        """See `Codec`."""
+        return nnx.merge(self._definition, params).encode(log_mel)
+
+    def decode(self, params: CodecParams, latent: jax.Array) -> jax.Array:
+        """See `Codec`."""
+        return nnx.merge(self._definition, params).decode(latent)
+
+
+CODECS: dict[str, Callable[[ml_collections.ConfigDict], Codec]] = {
+    "patch_dct": lambda section: PatchDct(),
+    "audioldm_vae": lambda section: AudioldmVae(folder_of("codec", section)),
+}
+"""Kind -> the codec of a config's `codec` section."""
 
 
 def make_codec(config: ml_collections.ConfigDict) -> Codec:
@@ -57,48 +122,12 @@ def make_codec(config: ml_collections.ConfigDict) -> Codec:
     Raises:
       UserError: its folder of weights is not one.
     """
-    return _patch_dct() if config.kind == PATCH_DCT else _autoencoder(folder_of("codec", config))
-
-
-def check(config: ml_collections.ConfigDict) -> None:
-    """See that the folders of weights that a config names are there and of the right kind.
-
-    Raises:
-      UserError: one is not.
-    """
-    make_codec(config.codec)
-    if config.vocoder.kind == "hifigan":
-        HIFIGAN.read_config(folder_of("vocoder", config.vocoder))
+    return CODECS[config.kind](config)
 
 
 def latents_digest(config: ml_collections.ConfigDict) -> str:
     """Tells the weights of a `codec` section's autoencoder, and so its latents, from others."""
     return AUTOENCODER.digest(folder_of("codec", config))
-
-
-def _patch_dct() -> Codec:
-    stats = jax.ShapeDtypeStruct((LATENT_CHANNELS,), jnp.float32)
-    return Codec(
-        kind=PATCH_DCT,
-        abstract=patch_dct.LatentStats(stats, stats),
-        prepare=lambda sample: jax.jit(patch_dct.fit)(sample()),
-        encode=lambda params, log_mel: Posterior(patch_dct.encode(params, log_mel), None),
-        decode=patch_dct.decode,
-    )
-
-
-def _autoencoder(folder: Path) -> Codec:
-    cfg = AUTOENCODER.read_config(folder)
-    definition = nnx.graphdef(nnx.eval_shape(lambda: AUTOENCODER.make(cfg)))
-    _warn(folder)
-
-    return Codec(
-        kind=AUDIOLDM_VAE,
-        abstract=AUTOENCODER.abstract(cfg),
-        prepare=lambda sample: AUTOENCODER.load(folder),
-        encode=lambda params, log_mel: nnx.merge(definition, params).encode(log_mel),
-        decode=lambda params, latent: nnx.merge(definition, params).decode(latent),
-    )
 
 
 @functools.cache

@@ -61,18 +61,18 @@ def _inverse_patch_dct(coefficients: jax.Array) -> jax.Array:
     return patches.reshape(batch, frames * PATCH_FRAMES, mel.BANDS)
 
 
-def fit(log_mel: jax.Array) -> LatentStats:
+def fit(log_mel: np.ndarray) -> LatentStats:
     """Statistics of the training sounds, for latents of overall unit variance.
 
     Args:
       log_mel: float32 [b, 4 t, m], a representative sample of clips.
     """
-    coefficients = _patch_dct(log_mel)
-    mean = jnp.mean(coefficients, axis=(0, 1))
-    deviation = jnp.maximum(jnp.std(coefficients, axis=(0, 1)), MIN_DEVIATION)  # [c]
+    coefficients = np.asarray(_patch_dct(jnp.asarray(log_mel)), np.float64)
+    deviation = np.maximum(coefficients.std(axis=(0, 1)), MIN_DEVIATION)  # [c]
     scale = deviation**WHITENING
-    overall = jnp.sqrt(jnp.mean((deviation / scale) ** 2))
-    return LatentStats(mean, scale * overall)
+    overall = np.sqrt(np.mean((deviation / scale) ** 2))
+    mean = coefficients.mean(axis=(0, 1))
+    return LatentStats(mean.astype(np.float32), (scale * overall).astype(np.float32))
 
 
 def encode(params: LatentStats, log_mel: jax.Array) -> jax.Array:

@@ -25,7 +25,7 @@ from vssflow_jax.config import clear_misfits
 from vssflow_jax.duration.model import DurationConfig, DurationPredictor
 from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.input_pipeline.example import Clip
-from vssflow_jax.input_pipeline.prefetch import Reading
+from vssflow_jax.input_pipeline.prefetch import ReadOptions
 from vssflow_jax.parallel import sharding
 from vssflow_jax.parallel.sharding import MeshRules
 from vssflow_jax.parallel.stopping import stop_requested
@@ -275,7 +275,7 @@ def train_batches(dataset: Dataset, experiment: DurationExperiment) -> grain.Ite
         .batch(experiment.train.batch_size, drop_remainder=True)
         .to_iter_dataset(
             grain.ReadOptions(
-                num_threads=Reading.threads, prefetch_buffer_size=Reading.batches_ahead
+                num_threads=ReadOptions.threads, prefetch_buffer_size=ReadOptions.batches_ahead
             )
         )
     )

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import ml_collections
 import soundfile
 
 from vssflow_jax.evaluate import rows, summary
-from vssflow_jax.evaluate.benchmark import Benchmark
+from vssflow_jax.evaluate.benchmark import Benchmark, Place
 from vssflow_jax.evaluate.clips import Evaluation
 from vssflow_jax.evaluate.metrics.ranking import extremes
 from vssflow_jax.evaluate.pages import tables
@@ -19,7 +19,6 @@ from vssflow_jax.evaluate.rows import Row
 from vssflow_jax.evaluate.scores import METRICS, backbones, sum_up
 from vssflow_jax.evaluate.settings import claim, describe
 from vssflow_jax.evaluate.versions import Renderer, of_samples
-from vssflow_jax.input_pipeline.batches import train_batches
 from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.input_pipeline.example import Clip
 from vssflow_jax.parallel import distributed
@@ -69,60 +68,80 @@ def evaluate(
     )
     dataset.check_widths(experiment.model.feature_widths)
     places = benchmark.places(dataset)
-    size, seed = config.train.batch_size, config.seed
-    state = restore(
-        experiment, run, step, lambda: train_batches(dataset, config.data.mixture, size, seed)
-    )
+    state = restore(experiment, run, step, dataset.latent_stats)
     sha256 = digest(config, run, int(state.step)) if distributed.is_main() else ""
     settings = describe(config, benchmark, state, str(run or config.train.init_from), sha256)
-    if distributed.is_main():
-        claim(out, settings, replace)
-    distributed.wait_for_all(f"claimed {out}")
 
-    # ---------------------------------------------------------------------------- clip by clip
+    # ------------------------------------------------------------ clip by clip, and all together
     renderer = Renderer(config, experiment, benchmark.measured)
-    Evaluation(config, benchmark, dataset, places, out).run(renderer, state)
+    metrics = _measure(
+        config, benchmark, dataset, places, renderer, state, settings, out, replace=replace
+    )
 
-    # ----------------------------------------------------------------------------------- sum up
-    metrics: dict[str, Any] = {}
+    # ------------------------------------------------------------------------------------- show
     if distributed.is_main():
-        metrics = sum_up(config, benchmark, out, settings, places)
         write_page(config, dataset, benchmark.part, out, settings, metrics, run)
-    distributed.wait_for_all(f"summed up {out}")
+    distributed.wait_for_all(f"shown {out}")
     return metrics
 
 
-def in_training(
-    config: ml_collections.ConfigDict, benchmark: Benchmark, workdir: Path
-) -> Callable[[Experiment, Dataset, TrainState], dict[str, float]]:
-    """For `train`: evaluates a few clips of each task by the weights of a step.
+class InTraining:
+    """Evaluates a few clips of each task by the weights of a step, for `train.loop.train`.
 
     What it finds lies in `eval-steps/STEP/` of the run.
+
+    Args:
+      config: of the run; every `eval.every_steps` steps, `eval.every_clips` clips of a task.
+      benchmark: whose clips and metrics are taken; the generated sounds alone are measured.
+      workdir: of the run.
     """
-    few = dataclasses.replace(benchmark, max_clips=config.eval.every_clips, versions=(), mp4=False)
-    made: list[Renderer] = []  # one, so that it compiles once
 
-    def evaluate_step(
-        experiment: Experiment, dataset: Dataset, state: TrainState
-    ) -> dict[str, float]:
-        if not made:
-            made.append(Renderer(config, experiment, few.measured))
-        out = workdir / "eval-steps" / str(int(state.step))
-        places = few.places(dataset)
-        settings = describe(config, few, state, str(workdir), sha256="")
-        if distributed.is_main():
-            claim(out, settings, replace=True)
-        distributed.wait_for_all(f"claimed {out}")
-        Evaluation(config, few, dataset, places, out).run(made[0], state)
-        metrics = (
-            sum_up(config, few, out, settings, places) if distributed.is_main() else {"metrics": {}}
+    def __init__(self, config: ml_collections.ConfigDict, benchmark: Benchmark, workdir: Path):
+        self.every_steps = config.eval.every_steps
+        self._config, self._workdir = config, workdir
+        self._benchmark = dataclasses.replace(
+            benchmark, max_clips=config.eval.every_clips, versions=(), mp4=False
         )
-        distributed.wait_for_all(f"summed up {out}")
-        return {
-            name: versions["generated"]["value"] for name, versions in metrics["metrics"].items()
-        }
+        self._renderer: Renderer | None = None  # one, so that it compiles once
 
-    return evaluate_step
+    def __call__(
+        self, experiment: Experiment, dataset: Dataset, state: TrainState
+    ) -> list[tuple[str, float]]:
+        """Names and values of the metrics; none but on the main process."""
+        config, benchmark = self._config, self._benchmark
+        self._renderer = self._renderer or Renderer(config, experiment, benchmark.measured)
+        out = self._workdir / "eval-steps" / str(int(state.step))
+        settings = describe(config, benchmark, state, str(self._workdir), sha256="")
+        places = benchmark.places(dataset)
+        metrics = _measure(
+            config, benchmark, dataset, places, self._renderer, state, settings, out, replace=True
+        )
+        return [
+            (name, versions["generated"]["value"])
+            for name, versions in metrics.get("metrics", {}).items()
+        ]
+
+
+def _measure(
+    config: ml_collections.ConfigDict,
+    benchmark: Benchmark,
+    dataset: Dataset,
+    places: Sequence[Place],
+    renderer: Renderer,
+    state: TrainState,
+    settings: Mapping[str, Any],
+    out: Path,
+    *,
+    replace: bool,
+) -> dict[str, Any]:
+    """Generate and measure clip by clip, then sum up; see `evaluate`."""
+    if distributed.is_main():
+        claim(out, settings, replace)
+    distributed.wait_for_all(f"claimed {out}")
+    Evaluation(config, benchmark, dataset, places, out).run(renderer, state)
+    metrics = sum_up(config, benchmark, out, settings, places) if distributed.is_main() else {}
+    distributed.wait_for_all(f"summed up {out}")
+    return metrics
 
 
 def is_done(out: Path, config: ml_collections.ConfigDict) -> bool:

@@ -75,14 +75,14 @@ def make_generate(experiment: Experiment, sampler: ml_collections.ConfigDict) ->
     solve = solvers.make_solver(sampler.method, sampler.steps, sampler.tolerance)
     # Steps that adapt must adapt to each clip alone, or a clip would depend on its batch.
     adaptive = sampler.method == solvers.ADAPTIVE
-    definition, _, _ = experiment.abstract_model(placed=not adaptive)
+    network = experiment.unplaced_network if adaptive else experiment.network
     spread = functools.partial(_spread, experiment.mesh_rules)
 
     @functools.partial(jax.jit, out_shardings=experiment.mesh_rules.replicated)
     def generate(state: TrainState, features: Batch, start: Start) -> jax.Array:
         clips = len(start.noise)
         features, start = jax.tree.map(spread, (features, start))
-        model = nnx.merge(definition, state.averaged, state.frozen)
+        model = nnx.merge(network.definition, state.averaged, state.frozen)
 
         def latents(features: Batch, start: Start) -> jax.Array:
             conditioning = model.encode(features, frame_masks=start.frame_masks)
@@ -127,7 +127,7 @@ def make_generate_long(
       UserError: an unknown method.
     """
     solve = solvers.make_solver(sampler.method, sampler.steps, sampler.tolerance)
-    definition, _, _ = experiment.abstract_model()
+    definition = experiment.network.definition
     count = len(windows.starts)
 
     def cut(whole: jax.Array) -> jax.Array:

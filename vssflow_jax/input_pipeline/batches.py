@@ -18,7 +18,7 @@ from vssflow_jax.input_pipeline import joint
 from vssflow_jax.input_pipeline.collate import conditions, cut, stacked, waveforms, without_video
 from vssflow_jax.input_pipeline.dataset import BadRecord, ClipSource, Dataset
 from vssflow_jax.input_pipeline.example import Clip, ClipFeatures
-from vssflow_jax.input_pipeline.prefetch import AS_USUAL, Batches, Example, Reading
+from vssflow_jax.input_pipeline.prefetch import AS_USUAL, Batches, Example, ReadOptions
 from vssflow_jax.utils.errors import UserError
 
 MIXABLE = ("v2s", "visualtts", "tts", "joint")
@@ -45,7 +45,7 @@ def train_batches(
     seed: int,
     latents: str = "online",
     rows: np.ndarray | None = None,
-    reading: Reading = AS_USUAL,
+    read_options: ReadOptions = AS_USUAL,
     bucket_sec: Sequence[float] = (),
 ) -> Batches:
     """Endless batches of the training part.
@@ -63,7 +63,7 @@ def train_batches(
       seed: of every draw.
       latents: "online" for batches with sounds, "offline" with what a codec knows of them.
       rows: places in a batch to read (`sharding.MeshRules.local_rows`); all, if None.
-      reading: processes and threads.
+      read_options: processes and threads.
       bucket_sec: windows besides the dataset's own; all clips of a batch fit into its window, and
         none of them into a shorter one. Joint clips always have the dataset's.
 
@@ -97,12 +97,14 @@ def train_batches(
         return read.batch(len(rows), drop_remainder=True, batch_fn=collate)
 
     made, weights = [], []
-    for spec, sources in _by_window(dataset, mixture, seed, reading.max_bad_records, bucket_sec):
+    for spec, sources in _by_window(
+        dataset, mixture, seed, read_options.max_bad_records, bucket_sec
+    ):
         shares = [share for share, _ in sources]
         examples = grain.MapDataset.mix([source for _, source in sources], weights=shares)
         made.append(batches(examples, spec))
         weights.append(sum(shares))
-    return Batches(grain.MapDataset.mix(made, weights=weights), reading)
+    return Batches(grain.MapDataset.mix(made, weights=weights), read_options)
 
 
 def windows(spec: ClipSpec, bucket_sec: Sequence[float]) -> list[ClipSpec]:

@@ -36,6 +36,9 @@ TASKS = ("v2s", "visualtts", "tts", "joint")
 NO_LATENTS = "none"
 DURATIONS_SEC = "durations_sec.json"  # of the clips of each split, beside the shards
 CORPORA = "corpora.json"  # those that they are from
+LATENT_STATS = (
+    "latent_stats.json"  # statistics of the training sounds, for the codec without weights
+)
 REBUILD = "rebuild it with python -m data.build"
 _INFINITY16 = np.float16(np.inf)
 
@@ -76,6 +79,19 @@ class Dataset:
         for split in self._info.splits.values():
             for shard, expected in zip(split.filepaths, split.shard_lengths, strict=True):
                 check_shard(Path(shard), expected)
+
+    @property
+    def latent_stats(self) -> dict[str, list[float]] | None:
+        """Statistics of the training sounds (`audio.codec.LatentStats`); None in older datasets.
+
+        Raises:
+          UserError: their file is damaged.
+        """
+        path = self._directory / LATENT_STATS
+        try:
+            return json.loads(path.read_bytes()) if path.exists() else None
+        except ValueError as error:
+            raise UserError(f"{path} is damaged; restore it or {REBUILD}") from error
 
     @property
     def widths(self) -> dict[str, int]:

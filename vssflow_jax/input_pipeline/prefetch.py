@@ -30,7 +30,7 @@ _KEPT_BYTES = 1 << 30
 
 
 @dataclasses.dataclass(frozen=True)
-class Reading:
+class ReadOptions:
     """How batches are read. What is in them does not depend on it.
 
     Attributes:
@@ -46,12 +46,12 @@ class Reading:
     max_bad_records: int = 10
 
     @classmethod
-    def from_config(cls, data: ml_collections.ConfigDict) -> "Reading":
+    def from_config(cls, data: ml_collections.ConfigDict) -> "ReadOptions":
         """As the `data` section of a config says."""
         return cls(**{field.name: data[field.name] for field in dataclasses.fields(cls)})
 
 
-AS_USUAL = Reading()
+AS_USUAL = ReadOptions()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,11 +60,11 @@ class Batches:
 
     Attributes:
       made: batch i and what was wrong with the records that were passed over for it, by i.
-      reading: processes and threads.
+      read_options: processes and threads.
     """
 
     made: grain.MapDataset
-    reading: Reading
+    read_options: ReadOptions
 
     def __iter__(self) -> "BatchIterator":
         return BatchIterator(self)
@@ -76,7 +76,7 @@ class BatchIterator(Iterator[Example]):
     Says of each record that is passed over what is wrong with it, once.
 
     Raises:
-      UserError: more records are bad than `Reading.max_bad_records`.
+      UserError: more records are bad than `ReadOptions.max_bad_records`.
     """
 
     def __init__(self, batches: Batches):
@@ -107,17 +107,17 @@ class BatchIterator(Iterator[Example]):
         return example
 
     def _read(self) -> grain.DatasetIterator:
-        reading = self._batches.reading
-        if reading.workers and not flags.FLAGS.is_parsed():
+        read_options = self._batches.read_options
+        if read_options.workers and not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()  # Grain asks them, and in a notebook nobody parses them.
         # From here on, in place of the reader's own state, which knows how many workers it has.
         read = self._batches.made.slice(slice(self._position, None)).to_iter_dataset(
             grain.ReadOptions(
-                num_threads=reading.threads, prefetch_buffer_size=reading.batches_ahead
+                num_threads=read_options.threads, prefetch_buffer_size=read_options.batches_ahead
             )
         )
         keep_freed_memory()
-        workers = grain.MultiprocessingOptions(num_workers=reading.workers)
+        workers = grain.MultiprocessingOptions(num_workers=read_options.workers)
         return iter(read.mp_prefetch(workers, worker_init_fn=lambda *_: keep_freed_memory()))
 
     def _note(self, reason: str) -> None:
@@ -125,7 +125,7 @@ class BatchIterator(Iterator[Example]):
             return
         self._bad[reason] = None
         tqdm.tqdm.write(f"record passed over: {reason}", file=sys.stderr)
-        limit = self._batches.reading.max_bad_records
+        limit = self._batches.read_options.max_bad_records
         if len(self._bad) > limit:
             raise UserError(
                 f"{len(self._bad)} records are bad, data.max_bad_records allows {limit}; the last: "

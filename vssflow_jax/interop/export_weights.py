@@ -12,7 +12,6 @@ from flax import nnx
 from jax.sharding import SingleDeviceSharding
 
 from vssflow_jax import cli
-from vssflow_jax.audio.codec import PATCH_DCT
 from vssflow_jax.models.convert_vssflow import abstract_weights, load, saved_config, to_reference
 from vssflow_jax.models.vssflow import ModelConfig, VSSFlow
 from vssflow_jax.parallel import distributed
@@ -91,11 +90,6 @@ def main(argv: list[str]) -> None:
     write_state_dict(out, state_dict)
     parameters = sum(tensor.size for tensor in state_dict.values())
     print(f"wrote {out}: {len(state_dict)} tensors, {parameters:,} parameters")
-    if values.checkpoint and restore.find(values.checkpoint, None)[0].codec.kind == PATCH_DCT:
-        print(
-            f"note: the latents that these weights know are of codec '{PATCH_DCT}', fitted to the "
-            "sounds of the run; it is not in the file, so evaluate the run itself"
-        )
 
 
 if __name__ == "__main__":

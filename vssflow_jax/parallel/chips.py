@@ -65,6 +65,12 @@ def find(device_kind: str) -> Chip | None:
     return fitting[max(fitting, key=len)] if fitting else None
 
 
+def total_peak_flops(mesh: jax.sharding.Mesh) -> float | None:
+    """Peak bfloat16 FLOP/s of all devices of a mesh; None where that of its kind is not known."""
+    peak = peak_flops(mesh.devices.flat[0])
+    return peak and peak * mesh.size
+
+
 def peak_flops(device: jax.Device) -> float | None:
     """Peak bfloat16 FLOP/s of a device; None for CPUs and chips that are not in the table."""
     chip = find(device.device_kind)

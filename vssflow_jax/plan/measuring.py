@@ -9,10 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vssflow_jax.audio import mel
 from vssflow_jax.features.phonemes import NUM_IDS
 from vssflow_jax.plan.programs import Program
-from vssflow_jax.run.experiment import Experiment, shardings_of
 from vssflow_jax.train.step import jit_train_step
 
 STEPS = 3
@@ -39,8 +37,10 @@ def measure_step(program: Program) -> Measured:
     """Run a step on random clips: once to compile, then `STEPS` times."""
     experiment = program.experiment
     batch = random_batch(program.abstract_batch())
-    init = jax.jit(experiment.init, out_shardings=shardings_of(program.abstract_state()))
-    state = init(experiment.codec.prepare(lambda: _random_log_mels(experiment)))
+    init = jax.jit(experiment.init, out_shardings=program.experiment.state_shardings)
+    state = init(
+        jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), experiment.codec.abstract)
+    )
     step = jit_train_step(experiment)
     state, metrics = jax.block_until_ready(step(state, batch))
     seconds = []
@@ -69,8 +69,3 @@ def random_batch(abstract: dict[str, Any]) -> dict[str, jax.Array]:
         )
         for name, leaf in abstract.items()
     }
-
-
-def _random_log_mels(experiment: Experiment) -> jax.Array:
-    sounds = np.random.default_rng(0).standard_normal((1, experiment.spec.num_samples), np.float32)
-    return mel.log_mel(jnp.asarray(sounds), experiment.spec.mel_frames)

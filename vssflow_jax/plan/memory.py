@@ -44,7 +44,7 @@ class Memory:
 
 def measure_memory(program: Program) -> tuple[Memory, bool]:
     """Memory of a step as training runs it, and whether the compiler accepts it."""
-    state = program.abstract_state()
+    state = program.experiment.abstract_state
 
     def memory(temporaries: int | None) -> Memory:
         return Memory(

@@ -8,9 +8,10 @@ from typing import Any
 import jax
 import ml_collections
 
-from vssflow_jax.audio.codec import Codec
+from vssflow_jax.audio.autoencoder import Posterior
+from vssflow_jax.audio.codec import CodecParams, LatentStats
 from vssflow_jax.plan.topologies import compile_options
-from vssflow_jax.run.experiment import Batch, Experiment, TrainState
+from vssflow_jax.run.experiment import Batch, Experiment
 from vssflow_jax.train.step import jit_train_step
 
 
@@ -36,7 +37,7 @@ class Program:
           UserError: what `Experiment` raises.
         """
         if lacks_codec(config):
-            experiment = Experiment.from_config(config, devices=devices, codec=_no_codec())
+            experiment = Experiment.from_config(config, devices=devices, codec=NoCodec())
             latents = "offline"
         else:
             experiment = Experiment.from_config(config, devices=devices)
@@ -52,9 +53,6 @@ class Program:
     def platform(self) -> str:
         return self.experiment.mesh_rules.mesh.devices.flat[0].platform
 
-    def abstract_state(self) -> TrainState:
-        return self.experiment.abstract_state()
-
     def abstract_batch(self) -> Batch:
         return self.experiment.abstract_batch(self.experiment.train.batch_size, self.latents)
 
@@ -64,9 +62,8 @@ class Program:
         Raises:
           TooLarge: the compiler finds that it does not fit the device's memory.
         """
-        lowered = jit_train_step(self.experiment).lower(
-            self.abstract_state(), self.abstract_batch()
-        )
+        step = jit_train_step(self.experiment)
+        lowered = step.lower(self.experiment.abstract_state, self.abstract_batch())
         try:
             return lowered.compile(compile_options(self.platform, counting=counting))
         except jax.errors.JaxRuntimeError as error:
@@ -101,11 +98,22 @@ def changed(config: ml_collections.ConfigDict, **changes: Any) -> ml_collections
     return copy
 
 
-def _no_codec() -> Codec:
-    def refuse(*_: Any) -> Any:
-        raise AssertionError("a plan with offline latents uses no codec")
+class NoCodec:
+    """In place of a codec whose weights are not at hand: steps with offline latents use none."""
 
-    return Codec(kind="none", abstract={}, prepare=lambda sample: {}, encode=refuse, decode=refuse)
+    abstract: CodecParams = {}  # noqa: RUF012
+
+    def load(self, stats: LatentStats | None) -> CodecParams:
+        """See `Codec`."""
+        return {}
+
+    def encode(self, params: CodecParams, log_mel: jax.Array) -> Posterior:
+        """See `Codec`."""
+        raise NotImplementedError
+
+    def decode(self, params: CodecParams, latent: jax.Array) -> jax.Array:
+        """See `Codec`."""
+        raise NotImplementedError
 
 
 def _needed_bytes(message: str) -> int | None:

@@ -1,9 +1,10 @@
 """The static half of a run, and the state that a step changes."""
 
 import dataclasses
+import functools
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from vssflow_jax.clip import ClipSpec
 from vssflow_jax.models import attention
 from vssflow_jax.models.vssflow import ModelConfig, VSSFlow
 from vssflow_jax.parallel.sharding import MeshRules, make_mesh_rules, param_shardings
-from vssflow_jax.run.optimizer import optimizer
+from vssflow_jax.run.optimizer import make_optimizer
 from vssflow_jax.utils.errors import UserError
 
 Leaf = Any  # an array, or its shape, or its sharding
@@ -62,17 +63,31 @@ class TrainState:
         return self.ema or self.params
 
 
+class Network(NamedTuple):
+    """A network without its weights.
+
+    Attributes:
+      definition: merged with weights it is the network.
+      trained: shapes of the weights that are trained.
+      frozen: shapes of those that never are.
+    """
+
+    definition: nnx.GraphDef
+    trained: nnx.State
+    frozen: nnx.State
+
+
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """The static half of training: everything that is not in the state.
+    """The static half of a run: everything that is not in the state, each part made once.
 
     Attributes:
       spec: geometry of the clips.
       model: sizes of the network.
-      codec: that the latents are of.
+      codec: turns log-mels into the latents that are learned, and back.
       train: the `train` section of the config.
       seed: of every draw.
-      mesh_rules: of the devices, and where arrays lie on them.
+      mesh_rules: the devices, and where arrays lie on them.
     """
 
     spec: ClipSpec
@@ -90,10 +105,10 @@ class Experiment:
         devices: Sequence[jax.Device] | None = None,
         codec: Codec | None = None,
     ) -> "Experiment":
-        """As a config file describes it.
+        """The experiment that a config file describes.
 
         Args:
-          config: the whole of it.
+          config: the whole of it, checked (`vssflow_jax.config.check`).
           devices: to lay out; those that JAX sees, if None.
           codec: in place of the config's.
 
@@ -110,12 +125,12 @@ class Experiment:
             mesh_rules=make_mesh_rules(config.sharding, devices),
         )
         experiment._check_mesh()
-        model = experiment.model
+        transformer = experiment.model.transformer
         attention.check(
-            model.transformer.attention,
+            transformer.attention,
             experiment.mesh_rules,
-            model.dtype,
-            model.transformer.head_dim,
+            experiment.model.dtype,
+            transformer.head_dim,
         )
         return experiment
 
@@ -127,26 +142,27 @@ class Experiment:
         """
         experiment = dataclasses.replace(self, spec=spec)
         experiment._check_mesh()
+        vars(experiment)["network"] = self.network  # no weight depends on the window
         return experiment
 
     def _check_mesh(self) -> None:
-        parts, transformer = self.mesh_rules.axis_size, self.model.transformer
+        axis_size, transformer = self.mesh_rules.axis_size, self.model.transformer
         for axis, size in (("heads", transformer.heads), ("kv_heads", transformer.kv_heads)):
-            if size % parts(axis):
+            if size % axis_size(axis):
                 raise UserError(
                     f"model.transformer.{axis} is {size}, which does not divide over "
-                    f"{parts(axis)} devices; sharding.mesh.tensor may be a divisor of "
+                    f"{axis_size(axis)} devices; sharding.mesh.tensor may be a divisor of "
                     f"{math.gcd(transformer.heads, transformer.kv_heads)}"
                 )
-        tokens = transformer.tokens(self.spec.latent_frames)
-        if tokens % parts("tokens"):
+        tokens, devices = transformer.tokens(self.spec.latent_frames), axis_size("tokens")
+        if tokens % devices:
             raise UserError(
-                f"{tokens} tokens do not divide over {parts('tokens')} devices of mesh axis "
-                f"'sequence'; set --config.model.transformer.token_multiple={parts('tokens')}"
+                f"{tokens} tokens do not divide over {devices} devices of mesh axis 'sequence'; "
+                f"set --config.model.transformer.token_multiple={devices}"
             )
 
     def check_batch(self) -> None:
-        """See that the batch divides over the devices.
+        """Checks that the batch divides over the devices.
 
         Raises:
           UserError: it does not.
@@ -159,46 +175,60 @@ class Experiment:
                 f"{self.mesh_rules.batch_devices} devices)"
             )
 
-    def abstract_model(self, *, placed: bool = True) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
-        """Definition, trained weights and frozen weights of the network, shapes only.
+    # ----------------------------------------------------------------------------- the network
+    @functools.cached_property
+    def network(self) -> Network:
+        """The network without its weights."""
+        return _without_weights(self._make_network)
 
-        Unless it is `placed` the definition leaves it to the compiler where activations lie.
-        """
-        return _split(nnx.eval_shape(lambda: self._network(self.mesh_rules if placed else None)))
+    @functools.cached_property
+    def unplaced_network(self) -> Network:
+        """One that leaves it to the compiler where activations lie."""
+        return _without_weights(lambda: VSSFlow(self.model, rngs=nnx.Rngs(self.seed)))
 
-    def _network(self, mesh_rules: MeshRules | None) -> VSSFlow:
-        return VSSFlow(self.model, mesh_rules, rngs=nnx.Rngs(self.seed))
+    def _make_network(self) -> VSSFlow:
+        return VSSFlow(self.model, self.mesh_rules, rngs=nnx.Rngs(self.seed))
 
+    @functools.cached_property
+    def optimizer(self) -> optax.GradientTransformation:
+        """The optimizer of the `train` section."""
+        return make_optimizer(self.train)
+
+    # ------------------------------------------------------------------------------- the state
     def init(self, codec_params: CodecParams) -> TrainState:
         """The state before the first step."""
-        _, trained, frozen = _split(self._network(self.mesh_rules))
-        params = nnx.to_pure_dict(trained)
+        made = self._make_network()
+        trained, frozen = nnx.state(made, nnx.Param), nnx.state(made, nnx.Not(nnx.Param))
+        return self._state(nnx.to_pure_dict(trained), nnx.to_pure_dict(frozen), codec_params)
+
+    def _state(self, params: Params, frozen: Params, codec_params: CodecParams) -> TrainState:
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
-            frozen=nnx.to_pure_dict(frozen),
+            frozen=frozen,
             ema=jax.tree.map(jnp.copy, params) if self.train.ema_decay else {},
-            opt_state=optimizer(self.train).init(params),
+            opt_state=self.optimizer.init(params),
             codec=codec_params,
         )
 
+    @functools.cached_property
     def param_shardings(self) -> Params:
         """Shardings of the trained weights."""
-        _, trained, _ = self.abstract_model()
-        return param_shardings(trained, self.mesh_rules)
+        return param_shardings(self.network.trained, self.mesh_rules)
 
+    @functools.cached_property
     def abstract_state(self) -> TrainState:
         """Shapes, dtypes and shardings of the state."""
-        shapes = jax.eval_shape(self.init, self.codec.abstract)
-        placed = self.param_shardings()
-        whole = self.mesh_rules.replicated
+        params, frozen = map(nnx.to_pure_dict, (self.network.trained, self.network.frozen))
+        shapes = jax.eval_shape(self._state, params, frozen, self.codec.abstract)
+        placed, whole = self.param_shardings, self.mesh_rules.replicated
         shardings = TrainState(
             step=whole,
             params=placed,
             frozen=jax.tree.map(lambda _: whole, shapes.frozen),
             ema=placed if self.train.ema_decay else {},
             opt_state=optax.tree_utils.tree_map_params(
-                optimizer(self.train),
+                self.optimizer,
                 lambda _, sharding: sharding,
                 shapes.opt_state,
                 placed,
@@ -211,6 +241,11 @@ class Experiment:
             shapes,
             shardings,
         )
+
+    @property
+    def state_shardings(self) -> TrainState:
+        """Shardings of the state."""
+        return jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
 
     def abstract_batch(self, batch_size: int, latents: str = "online") -> dict[str, Leaf]:
         """Shapes, dtypes and shardings of a batch with sounds, or, "offline", posteriors."""
@@ -231,11 +266,7 @@ class Experiment:
         }
 
 
-def _split(network: VSSFlow) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
-    parts: Any = nnx.split(network, nnx.Param, ...)
-    return parts
-
-
-def shardings_of(abstract: TrainState) -> TrainState:
-    """The shardings of an abstract state."""
-    return jax.tree.map(lambda leaf: leaf.sharding, abstract)
+def _without_weights(network: Callable[[], VSSFlow]) -> Network:
+    made = nnx.eval_shape(network)
+    trained, frozen = nnx.state(made, nnx.Param), nnx.state(made, nnx.Not(nnx.Param))
+    return Network(nnx.graphdef(made), trained, frozen)

@@ -1,10 +1,7 @@
 """The state before the first step: random weights, those of another run, or imported ones."""
 
 import dataclasses
-import itertools
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +9,7 @@ import ml_collections
 import numpy as np
 from flax import traverse_util
 
-from vssflow_jax.audio import mel
-from vssflow_jax.audio.codec import CodecParams
-from vssflow_jax.clip import ClipSpec
+from vssflow_jax.audio.codec import CodecParams, LatentStats, PatchDct
 from vssflow_jax.models import convert_vssflow
 from vssflow_jax.models.vssflow import ModelConfig
 from vssflow_jax.run import run_config
@@ -26,51 +21,31 @@ from vssflow_jax.run.experiment import (
     Experiment,
     Params,
     TrainState,
-    shardings_of,
 )
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights.folder import place
 
-Batches = Callable[[], Iterable[dict[str, np.ndarray]]]
 
-SAMPLE_BATCHES = 8  # that a codec may be fitted to
-
-
-def no_batches() -> NoReturn:
-    """In place of `Batches` where there are no sounds to fit a codec to.
-
-    Raises:
-      UserError: always.
-    """
-    raise UserError(
-        "codec 'patch_dct' is fitted to the sounds of a run: imported weights need "
-        "--config.codec.kind=audioldm_vae"
-    )
-
-
-def initial_state(experiment: Experiment, abstract: TrainState, batches: Batches) -> TrainState:
+def initial_state(experiment: Experiment, latent_stats: LatentStats | None = None) -> TrainState:
     """The state that a run starts from.
 
     Args:
       experiment: of the run; `train.init_from` names what to start from, or is empty.
-      abstract: shapes and shardings of the state.
-      batches: makes those of the training part; called only where a codec is fitted to them.
+      latent_stats: of the dataset, for a codec that is fitted to its sounds.
 
     Raises:
-      UserError: weights that are not there, or are of another model.
+      UserError: weights that are not there, or are of another model; no statistics for a codec
+        that needs them.
     """
     source = Path(experiment.train.init_from)
     if not experiment.train.init_from:
-        state = _init(experiment, abstract, _prepared_codec(experiment, batches))
-        return (
-            _redrawn(state, abstract, experiment) if experiment.train.init == REFERENCE else state
-        )
+        state = _init(experiment, experiment.codec.load(latent_stats))
+        return _redrawn(state, experiment) if experiment.train.init == REFERENCE else state
     if _is_run(source):
-        return _from_run(experiment, abstract, source)
+        return _from_run(experiment, source)
     # Read first: nothing is to be waited for if they do not fit.
-    weights = convert_vssflow.load(source, experiment.model, _all_weights(abstract))
-    state = _init(experiment, abstract, _prepared_codec(experiment, batches))
-    return _with_weights(state, abstract, weights)
+    weights = convert_vssflow.load(source, experiment.model, _all_weights(experiment))
+    return _with_weights(_init(experiment, experiment.codec.load(latent_stats)), weights)
 
 
 def check_source(config: ml_collections.ConfigDict) -> None:
@@ -102,29 +77,23 @@ def check_source(config: ml_collections.ConfigDict) -> None:
         )
 
 
-def sample_log_mels(batches: Iterable[dict[str, np.ndarray]], spec: ClipSpec) -> jax.Array:
-    """Log-mels [b, n, m] of the first `SAMPLE_BATCHES` training batches."""
-    first = itertools.islice(batches, SAMPLE_BATCHES)
-    waveforms = np.concatenate([batch["waveform"] for batch in first])
-    return mel.log_mel(jnp.asarray(waveforms), spec.mel_frames)
-
-
 def _is_run(source: Path) -> bool:
     run, step = run_config.run_and_step(source)
     return step is not None or (run / run_config.CHECKPOINTS).is_dir()
 
 
-def _from_run(experiment: Experiment, abstract: TrainState, source: Path) -> TrainState:
+def _from_run(experiment: Experiment, source: Path) -> TrainState:
     """The state with the weights and the codec of a run, and nothing of its optimizer."""
     run, step = run_config.run_and_step(source)
     averaged = experiment.train.init_weights == AVERAGED and run_config.read(run).train.ema_decay
     weights = AVERAGED if averaged else LAST
+    abstract = experiment.abstract_state
     parts = {weights: abstract.params, "frozen": abstract.frozen, "codec": abstract.codec}
     with Checkpoints(run) as checkpoints:
         found, _ = checkpoints.restore(parts, step)
-    if not experiment.codec.fitted:
-        _check_same_codec(source, found["codec"], _prepared_codec(experiment, no_batches))
-    state = _init(experiment, abstract, found["codec"])
+    if not isinstance(experiment.codec, PatchDct):
+        _check_same_codec(source, found["codec"], experiment.codec.load(None))
+    state = _init(experiment, found["codec"])
     return dataclasses.replace(
         state,
         params=found[weights],
@@ -142,39 +111,33 @@ def _check_same_codec(source: Path, theirs: CodecParams, ours: CodecParams) -> N
         )
 
 
-def _prepared_codec(experiment: Experiment, batches: Batches) -> CodecParams:
-    return experiment.codec.prepare(lambda: sample_log_mels(batches(), experiment.spec))
+def _init(experiment: Experiment, codec: CodecParams) -> TrainState:
+    return jax.jit(experiment.init, out_shardings=experiment.state_shardings)(codec)
 
 
-def _init(experiment: Experiment, abstract: TrainState, codec: CodecParams) -> TrainState:
-    return jax.jit(experiment.init, out_shardings=shardings_of(abstract))(codec)
-
-
-def _all_weights(abstract: TrainState) -> Params:
-    trained, frozen = (traverse_util.flatten_dict(x) for x in (abstract.params, abstract.frozen))
+def _all_weights(experiment: Experiment) -> Params:
+    state = experiment.abstract_state
+    trained, frozen = (traverse_util.flatten_dict(x) for x in (state.params, state.frozen))
     return traverse_util.unflatten_dict(trained | frozen)
 
 
-def _with_weights(state: TrainState, abstract: TrainState, weights: Params) -> TrainState:
+def _with_weights(state: TrainState, weights: Params) -> TrainState:
     """The state, but with these weights, trained and frozen ones together."""
     loaded = traverse_util.flatten_dict(weights)
     params, frozen = (
         traverse_util.unflatten_dict({name: loaded[name] for name in traverse_util.flatten_dict(x)})
-        for x in (abstract.params, abstract.frozen)
+        for x in (state.params, state.frozen)
     )
     return dataclasses.replace(
         state, params=params, ema=_copied(params) if state.ema else {}, frozen=frozen
     )
 
 
-def _redrawn(state: TrainState, abstract: TrainState, experiment: Experiment) -> TrainState:
+def _redrawn(state: TrainState, experiment: Experiment) -> TrainState:
     """The state with the maps around the blocks drawn as the reference draws them."""
     leaves = traverse_util.flatten_dict(state.params, sep=".")
-    places = traverse_util.flatten_dict(abstract.params, sep=".")
-    for name, value in convert_vssflow.drawn_as_reference(
-        experiment.model, experiment.seed
-    ).items():
-        leaves[name] = place(value, places[name])
+    drawn = convert_vssflow.drawn_as_reference(experiment.model, experiment.seed)
+    leaves |= {name: place(value, leaves[name]) for name, value in drawn.items()}
     params = traverse_util.unflatten_dict(leaves, sep=".")
     return dataclasses.replace(state, params=params, ema=_copied(params) if state.ema else {})
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import ml_collections
 
+from vssflow_jax.audio.codec import LatentStats
 from vssflow_jax.run.checkpoint import Checkpoints
 from vssflow_jax.run.experiment import Experiment, TrainState
-from vssflow_jax.run.initial import Batches, check_source, initial_state, no_batches
+from vssflow_jax.run.initial import check_source, initial_state
 from vssflow_jax.run.run_config import CHECKPOINTS, for_use, run_and_step
 from vssflow_jax.utils.errors import UserError
 
@@ -46,7 +47,10 @@ def find(
 
 
 def restore(
-    experiment: Experiment, run: Path | None, step: int | None = None, batches: Batches = no_batches
+    experiment: Experiment,
+    run: Path | None,
+    step: int | None = None,
+    latent_stats: LatentStats | None = None,
 ) -> TrainState:
     """The state of a run, or that of the weights which `train.init_from` names.
 
@@ -54,16 +58,15 @@ def restore(
       experiment: of the model.
       run: its folder; None for imported weights.
       step: of the checkpoint; the newest, if None.
-      batches: of training, for a codec that is fitted to them; a run's checkpoint has it.
+      latent_stats: of a dataset, for imported weights and a codec that is fitted to its sounds.
 
     Raises:
       UserError: no such checkpoint or weights, or they are of another model.
     """
-    abstract = experiment.abstract_state()
     if run is None:
-        return initial_state(experiment, abstract, batches)
+        return initial_state(experiment, latent_stats)
     with Checkpoints(run) as checkpoints:
-        state, _ = checkpoints.restore(abstract, step)
+        state, _ = checkpoints.restore(experiment.abstract_state, step)
     return state
 
 

@@ -19,8 +19,8 @@ from vssflow_jax.audio.codec import CodecParams
 from vssflow_jax.flow import path
 from vssflow_jax.models.conditions import MASKABLE
 from vssflow_jax.models.flops import step_flops
-from vssflow_jax.run.experiment import Batch, Experiment, Params, TrainState, shardings_of
-from vssflow_jax.run.optimizer import optimizer, schedule
+from vssflow_jax.run.experiment import Batch, Experiment, Params, TrainState
+from vssflow_jax.run.optimizer import make_schedule
 
 Metrics = dict[str, jax.Array]
 
@@ -91,58 +91,62 @@ def make_train_step(
     experiment: Experiment,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The step as a pure function; see `jit_train_step`."""
-    definition, _, _ = experiment.abstract_model()
-    placed = experiment.param_shardings()
-    accumulate = experiment.train.accumulation_steps
+    train, definition = experiment.train, experiment.network.definition
 
     def loss_sum(
         params: Params, frozen: Params, latent: jax.Array, batch: Batch, draws: Draws
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         model = nnx.merge(definition, params, frozen)
         conditioning = model.encode(batch, frame_masks=draws.frame_masks, keep=draws.keep)
-        own_frames = batch["frames"] if experiment.train.loss_mask == "clip" else None
+        own_frames = batch["frames"] if train.loss_mask == "clip" else None
         losses = path.loss(
             lambda x, t: model(x, t, conditioning), draws.noise, latent, draws.t, own_frames
         )  # [b]
         return jnp.sum(losses), path.loss_by_time(losses, draws.t)
 
+    def gradients(state: TrainState, batch: Batch, draws: Draws) -> Any:
+        latent = latents(experiment, state.codec, batch, draws.latent_noise)
+        gradient = jax.value_and_grad(loss_sum, has_aux=True)
+        sums, grads = gradient(state.params, state.frozen, latent, batch, draws)
+        return sums, experiment.mesh_rules.constrain_tree(grads, experiment.param_shardings)
+
+    def accumulated(state: TrainState, batch: Batch, draws: Draws) -> Any:
+        clips, parts = batch["speaker"].shape[0], train.accumulation_steps
+        # Clips i, i + k, i + 2 k, ... make up part i: each part stays spread over the devices.
+        cut = jax.tree.map(
+            lambda x: x.reshape(clips // parts, parts, *x.shape[1:]).swapaxes(0, 1), (batch, draws)
+        )
+        by_time = jnp.zeros(path.TIME_BINS)
+        none = experiment.mesh_rules.constrain_tree(
+            jax.tree.map(jnp.zeros_like, state.params), experiment.param_shardings
+        )
+        start = (jnp.zeros(()), (by_time, by_time)), none
+
+        def add(total: Any, part: tuple[Batch, Draws]) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, total, gradients(state, *part)), None
+
+        # Two are laid out without a loop, whose body a plan would count once (`plan.counting`).
+        return jax.lax.scan(add, start, cut, unroll=2 if parts == 2 else 1)[0]
+
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         clips = batch["speaker"].shape[0]
         draws = draw(experiment, state.step, clips)
-
-        def gradients(part: tuple[Batch, Draws]) -> Any:
-            batch, draws = part
-            latent = latents(experiment, state.codec, batch, draws.latent_noise)
-            gradient = jax.value_and_grad(loss_sum, has_aux=True)
-            sums, grads = gradient(state.params, state.frozen, latent, batch, draws)
-            return sums, experiment.mesh_rules.constrain_tree(grads, placed)
-
-        def add(total: Any, part: tuple[Batch, Draws]) -> tuple[Any, None]:
-            return jax.tree.map(jnp.add, total, gradients(part)), None
-
-        # Clips i, i + k, i + 2 k, ... make up part i: each part stays spread over the devices.
-        parts = jax.tree.map(
-            lambda x: x.reshape(clips // accumulate, accumulate, *x.shape[1:]).swapaxes(0, 1),
-            (batch, draws),
-        )
-        first = jax.tree.map(lambda x: x[0], parts)
-        rest = jax.tree.map(lambda x: x[1:], parts)
-        ((total, (time_sum, time_count)), grads), _ = jax.lax.scan(add, gradients(first), rest)
+        # Each traces the network once.
+        sum_up = gradients if train.accumulation_steps == 1 else accumulated
+        (total, (time_sum, time_count)), grads = sum_up(state, batch, draws)
         grads = jax.tree.map(lambda g: g / clips, grads)
 
-        updates, opt_state = optimizer(experiment.train).update(
-            grads, state.opt_state, state.params
-        )
+        updates, opt_state = experiment.optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
         if ema:
             # A young average must not remember the random start.
-            decay = jnp.minimum(experiment.train.ema_decay, (1 + state.step) / (10 + state.step))
+            decay = jnp.minimum(train.ema_decay, (1 + state.step) / (10 + state.step))
             ema = optax.incremental_update(params, ema, 1 - decay)
         metrics = {
             "loss": total / clips,
             "grad_norm": optax.global_norm(grads),
-            "learning_rate": schedule(experiment.train)(state.step),
+            "learning_rate": make_schedule(train)(state.step),
         } | {f"loss_t{i}": time_sum[i] / time_count[i] for i in range(path.TIME_BINS)}
         return (
             dataclasses.replace(
@@ -156,7 +160,7 @@ def make_train_step(
 
 def jit_train_step(experiment: Experiment) -> Any:
     """The step jitted with its shardings: (state, batch) to (state, metrics), the state donated."""
-    state, whole = shardings_of(experiment.abstract_state()), experiment.mesh_rules.replicated
+    state, whole = experiment.state_shardings, experiment.mesh_rules.replicated
     return jax.jit(
         make_train_step(experiment),
         in_shardings=(state, experiment.mesh_rules.batch),
@@ -168,6 +172,6 @@ def jit_train_step(experiment: Experiment) -> Any:
 def compiled_step(experiment: Experiment, latents: str) -> tuple[Callable[..., Any], int]:
     """The step for batches of the window of the experiment, and its model FLOPs."""
     clips = experiment.train.batch_size
-    shapes = experiment.abstract_state(), experiment.abstract_batch(clips, latents)
+    shapes = experiment.abstract_state, experiment.abstract_batch(clips, latents)
     flops = step_flops(experiment.model, experiment.spec.latent_frames, clips)
     return jit_train_step(experiment).lower(*shapes).compile(), flops

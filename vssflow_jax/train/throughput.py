@@ -35,7 +35,7 @@ class StepTimes(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Account:
+class Goodput:
     """What a run has made of its time over all its starts; checkpoints keep it.
 
     Attributes:
@@ -50,7 +50,7 @@ class Account:
 class Throughput(contextlib.AbstractContextManager["Throughput"]):
     """Speed of a run between two rows, and its goodput.
 
-    A step's time is from the end of the step before to its own end, without what was `aside`. In
+    A step's time is from the end of the step before to its own end, without what was `pause`. In
     that time lies waiting for data, if the devices had nothing left to do meanwhile. The first
     step of a process is not counted, for it is compiled in it.
 
@@ -58,10 +58,10 @@ class Throughput(contextlib.AbstractContextManager["Throughput"]):
     or not, in which the devices worked on steps that the run has kept. Start-up, the first step of
     a process, saving, samples, waiting for data, steps that a kill undid and the time until the
     next start are lost. A step's work begins with its call or the end of the step before, whichever
-    is later. With several processes each has its own account, and a wait of one is work to others.
+    is later. With several processes each has its own, and a wait of one is work to others.
 
     Args:
-      account: of the run until now: a new one, or as the checkpoint has it.
+      goodput: of the run until now: a new one, or as the checkpoint has it.
       clips: of a batch, over all devices.
       peak_flops: FLOPs a second that all devices together could do at best, in bfloat16; None
         where that is not known.
@@ -71,20 +71,20 @@ class Throughput(contextlib.AbstractContextManager["Throughput"]):
 
     def __init__(
         self,
-        account: Account,
+        goodput: Goodput,
         *,
         clips: int,
         peak_flops: float | None,
         clock: Clock = time.monotonic,
         unix_time: Clock = time.time,
     ):
-        self._started_sec = account.started_sec
-        self._productive_sec = account.productive_sec
+        self._started_sec = goodput.started_sec
+        self._productive_sec = goodput.productive_sec
         self._clips, self._peak_flops = clips, peak_flops
         self._clock, self._unix_time = clock, unix_time
         self._watcher = ThreadPoolExecutor(1, thread_name_prefix="throughput")
         self._last_done: float | None = None
-        self._aside_sec = 0.0  # since the last step
+        self._paused_sec = 0.0  # since the last step
         self._reset()
 
     def _reset(self) -> None:
@@ -107,24 +107,24 @@ class Throughput(contextlib.AbstractContextManager["Throughput"]):
         if self._last_done is not None:
             self._steps += 1
             self._flops += times.flops
-            self._span_sec += times.done - self._last_done - self._aside_sec
+            self._span_sec += times.done - self._last_done - self._paused_sec
             self._starved_sec += max(0.0, times.called - max(times.asked, self._last_done))
             self._productive_sec += times.done - max(times.called, self._last_done)
-        self._last_done, self._aside_sec = times.done, 0.0
+        self._last_done, self._paused_sec = times.done, 0.0
 
     @contextlib.contextmanager
-    def aside(self) -> Iterator[None]:
+    def pause(self) -> Iterator[None]:
         """Around what is no part of a step: saving, samples. All steps given must be added."""
         begun = self._clock()
         try:
             yield
         finally:
-            self._aside_sec += self._clock() - begun
+            self._paused_sec += self._clock() - begun
 
     @property
-    def account(self) -> Account:
+    def goodput(self) -> Goodput:
         """To be kept with the state after the steps added."""
-        return Account(self._started_sec, self._productive_sec)
+        return Goodput(self._started_sec, self._productive_sec)
 
     @property
     def elapsed_sec(self) -> float:
@@ -132,8 +132,8 @@ class Throughput(contextlib.AbstractContextManager["Throughput"]):
         return self._unix_time() - self._started_sec
 
     @property
-    def goodput(self) -> float:
-        """Share of that time which was productive."""
+    def share(self) -> float:
+        """Goodput: the share of that time which was productive."""
         return self._productive_sec / self.elapsed_sec
 
     def row(self) -> dict[str, float]:
@@ -151,7 +151,7 @@ class Throughput(contextlib.AbstractContextManager["Throughput"]):
             "examples_per_sec": self._clips * steps_per_sec,
             "tflops_per_sec": flops_per_sec / TERA,
             "data_wait": self._starved_sec / self._span_sec,
-            "goodput": self.goodput,
+            "goodput": self.share,
         }
         if self._peak_flops:
             row["mfu"] = flops_per_sec / self._peak_flops

@@ -132,12 +132,12 @@ def _read(path: Path, name: str, leaf: jax.ShapeDtypeStruct, tensor: Any) -> jax
     return jax.make_array_from_callback(leaf.shape, _sharding(leaf), read)
 
 
-def place(array: np.ndarray, leaf: jax.ShapeDtypeStruct) -> jax.Array:
-    """A weight on the devices, as `leaf` says."""
+def place(array: np.ndarray, leaf: jax.ShapeDtypeStruct | jax.Array) -> jax.Array:
+    """A weight on the devices, with the dtype and where `leaf` lies."""
     return jax.make_array_from_callback(
         leaf.shape, _sharding(leaf), lambda index: array[index].astype(leaf.dtype)
     )
 
 
-def _sharding(leaf: jax.ShapeDtypeStruct) -> jax.sharding.Sharding:
+def _sharding(leaf: jax.ShapeDtypeStruct | jax.Array) -> jax.sharding.Sharding:
     return leaf.sharding or SingleDeviceSharding(jax.devices()[0])

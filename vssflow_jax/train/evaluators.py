@@ -1,0 +1,72 @@
+"""What is tried on a run's weights now and then while it is trained."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import jax
+import ml_collections
+import numpy as np
+import tensorboardX
+
+from vssflow_jax.audio import mel
+from vssflow_jax.audio.vocoder import make_vocoder
+from vssflow_jax.generate.sampler import draw_start, make_generate
+from vssflow_jax.input_pipeline.collate import to_latent_rate
+from vssflow_jax.input_pipeline.dataset import TASKS, Dataset
+from vssflow_jax.parallel import distributed
+from vssflow_jax.run.experiment import Experiment, TrainState
+
+
+class Evaluator(Protocol):
+    """Looks at a run every so many steps."""
+
+    @property
+    def every_steps(self) -> int:
+        """Steps between calls."""
+
+    def __call__(
+        self, experiment: Experiment, dataset: Dataset, state: TrainState
+    ) -> Iterable[tuple[str, float]]:
+        """Names and values of what was measured, on the main process."""
+
+
+class Samples:
+    """Writes sounds generated from a few test clips to TensorBoard; measures nothing.
+
+    Args:
+      config: of the run; every `train.sample_every` steps by `eval.sampler`.
+      experiment: of the run.
+      dataset: whose first test clip of each task is taken.
+      board: to write to.
+    """
+
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        experiment: Experiment,
+        dataset: Dataset,
+        board: tensorboardX.SummaryWriter,
+    ):
+        self.every_steps = config.train.sample_every
+        self._board = board
+        sources = [dataset.clips("test", task) for task in TASKS if dataset.count("test", task)]
+        clips = [source[0] for source in sources]
+        self._names = [clip.clip_id for clip in clips]
+        examples = [to_latent_rate(clip.features, experiment.spec) for clip in clips]
+        self._features = jax.tree.map(lambda *x: np.stack(x), *examples) if examples else {}
+        self._start = draw_start(experiment, config.seed, self._names)
+        self._generate = make_generate(experiment, config.eval.sampler)
+        self._vocoder = make_vocoder(config.vocoder)
+
+    def __call__(
+        self, experiment: Experiment, dataset: Dataset, state: TrainState
+    ) -> Iterable[tuple[str, float]]:
+        """See `Evaluator`."""
+        if not self._names:
+            return ()
+        log_mels = jax.device_get(self._generate(state, self._features, self._start))
+        if distributed.is_main():
+            for name, log_mel in zip(self._names, log_mels, strict=True):
+                sound = self._vocoder(log_mel)
+                self._board.add_audio(f"sample/{name}", sound, int(state.step), mel.SAMPLING_RATE)
+        return ()

@@ -1,0 +1,108 @@
+"""What a run reports while it goes on: rows, TensorBoard, a progress bar; one step late."""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import jax
+import numpy as np
+import tensorboardX
+import tqdm
+
+from vssflow_jax.parallel import distributed
+from vssflow_jax.run.workdir import MetricsLog
+from vssflow_jax.train.step import Metrics
+from vssflow_jax.train.throughput import StepTimes, Throughput
+from vssflow_jax.utils.errors import UserError
+
+
+class MetricWriter(contextlib.ExitStack):
+    """Writes `metrics.jsonl`, `throughput.jsonl` and `tensorboard/` of a run.
+
+    A step's metrics are read when the next step is under way, so that nothing waits for them.
+
+    Args:
+      workdir: of the run.
+      throughput: to which steps are added as they are reported.
+      done: steps of the run that are done.
+      steps: of the whole run.
+      log_every: steps between rows.
+    """
+
+    def __init__(
+        self, workdir: Path, throughput: Throughput, *, done: int, steps: int, log_every: int
+    ):
+        super().__init__()
+        self._throughput, self._log_every = throughput, log_every
+        # Times differ from run to run and so have a file of their own.
+        self._log = self.enter_context(MetricsLog(workdir))
+        self._speed_log = self.enter_context(MetricsLog(workdir, "throughput.jsonl"))
+        main = distributed.is_main()
+        self.board = self.enter_context(
+            tensorboardX.SummaryWriter(
+                str(workdir / "tensorboard"), purge_step=done, write_to_disk=main
+            )
+        )
+        self._bar = self.enter_context(
+            tqdm.tqdm(
+                total=steps, initial=min(done, steps), desc="train", unit="step", disable=not main
+            )
+        )
+        self._pending: tuple[int, Metrics, Future[StepTimes], int] | None = None
+
+    def write(self, step: int, metrics: Metrics, times: Future[StepTimes], num_bad: int) -> None:
+        """Take what a step gave; report the step before.
+
+        Args:
+          step: steps done with it.
+          metrics: on the devices, perhaps not computed yet.
+          times: of the step, when it is done.
+          num_bad: records that were skipped until now.
+
+        Raises:
+          UserError: see `flush`.
+        """
+        self._bar.update()
+        self.flush()
+        self._pending = step, metrics, times, num_bad
+
+    def flush(self) -> None:
+        """Report what has been taken; waits for it.
+
+        Raises:
+          UserError: the loss or the norm of its gradient is no number.
+        """
+        if self._pending is None:
+            return
+        (step, metrics, times, num_bad), self._pending = self._pending, None
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        if not np.isfinite([values["loss"], values["grad_norm"]]).all():
+            raise UserError(
+                f"step {step}: the loss is {values['loss']}, the norm of its gradient "
+                f"{values['grad_norm']}; lower train.learning_rate or set train.grad_clip_norm, "
+                "and start again from the last checkpoint"
+            )
+        self._throughput.add(times.result())
+        self._bar.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
+        if step % self._log_every:
+            return
+        # A bin of flow time that no clip fell into has no loss.
+        row = {name: value for name, value in values.items() if np.isfinite(value)}
+        self._log.write({"step": step, **row})
+        self.scalars("train", step, row.items())
+        if speed := self._throughput.row():
+            self._speed_log.write({"step": step, **speed, "bad_records": num_bad})
+            self.scalars("speed", step, speed.items())
+
+    @contextlib.contextmanager
+    def pause(self) -> Iterator[None]:
+        """Around what is no part of a step: reports all steps, and stops their clock."""
+        self.flush()
+        with self._throughput.pause():
+            yield
+
+    def scalars(self, group: str, step: int, values: Iterable[tuple[str, float]]) -> None:
+        """Show values in TensorBoard."""
+        for name, value in values:
+            self.board.add_scalar(f"{group}/{name}", value, step)
