@@ -14,6 +14,7 @@ from typing import Any
 
 import ml_collections
 
+from configs import common
 from vssflow_jax.models.conditions import PLACEMENTS
 from vssflow_jax.run.experiment import INITS
 from vssflow_jax.utils.errors import UserError
@@ -79,115 +80,9 @@ def get_config(argument: str = "base") -> ml_collections.ConfigDict:
     """
     size, placement, recipe, init = _parse(argument)
     layers, heads, kv_heads = SIZES[size]
-    config = ml_collections.ConfigDict(
-        {
-            "seed": 0,
-            "profile": (),  # (first, last) step of an XProf trace
-            "clip": {"duration_sec": 10.0},
-            "data": {
-                "source": "none",
-                "path": "",
-                "seed": 0,
-                "num_train": 1,
-                "num_test": 1,
-                "durations": "uniform",  # of phonemes; "aligned", or "predicted" by the file
-                "durations_path": "",
-                "bucket_sec": (),  # shorter windows, ascending, for batches of shorter clips
-                "workers": 0,  # processes that read; 0: threads of this one
-                "threads": 4,  # of each process that reads
-                "batches_ahead": 4,  # made by each process before they are asked for
-                "max_bad_records": 10,  # that cannot be used and are passed over
-                "mixture": {
-                    "weights": _weights(v2s=0.53, visualtts=0.47),  # about the rows there are
-                    "synthetic_ratio": 1.0,
-                    "joint_modes": ("add", "insert"),
-                    "speech_sources": (),  # corpora of speech alone, such as "LRS2"; (): all
-                },
-            },
-            "codec": {"kind": "audioldm_vae", "path": "", "latents": "online"},
-            "vocoder": {"kind": "hifigan", "path": ""},
-            "model": {
-                "placement": placement,
-                "widths": {
-                    "clip": {"features": 768, "projected": 768},
-                    "synch": {"features": 768, "projected": 768},
-                    "lips": {"features": 1024, "projected": 1024},
-                    "phonemes": {"features": 200, "projected": 32},
-                    "speaker": {"features": 256, "projected": 768},
-                },
-                "latent_channels": 128,
-                "transformer": {
-                    "layers": layers,
-                    "heads": heads,
-                    "kv_heads": kv_heads,
-                    "head_dim": 64,
-                    "ffw_multiple": 4,
-                    "time_features": 256,
-                    "unroll": 1,
-                    "remat": "none",
-                    "attention": "xla",
-                    "token_multiple": 256,  # tiles of TPUs and GPUs
-                    "residual_dtype": "float32",  # or "bfloat16", as the reference's
-                },
-                "dtype": "bfloat16",
-            },
-            "train": {
-                "fine_tune": False,  # True insists on weights to start from
-                "init_from": "",  # a run, a step of one, or imported weights to start from
-                "init_weights": "ema",  # of a run: averaged; "params": those of its last step
-                "init": "fan_in",  # "reference": maps around the blocks as PyTorch draws them
-                "steps": 251_000,
-                "batch_size": 288,
-                "accumulation_steps": 1,
-                "optimizer": "adamw",
-                "learning_rate": 0.0,  # follows batch_size, see below
-                "warmup_steps": 2000,
-                "schedule": "constant",
-                "decay_steps": 0,  # where a linear schedule ends; 0: where the run was first to end
-                "beta1": 0.9,
-                "beta2": 0.999,
-                "weight_decay": 0.01,
-                "grad_clip_norm": 0.0,
-                "ema_decay": 0.0,
-                "loss_mask": "window",  # "clip": the loss is of a clip's own frames alone
-                "condition_dropout": 0.1,
-                "condition_dropout_per": "example",
-                "mask_ratios": (),
-                "log_every": 100,
-                "checkpoint_every": 5000,
-                "keep_checkpoints": 3,
-                "sample_every": 5000,
-            },
-            "eval": {
-                "after_training": False,
-                "seed": 0,  # of the noise of clips
-                "benchmark": "vggsound",  # a file in configs/benchmarks, or the path of one
-                "sampler": {
-                    "method": "euler",
-                    "steps": 25,
-                    "tolerance": 1e-5,
-                    "guidance": 3.0,
-                    "guidance_interval": (0.0, 1.0),
-                    "mask_ratio": 0.0,  # of lip and motion frames, hidden
-                },
-                "batch_size": 32,
-                "report_clips": 24,
-                # Of samplers: every combination of the values that are given is evaluated.
-                "sweep": {"method": (), "steps": (), "guidance": ()},
-                # Folders of features as av-benchmark writes them; networks to make them with.
-                "features": {"generated": "", "reference": ""},
-                "backbones": {"panns": "", "vggish": "", "synchformer": ""},
-                "every_steps": 0,  # in training: evaluate after so many steps; 0: never
-                "every_clips": 4,  # of each task, then
-            },
-            "sharding": {
-                "strategy": "fsdp",
-                # Devices along each axis; -1: all that are left, 0: as suits the strategy.
-                "mesh": {"data": 0, "fsdp": 0, "tensor": 0, "sequence": 0},
-                "strategies": {},  # your own: name -> {"rules": {...}, "mesh": {...}}
-            },
-        }
-    )
+    config = common.get_config()
+    config.model.placement = placement
+    config.model.transformer.update({"layers": layers, "heads": heads, "kv_heads": kv_heads})
     # As in the paper; setting the rate by hand is fine too.
     config.train.learning_rate = (
         config.train.get_oneway_ref("batch_size").to_float() * RATE_PER_CLIP

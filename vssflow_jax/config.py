@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import ml_collections
@@ -11,12 +11,13 @@ from vssflow_jax.audio.codec import CODECS, LATENTS
 from vssflow_jax.audio.vocoder import VOCODERS
 from vssflow_jax.clip import LATENT_CHANNELS
 from vssflow_jax.features.phonemes import NUM_IDS
-from vssflow_jax.flow.solvers import ADAPTIVE, METHODS
+from vssflow_jax.flow.solvers import ADAPTIVE, TABLEAUS
 from vssflow_jax.input_pipeline.durations import DURATIONS
 from vssflow_jax.models import attention
 from vssflow_jax.models.transformer import REMAT
 from vssflow_jax.run.experiment import INITS, WEIGHTS_OF_A_RUN
 from vssflow_jax.run.optimizer import OPTIMIZERS, SCHEDULES
+from vssflow_jax.utils import plugins
 from vssflow_jax.utils.errors import UserError
 
 INFINITY = math.inf
@@ -59,35 +60,40 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "eval.every_steps": (0, INFINITY),
     "eval.every_clips": (1, INFINITY),
 }
-CHOICES: dict[str, tuple[Any, ...]] = {
-    "data.durations": DURATIONS,
-    "codec.kind": tuple(CODECS),
-    "codec.latents": LATENTS,
-    "vocoder.kind": tuple(VOCODERS),
-    "model.dtype": ("float32", "bfloat16"),
-    "model.transformer.residual_dtype": ("float32", "bfloat16"),
-    "model.transformer.remat": tuple(REMAT),
-    "model.transformer.attention": tuple(attention.IMPLEMENTATIONS),
-    "model.latent_channels": (LATENT_CHANNELS,),  # miniatures to be imported have others
-    "train.init": INITS,
-    "train.loss_mask": ("window", "clip"),
-    "train.condition_dropout_per": ("example", "batch"),
-    "eval.sampler.method": METHODS,
-    "data.source": ("demo", "none"),
-    "train.optimizer": tuple(OPTIMIZERS),
-    "train.schedule": tuple(SCHEDULES),
-    "train.init_weights": WEIGHTS_OF_A_RUN,
-}
+
+
+def choices() -> dict[str, Collection[Any]]:
+    """Field -> its possible values, those that plugins have added too."""
+    return {
+        "data.durations": DURATIONS,
+        "codec.kind": CODECS,
+        "codec.latents": LATENTS,
+        "vocoder.kind": VOCODERS,
+        "model.dtype": ("float32", "bfloat16"),
+        "model.transformer.residual_dtype": ("float32", "bfloat16"),
+        "model.transformer.remat": REMAT,
+        "model.transformer.attention": attention.IMPLEMENTATIONS,
+        "model.latent_channels": (LATENT_CHANNELS,),  # miniatures to be imported have others
+        "train.init": INITS,
+        "train.loss_mask": ("window", "clip"),
+        "train.condition_dropout_per": ("example", "batch"),
+        "eval.sampler.method": (*TABLEAUS, ADAPTIVE),
+        "data.source": ("demo", "none"),
+        "train.optimizer": OPTIMIZERS,
+        "train.schedule": SCHEDULES,
+        "train.init_weights": WEIGHTS_OF_A_RUN,
+    }
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """See that single values are within bounds and fit each other.
+    """Checks that single values are within bounds and fit each other; imports plugins first.
 
     Raises:
       UserError: names the first field that is not, and what it may be; or it is a config of
         something else.
     """
     with clear_misfits(config):
+        plugins.load(config.plugins)
         _check(config)
 
 
@@ -116,10 +122,10 @@ def _check(config: ml_collections.ConfigDict) -> None:
         if not low <= value <= high:
             allowed = f"at least {low}" if high == INFINITY else f"from {low} to {high}"
             raise UserError(f"{name} is {value}; it must be {allowed}")
-    for name, choices in CHOICES.items():
+    for name, possible in choices().items():
         value = _get(config, name)
-        if value not in choices:
-            known = ", ".join(map(str, choices))
+        if value not in possible:
+            known = ", ".join(map(str, possible))
             raise UserError(f"{name} is '{value}'; choose one of: {known}")
     ratios = config.train.mask_ratios
     if not all(isinstance(ratio, int | float) and 0 <= ratio <= 1 for ratio in ratios):

@@ -25,7 +25,9 @@ from vssflow_jax.evaluate import benchmark as definition
 from vssflow_jax.evaluate import evaluator as benchmark
 from vssflow_jax.evaluate import rows, summary
 from vssflow_jax.evaluate.benchmark import Benchmark
-from vssflow_jax.evaluate.metrics.of_clips import MEASURES, Told, measure
+from vssflow_jax.evaluate.metrics.clip_scores import score_clip
+from vssflow_jax.evaluate.metrics.of_clips import Reference
+from vssflow_jax.evaluate.metrics.registry import METRICS
 from vssflow_jax.evaluate.rows import Row
 from vssflow_jax.evaluate.versions import of_samples
 from vssflow_jax.input_pipeline.dataset import TASKS, Dataset
@@ -374,10 +376,10 @@ def test_the_true_sounds_score_well_and_others_do_not(clips: list[Clip]) -> None
             "shuffled": spoken(other),
         }
         found = {name: of_samples(samples, SPEC) for name, samples in versions.items()}
-        told = Told(clip.task, clip.transcript, clip.event_times_sec, "raw")
+        told = Reference(clip.task, clip.transcript, clip.event_times_sec, "raw")
         heard = {name: (sound.waveform, sound.log_mel) for name, sound in found.items()}
-        names = [name for name in MEASURES if name.startswith(("wer", "onset", "mel"))]
-        result = measure(told, heard, names)
+        names = [name for name in METRICS if name.startswith(("wer", "onset", "mel"))]
+        result = score_clip(told, heard, {name: METRICS[name] for name in names})
         measured.append(Row(clip.task, index, **dataclasses.asdict(result)))
         assert not result.problems
     names = ["wer", "onset_f1", "mel_distance_db_v2s"]
@@ -399,26 +401,27 @@ def test_too_short_a_sound_is_told_and_the_rest_measured() -> None:
     samples = np.ones(100, np.int16)
     sound = of_samples(samples, SPEC)
     heard = dict.fromkeys(("generated", "ground_truth"), (sound.waveform, sound.log_mel))
-    result = measure(Told("tts", "", np.zeros(0), "raw"), heard, ["mcd", "mel_distance_db_tts"])
+    metrics = {name: METRICS[name] for name in ("mcd", "mel_distance_db_tts")}
+    result = score_clip(Reference("tts", "", np.zeros(0), "raw"), heard, metrics)
     assert "at least" in result.problems["mcd"]
     assert result.scores["generated"] == {"mel_distance_db_tts": (0.0, 1.0)}
 
 
 def test_evaluation_while_training(demo_data: Path, tmp_path: Path) -> None:
     config = tiny.config(demo_data, train__steps=4, eval__every_steps=2, eval__every_clips=1)
-    evaluator = benchmark.in_training(config, DEMO, tmp_path)
     logged = []
 
-    def noted(*given: Any) -> dict[str, float]:
-        logged.append(evaluator(*given))
-        return logged[-1]
+    class Noted(benchmark.InTraining):
+        def __call__(self, *given: Any) -> list[tuple[str, float]]:
+            logged.append(super().__call__(*given))
+            return logged[-1]
 
-    assert tiny.train(config, tmp_path, noted)
+    assert tiny.train(config, tmp_path, Noted(config, DEMO, tmp_path))
     assert [path.name for path in sorted((tmp_path / "eval-steps").iterdir())] == ["2", "4"]
     for values, step in zip(logged, (2, 4), strict=True):
         metrics = read(tmp_path / "eval-steps" / str(step) / "metrics.json")
         assert metrics["clips"] == 3
-        assert values["wer"] == metrics["metrics"]["wer"]["generated"]["value"]
+        assert dict(values)["wer"] == metrics["metrics"]["wer"]["generated"]["value"]
 
 
 def test_a_sweep_of_samplers(run: Path, demo_data: Path, quick: Path, tmp_path: Path) -> None:

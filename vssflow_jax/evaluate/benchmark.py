@@ -12,8 +12,8 @@ from typing import Any, get_args
 
 import ml_collections
 
-from vssflow_jax.evaluate.metrics.of_clips import EXTRA_VERSIONS, MEASURES, NEEDS_WORDS, VERSIONS
-from vssflow_jax.evaluate.metrics.of_sets import ELSEWHERE, SCORERS, SET_METRICS
+from vssflow_jax.evaluate.metrics.of_clips import EXTRA_VERSIONS, VERSIONS
+from vssflow_jax.evaluate.metrics.registry import METRICS, SCORERS, WORDS
 from vssflow_jax.evaluate.metrics.wer import Normalisation
 from vssflow_jax.input_pipeline.dataset import TASKS, Dataset
 from vssflow_jax.utils.errors import UserError
@@ -21,7 +21,6 @@ from vssflow_jax.utils.errors import UserError
 SHORTEST_SEC = 0.1
 PARTS = ("train", "test")
 RECOGNISERS = ("grid", "none")
-METRICS = (*MEASURES, *SET_METRICS, *ELSEWHERE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Benchmark:
       tasks: whose clips are taken, some of `vssflow_jax.input_pipeline.dataset.TASKS`.
       max_clips: of each task, evenly spread; 0 for all.
       clip_sec: sounds are cut to it before they are measured; 0 leaves them as long as the clip.
-      metrics: some of `METRICS`.
+      metrics: some of `METRICS`; all that are measured here, unless they are given.
       recogniser: of words: "grid", whose sentences it knows alone, or "none".
       versions: some of `EXTRA_VERSIONS`, measured beside the generated and the true sounds.
       normalisation: of texts before words are compared (`metrics.wer.Normalisation`).
@@ -46,7 +45,9 @@ class Benchmark:
     tasks: tuple[str, ...] = TASKS
     max_clips: int = 0
     clip_sec: float = 0.0
-    metrics: tuple[str, ...] = (*MEASURES, *SET_METRICS)
+    metrics: tuple[str, ...] = dataclasses.field(
+        default_factory=lambda: tuple(name for name, metric in METRICS.items() if metric.measured)
+    )
     recogniser: str = "grid"
     versions: tuple[str, ...] = ()
     normalisation: Normalisation = "lower_nopunct"
@@ -69,7 +70,8 @@ class Benchmark:
             )
         self._check("part", (self.part,), PARTS)
         self._check("tasks", self.tasks, TASKS)
-        self._check("metrics", self.metrics, METRICS)
+        known = (name for name, metric in METRICS.items() if metric.measured or metric.elsewhere)
+        self._check("metrics", self.metrics, tuple(known))
         self._check("recogniser", (self.recogniser,), RECOGNISERS)
         self._check("versions", self.versions, EXTRA_VERSIONS)
         self._check("normalisation", (self.normalisation,), get_args(Normalisation))
@@ -83,22 +85,22 @@ class Benchmark:
 
     @property
     def absent(self) -> dict[str, str]:
-        """Metrics of single clips that cannot be had -> how they could."""
+        """Metrics that cannot be had -> how they could."""
         words = "the recogniser knows the sentences of GRID alone: " + SCORERS
         reasons = {
             name: words
-            if self.recogniser == "none" and name in NEEDS_WORDS
-            else MEASURES[name].absence
+            if self.recogniser == "none" and METRICS[name].needs == WORDS
+            else METRICS[name].absence
             for name in self.metrics
-            if name in MEASURES
         }
-        reasons |= {name: ELSEWHERE[name] for name in self.metrics if name in ELSEWHERE}
         return {name: reason for name, reason in reasons.items() if reason}
 
     @property
-    def measures(self) -> tuple[str, ...]:
+    def of_clips(self) -> tuple[str, ...]:
         """Metrics of single clips that can be had."""
-        return tuple(name for name in self.metrics if name in MEASURES and name not in self.absent)
+        return tuple(
+            name for name in self.metrics if METRICS[name].of_clip and name not in self.absent
+        )
 
     @property
     def measured(self) -> tuple[str, ...]:

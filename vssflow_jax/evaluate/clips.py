@@ -22,7 +22,9 @@ from vssflow_jax import media
 from vssflow_jax.audio import mel
 from vssflow_jax.evaluate import rows
 from vssflow_jax.evaluate.benchmark import Benchmark, Place
-from vssflow_jax.evaluate.metrics.of_clips import Measured, Told, measure
+from vssflow_jax.evaluate.metrics.clip_scores import ClipScores, score_clip
+from vssflow_jax.evaluate.metrics.of_clips import Reference
+from vssflow_jax.evaluate.metrics.registry import METRICS
 from vssflow_jax.evaluate.rows import Row
 from vssflow_jax.evaluate.versions import Renderer, Sound
 from vssflow_jax.input_pipeline.dataset import BadRecord, ClipSource, Dataset
@@ -77,7 +79,7 @@ class Evaluation:
                     disable=not distributed.is_main(),
                 )
             )
-            measured: list[tuple[Row, Future[Measured]]] = []
+            measured: list[tuple[Row, Future[ClipScores]]] = []
             for batch in batches:
                 missing = [place for place in batch if (place.task, place.index) not in done]
                 if missing:
@@ -98,7 +100,7 @@ class Evaluation:
         state: TrainState,
         log: JsonLines,
         workers: Executor,
-    ) -> list[tuple[Row, Future[Measured]]]:
+    ) -> list[tuple[Row, Future[ClipScores]]]:
         """Generate a batch, write this process's sounds of it, and start to measure them."""
         clips, failed = self._read(batch)
         for place in missing:
@@ -171,14 +173,14 @@ class Evaluation:
         sounds: Mapping[str, Sound],
         renderer: Renderer,
         workers: Executor,
-    ) -> tuple[Row, Future[Measured]]:
+    ) -> tuple[Row, Future[ClipScores]]:
         """Write a clip's sound, and have it measured."""
         problems = {}
         generated = sounds["generated"]
         wav = self.out / "wav" / f"{clip.clip_id}.wav"
         media.write_wav(wav, generated.samples, mel.SAMPLING_RATE)
-        reference = self.out / "reference" / wav.name
-        media.write_wav(reference, sounds["ground_truth"].samples, mel.SAMPLING_RATE)
+        truth = sounds["ground_truth"].samples
+        media.write_wav(self.out / "reference" / wav.name, truth, mel.SAMPLING_RATE)
         if self.benchmark.mp4:
             video, mp4 = self.dataset.path / clip.video, self.out / "mp4" / f"{clip.clip_id}.mp4"
             try:
@@ -187,7 +189,11 @@ class Evaluation:
                 media.replace_audio(video, generated.waveform, mel.SAMPLING_RATE, mp4)
             except UserError as error:
                 problems["mp4"] = str(error)
-        told = Told(clip.task, clip.transcript, clip.event_times_sec, self.benchmark.normalisation)
+        reference = Reference(
+            clip.task, clip.transcript, clip.event_times_sec, self.benchmark.normalisation
+        )
+        # Themselves, not their names: another process knows of no plugins.
+        metrics = {name: METRICS[name] for name in self.benchmark.of_clips}
         heard = {version: (sound.waveform, sound.log_mel) for version, sound in sounds.items()}
         row = Row(
             place.task,
@@ -198,9 +204,9 @@ class Evaluation:
             problems=problems,
             generate_sec=renderer.generate_sec,
         )
-        return row, workers.submit(measure, told, heard, self.benchmark.measures)
+        return row, workers.submit(score_clip, reference, heard, metrics)
 
-    def _finish(self, measured: Sequence[tuple[Row, Future[Measured]]], log: JsonLines) -> None:
+    def _finish(self, measured: Sequence[tuple[Row, Future[ClipScores]]], log: JsonLines) -> None:
         """Write the rows of clips as they are measured."""
         for row, future in measured:
             found = future.result()

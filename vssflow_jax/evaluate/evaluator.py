@@ -16,7 +16,7 @@ from vssflow_jax.evaluate.metrics.ranking import extremes
 from vssflow_jax.evaluate.pages import tables
 from vssflow_jax.evaluate.pages.report import ReportClip, write_report
 from vssflow_jax.evaluate.rows import Row
-from vssflow_jax.evaluate.scores import METRICS, backbones, sum_up
+from vssflow_jax.evaluate.scores import METRICS_FILE, backbones, sum_up
 from vssflow_jax.evaluate.settings import claim, describe
 from vssflow_jax.evaluate.versions import Renderer, of_samples
 from vssflow_jax.input_pipeline.dataset import Dataset
@@ -146,7 +146,7 @@ def _measure(
 
 def is_done(out: Path, config: ml_collections.ConfigDict) -> bool:
     """Whether the last step's evaluation with this sampler has been written."""
-    path = out / METRICS
+    path = out / METRICS_FILE
     if not path.exists():
         return False
     metrics = json.loads(path.read_text())
@@ -209,5 +209,5 @@ def print_table(metrics: Mapping[str, Any], out: Path) -> None:
     """Print the scores of each version, as a Markdown table, and where the page is."""
     print(f"\n{tables.markdown(metrics['metrics']) or 'no metrics were measured'}")
     if metrics["failed"]:
-        print(f"{len(metrics['failed'])} clips failed: see {out / METRICS}")
+        print(f"{len(metrics['failed'])} clips failed: see {out / METRICS_FILE}")
     print(f"\nopen {out / REPORT}")

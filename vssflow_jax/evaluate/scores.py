@@ -11,14 +11,13 @@ import numpy as np
 
 from vssflow_jax.evaluate import kaldi, rows, summary
 from vssflow_jax.evaluate.benchmark import Benchmark, Place
-from vssflow_jax.evaluate.metrics import of_sets as set_metrics
-from vssflow_jax.evaluate.metrics.of_clips import MEASURES
+from vssflow_jax.evaluate.metrics.registry import METRICS
 from vssflow_jax.evaluate.networks.extract import NETWORKS, extract
 from vssflow_jax.evaluate.rows import Row
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.files import write_atomically
 
-METRICS, PER_CLIP = "metrics.json", "per_clip.csv"
+METRICS_FILE, PER_CLIP = "metrics.json", "per_clip.csv"
 
 
 def sum_up(
@@ -36,7 +35,7 @@ def sum_up(
         raise UserError(f"{out}: all {len(found)} clips failed; the first: {found[0].failed}")
     of_sets, missing = _set_scores(config, benchmark, out, good)
     # Those that networks give to single clips are among the rows' own now.
-    names = [name for name in benchmark.metrics if name in MEASURES or name in set_metrics.METRICS]
+    names = [name for name in benchmark.metrics if not METRICS[name].of_rows]
     scores = summary.scores(good, names, benchmark.measured)
     timed = [row.generate_sec for row in good if row.generate_sec is not None]
     metrics = {
@@ -54,7 +53,7 @@ def sum_up(
     }
     summary.write_per_clip(out / PER_CLIP, good)
     kaldi.write_lists(out / "wav", good)
-    write_atomically(out / METRICS, json.dumps(metrics, indent=2) + "\n")
+    write_atomically(out / METRICS_FILE, json.dumps(metrics, indent=2) + "\n")
     return metrics
 
 
@@ -70,12 +69,13 @@ def _set_scores(
     """
     found: dict[str, Any] = {}
     absent: dict[str, str] = {}
-    if set_metrics.MEL in benchmark.metrics:
-        try:
-            distances = set_metrics.mel_distances(good, benchmark.measured)
-            found[set_metrics.MEL] = summary.without_interval(distances, len(good))
-        except UserError as error:
-            absent[set_metrics.MEL] = str(error)
+    for name in benchmark.metrics:
+        if of_rows := METRICS[name].of_rows:
+            try:
+                values = of_rows(good, benchmark.measured)
+                found[name] = summary.without_interval(values, len(good))
+            except UserError as error:
+                absent[name] = str(error)
     networks = backbones(config)
     folders = {
         kind: Path(config.eval.features[kind] or out / "features" / kind)
@@ -97,13 +97,14 @@ def _set_scores(
     for name, reason in unheard.items():
         by_id[Path(name).stem].problems["features"] = reason
     for name in benchmark.metrics:
-        if name not in set_metrics.METRICS:
+        of_features = METRICS[name].of_features
+        if not of_features:
             continue
-        if reason := set_metrics.absent(name, **_dirs(folders), backbones=networks):
+        if reason := of_features.absence(**_dirs(folders), backbones=networks):
             absent[name] = reason
             continue
         try:
-            score = set_metrics.measure(name, **_dirs(folders), backbones=networks)
+            score = of_features.measure(**_dirs(folders), backbones=networks)
             clips = len(good) - len(unheard)
             if not score.per_clip:
                 found[name] = summary.without_interval({"generated": score.value}, clips)

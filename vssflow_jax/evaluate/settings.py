@@ -33,7 +33,7 @@ def describe(
     return {
         "benchmark": benchmark.name,
         "definition": json.loads(json.dumps(dataclasses.asdict(benchmark))),
-        "measures": list(benchmark.measures),
+        "measures": list(benchmark.of_clips),
         "checkpoint": checkpoint,
         "checkpoint_sha256": sha256,
         "step": int(state.step),

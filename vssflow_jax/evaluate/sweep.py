@@ -13,7 +13,7 @@ import ml_collections
 from vssflow_jax.config import check
 from vssflow_jax.evaluate import evaluator
 from vssflow_jax.evaluate.benchmark import Benchmark
-from vssflow_jax.evaluate.metrics.labels import label
+from vssflow_jax.evaluate.metrics.registry import label
 from vssflow_jax.flow.solvers import ADAPTIVE, TABLEAUS
 from vssflow_jax.parallel import distributed
 from vssflow_jax.utils.errors import UserError

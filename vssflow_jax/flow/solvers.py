@@ -42,14 +42,13 @@ TABLEAUS = {
     # The 3/8 rule, which is what torchdiffeq calls rk4.
     "rk4": Tableau(((1 / 3,), (-1 / 3, 1.0), (1.0, -1.0, 1.0)), (1 / 8, 3 / 8, 3 / 8, 1 / 8)),
 }
-METHODS = (*TABLEAUS, ADAPTIVE)
 
 
 def make_solver(method: str, steps: int, tolerance: float) -> Solver:
     """The solver that a config asks for.
 
     Args:
-      method: one of `METHODS`.
+      method: one of `TABLEAUS`, or `ADAPTIVE`.
       steps: of a fixed-step method.
       tolerance: absolute and relative, of the adaptive method.
 
@@ -60,7 +59,9 @@ def make_solver(method: str, steps: int, tolerance: float) -> Solver:
         require("diffrax", "ode")
         return functools.partial(dopri5, tolerance=tolerance)
     if method not in TABLEAUS:
-        raise UserError(f"sampler.method is '{method}'; choose one of: {', '.join(METHODS)}")
+        raise UserError(
+            f"sampler.method is '{method}'; choose one of: {', '.join(TABLEAUS)}, {ADAPTIVE}"
+        )
     return functools.partial(fixed_step, tableau=TABLEAUS[method], steps=steps)
 
 

@@ -25,6 +25,7 @@ CHECKPOINTS = "checkpoints"
 
 # Fields that configs of earlier versions lack, with what they did.
 _ADDED: dict[str, Any] = {
+    "plugins": "",
     "data": {"mixture": {"speech_sources": ()}},
     "train": {"init_weights": "ema", "init": "fan_in", "optimizer": "adamw"},
     "model": {"transformer": {"residual_dtype": "bfloat16"}},
@@ -34,6 +35,7 @@ _HOW_COMPUTED = tuple(f"model.{name}" for name in COMPUTED_ALIKE)
 # What a resumed run may change: how long it goes on, what it reports, where it runs and reads,
 # and how it computes the same.
 RESUMABLE = (
+    "plugins",
     "profile",
     "train.steps",
     "train.decay_steps",
@@ -56,7 +58,7 @@ RESUMABLE = (
 )
 RESUMABLE_SECTIONS = ("eval.", "sharding.", "vocoder.")
 # What may differ where a trained model is used: what it is used on, and how it is computed.
-USABLE = ("profile", "codec.path", "model.dtype", *_HOW_COMPUTED)
+USABLE = ("plugins", "profile", "codec.path", "model.dtype", *_HOW_COMPUTED)
 USABLE_SECTIONS = ("data", "eval", "sharding", "vocoder")
 # What makes a model another one; the rest of a config is of its training.
 _OF_THE_MODEL = ("model.", "clip.", "codec.kind")

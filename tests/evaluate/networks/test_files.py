@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from vssflow_jax.evaluate.metrics import of_sets
 from vssflow_jax.evaluate.metrics.classes import inception_score, kl_softmax
 from vssflow_jax.evaluate.metrics.fd import frechet_distance
+from vssflow_jax.evaluate.metrics.registry import METRICS
 from vssflow_jax.evaluate.metrics.similarity import cosine_similarity
 from vssflow_jax.evaluate.networks import files as caches
 from vssflow_jax.evaluate.networks import synchformer
 from vssflow_jax.utils.errors import UserError
+
+OF_FEATURES = {name: x.of_features for name, x in METRICS.items() if x.of_features}
+
 
 NAMES = [f"zxpo56cpUB{letter}_000007" for letter in "abcdefghijklmnop"]
 GENERATED = [f"{name}-0" for name in NAMES[:14]] + ["unknown"]  # as samplers call them
@@ -22,9 +25,9 @@ SEGMENTS = 15
 def scores_of(generated: Path, reference: Path) -> dict[str, float]:
     """All scores that the features in two folders give."""
     return {
-        name: of_sets.measure(name, generated, reference).value
-        for name in of_sets.METRICS
-        if not of_sets.absent(name, generated, reference)
+        name: features.measure(generated, reference).value
+        for name, features in OF_FEATURES.items()
+        if not features.absence(generated, reference)
     }
 
 
@@ -128,7 +131,7 @@ def test_scores_are_those_of_the_paired_features(files, folders):
 
 
 def test_desync_looks_at_both_ends_of_each_pair(files, folders, network):
-    score = of_sets.measure("desync", *folders, network)
+    score = OF_FEATURES["desync"].measure(*folders, network)
     assert list(score.per_clip) == GENERATED[:14]
     assert score.value == pytest.approx(np.mean(list(score.per_clip.values())))
     video = stacked(files["reference"]["synchformer_video.pth"], NAMES[:14])
@@ -145,14 +148,14 @@ def test_what_is_not_there_is_left_out_and_said(folders):
     (reference / "imagebind_video.pth").unlink()
     (reference / "vggish_features.pth").unlink()
     lacking = {"kl_passt", "is_passt", "ib_score", "fd_vggish", "desync"}
-    assert set(scores_of(*folders)) == set(of_sets.METRICS) - lacking
-    reasons = {name: of_sets.absent(name, *folders) for name in of_sets.METRICS}
+    assert set(scores_of(*folders)) == set(OF_FEATURES) - lacking
+    reasons = {name: features.absence(*folders) for name, features in OF_FEATURES.items()}
     assert {name for name, reason in reasons.items() if reason} == lacking
     assert f"no passt_logits.pth in {generated}: extract it with av-b" in reasons["kl_passt"]
     assert f"no imagebind_video.pth in {reference}" in reasons["ib_score"]
     assert "name --config.eval.backbones.vggish, or extract" in reasons["fd_vggish"]
     assert "--config.eval.backbones.synchformer" in reasons["desync"]
-    assert "--config.eval.features.generated" in of_sets.absent("fd_panns")
+    assert "--config.eval.features.generated" in OF_FEATURES["fd_panns"].absence()
 
 
 def test_written_features_are_what_the_original_reads(tmp_path):
@@ -209,12 +212,12 @@ def test_damaged_files_are_refused(content, folders):
 
 def test_clips_of_other_names_are_refused(folders):
     torch.save(tensors(["x", "y"], 527), folders[0] / "passt_logits.pth")
-    with pytest.raises(UserError, match=r"kl_passt of .*none of 2 generated clips"):
-        of_sets.measure("kl_passt", *folders)
+    with pytest.raises(UserError, match=r"none of 2 generated clips"):
+        OF_FEATURES["kl_passt"].measure(*folders)
 
 
 def test_clips_too_short_for_synchformer_are_named(folders, network):
     short = tensors(GENERATED, SEGMENTS, 6, 768) | {GENERATED[3]: torch.zeros(13, 6, 768)}
     torch.save(short, folders[0] / "synchformer_audio.pth")
-    with pytest.raises(UserError, match=f"desync .*clip '{GENERATED[3]}' is shorter than 14"):
-        of_sets.measure("desync", *folders, network)
+    with pytest.raises(UserError, match=f"clip '{GENERATED[3]}' is shorter than 14"):
+        OF_FEATURES["desync"].measure(*folders, network)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from vssflow_jax.evaluate.metrics import of_sets
+from vssflow_jax.evaluate.metrics.registry import METRICS
 from vssflow_jax.evaluate.networks import extract, files, panns, synchformer, vggish
 from vssflow_jax.evaluate.networks.weights import load_torch, read_weights
 from vssflow_jax.utils.errors import UserError
@@ -257,7 +257,7 @@ def test_features_are_extracted_with_published_files(sounds, cnn14_file, vggish_
     windows = files.read(tmp_path / "cache", files.VGGISH)
     np.testing.assert_array_equal(windows["b"], [np.arange(128)] * 2)
     for name in ("fd_vggish", "fd_panns", "kl_panns"):
-        assert of_sets.measure(name, *[tmp_path / "cache"] * 2).value == 0, name
+        assert METRICS[name].of_features.measure(*[tmp_path / "cache"] * 2).value == 0, name
 
 
 def test_sounds_are_read_as_av_benchmark_reads_them(sounds):

@@ -16,9 +16,8 @@ import soundfile
 from PIL import Image
 
 from vssflow_jax.audio import mel
-from vssflow_jax.evaluate import benchmark as definition
 from vssflow_jax.evaluate import evaluator
-from vssflow_jax.evaluate.metrics import labels, ranking
+from vssflow_jax.evaluate.metrics import labels, ranking, registry
 from vssflow_jax.evaluate.metrics.published import PUBLISHED
 from vssflow_jax.evaluate.pages import report
 from vssflow_jax.html import curves
@@ -34,7 +33,7 @@ def score(value: float, low: float | None = None, high: float | None = None) -> 
 
 METRICS = {
     "real_time_factor": {"generated": score(3.2)},
-    "onset_f1_joint": {"generated": score(0.7, 0.61, 0.8), "shuffled": score(0.25)},
+    "onset_recall_joint": {"generated": score(0.7, 0.61, 0.8), "shuffled": score(0.25)},
     "wer": {
         "shuffled": score(0.874),
         "ground_truth": score(0.087, 0.05, 0.12),
@@ -124,7 +123,7 @@ def clip(video) -> report.ReportClip:
         task="visualtts",
         transcript="bin blue at f two now",
         recognised="bin blue by f two",
-        scores={"wer": 1 / 3, "mel_distance_db": math.nan},
+        scores={"wer": 1 / 3, "mel_distance_db_visualtts": math.nan},
         generated_video=video,
         reference_video=video,
         generated_wav=Path("not needed"),
@@ -257,11 +256,11 @@ def test_table_has_a_row_for_each_metric(write):
     page = write()
     assert [(name, cells[1:]) for name, *cells in page.rows[1:4]] == [
         ("wer", ["23.7[18.0, 26.0]", "8.7[5.0, 12.0]", "-", "87.4", "12"]),
-        ("onset_f1_joint", ["0.70[0.61, 0.80]", "-", "-", "0.25", "12"]),
+        ("onset_recall_joint", ["0.70[0.61, 0.80]", "-", "-", "0.25", "12"]),
         ("real_time_factor", ["3.2", "-", "-", "-", "12"]),
     ]
     assert re.search(r"Word error rate\s*, %\s*↓", page.text)
-    assert re.search(r"Onset F1, joint clips\s*↑", page.text)
+    assert re.search(r"Onset recall, joint clips\s*↑", page.text)
     assert re.search(r"Real time factor\s*real_time_factor", page.text)
 
 
@@ -269,7 +268,7 @@ def test_only_metrics_that_were_measured_are_defined(write):
     absent = {"fd_panns": "no weights", "wer_tts": "no such clips", "utmos": "elsewhere"}
     source = write(results=results(absent=absent)).source
     shown, _, rest = source.partition('<section id="absent">')
-    heard, unheard = (labels.label(name).explanation for name in ("wer", "fd_panns"))
+    heard, unheard = (registry.label(name).explanation for name in ("wer", "fd_panns"))
     assert shown.count(heard.replace("'", "&#39;")) == 1
     assert unheard not in shown
     assert rest.count(unheard) == 1
@@ -286,7 +285,7 @@ def test_what_was_not_measured_is_folded(write):
 
 
 def test_printed_table_is_markdown_in_80_columns(tmp_path, capsys):
-    every = {name: {v: score(0.5) for v in labels.VERSIONS} for name in definition.METRICS}
+    every = {name: {v: score(0.5) for v in labels.VERSIONS} for name in registry.METRICS}
     metrics = every | METRICS | {"speaker_similarity": {"generated": score(-0.0312)}}
     evaluator.print_table(results(metrics, failed={"clip-1": "corrupt"}), tmp_path)
     _, head, rule, *rows, failed, _, where = capsys.readouterr().out.splitlines()
@@ -297,7 +296,7 @@ def test_printed_table_is_markdown_in_80_columns(tmp_path, capsys):
     by_name = {name: values for name, *values in cells[1:]}
     assert len(by_name) == len(metrics)
     assert by_name["`wer` \N{DOWNWARDS ARROW}"] == ["0.237", "0.087", "-", "0.874"]
-    assert by_name["`onset_f1_joint` \N{UPWARDS ARROW}"] == ["0.70", "-", "-", "0.25"]
+    assert by_name["`onset_recall_joint` \N{UPWARDS ARROW}"] == ["0.70", "-", "-", "0.25"]
     assert by_name["`real_time_factor`"] == ["3.2", "-", "-", "-"]
     assert by_name["`speaker_similarity` \N{UPWARDS ARROW}"][0] == "\N{MINUS SIGN}0.031"
     assert failed.startswith("1 clips failed")
@@ -334,7 +333,7 @@ def test_published_tables_are_whole():
         for system, values in table.systems.items():
             assert len(values) == len(table.metrics), system
         for metric in table.metrics:
-            assert labels.label(metric).better, metric
+            assert registry.label(metric).better, metric
 
 
 def test_what_is_absent_or_failed_is_said(write):
@@ -399,7 +398,7 @@ def test_extremes_are_taken_from_both_ends(count, taken):
 
 
 def test_numbers_are_written_for_people():
-    wer = labels.label("wer_tts")
+    wer = registry.label("wer_tts")
     assert (wer.title, wer.number(0.2168), wer.text(0.2168)) == (
         "Word error rate, tts clips",
         "21.7",
@@ -412,14 +411,14 @@ def test_numbers_are_written_for_people():
         "",
         "-",
     ]
-    assert labels.label("new_thing").number(0.123456) == "0.1235"
+    assert registry.label("new_thing").number(0.123456) == "0.1235"
     assert (wer.is_better(-0.1), wer.is_better(0.1), wer.is_better(0.0)) == (True, False, None)
-    assert labels.label("new_thing").is_better(1.0) is None
+    assert registry.label("new_thing").is_better(1.0) is None
 
 
 def test_metrics_come_in_one_order():
     names = ["zebra", "mel_distance_db_joint", "mel_distance_db_tts", "wer_joint", "apple", "wer"]
-    assert labels.in_order(names) == [
+    assert registry.in_order(names) == [
         *("wer", "wer_joint", "mel_distance_db_tts", "mel_distance_db_joint", "zebra", "apple")
     ]
 

@@ -21,15 +21,6 @@ from vssflow_jax.evaluate.metrics.similarity import cosine_similarity
 from vssflow_jax.evaluate.metrics.synchrony import desync
 from vssflow_jax.evaluate.networks import synchformer
 from vssflow_jax.evaluate.networks.files import (
-    IMAGEBIND_AUDIO,
-    IMAGEBIND_VIDEO,
-    PANNS_FEATURES,
-    PANNS_LOGITS,
-    PASST_FEATURES,
-    PASST_LOGITS,
-    SYNCHFORMER_AUDIO,
-    SYNCHFORMER_VIDEO,
-    VGGISH,
     Backbones,
     Cache,
     Clips,
@@ -57,9 +48,13 @@ class Score:
     per_clip: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
+OfRows = Callable[[Sequence[Row], Sequence[str]], Mapping[str, float]]
+"""Of the rows of all clips, and the versions: version -> score."""
+
+
 @dataclasses.dataclass(frozen=True)
-class Metric:
-    """How features become a score.
+class OfFeatures:
+    """How features in folders become a score.
 
     Attributes:
       generated: features of the generated sounds.
@@ -73,56 +68,53 @@ class Metric:
     score: Callable[[Clips, Clips, Backbones], Score]
     network: str = ""
 
-
-def absent(
-    name: str,
-    generated_dir: Path | None = None,
-    reference_dir: Path | None = None,
-    backbones: Backbones = _NO_BACKBONES,
-) -> str:
-    """What a score lacks and how to get it, or "" if it can be had; arguments as in `measure`."""
-    metric = METRICS[name]
-    if metric.network and metric.network not in backbones:
-        return (
-            f"the weights of {metric.network} compare its features: name their file by "
-            f"--config.eval.backbones.{metric.network} ({_DOCS})"
+    def absence(
+        self,
+        generated_dir: Path | None = None,
+        reference_dir: Path | None = None,
+        backbones: Backbones = _NO_BACKBONES,
+    ) -> str:
+        """What it lacks and how to get that, or ""; arguments as in `measure`."""
+        if self.network and self.network not in backbones:
+            return (
+                f"the weights of {self.network} compare its features: name their file by "
+                f"--config.eval.backbones.{self.network} ({_DOCS})"
+            )
+        if not importlib.util.find_spec("torch"):
+            return (
+                f"the package torch, which reads features, is missing: pip install -e '.[{EXTRA}]'"
+            )
+        sides = (
+            ("generated", generated_dir, self.generated),
+            ("reference", reference_dir, self.reference),
         )
-    if not importlib.util.find_spec("torch"):
-        return f"the package torch, which reads features, is missing: pip install -e '.[{EXTRA}]'"
-    sides = (
-        ("generated", generated_dir, metric.generated),
-        ("reference", reference_dir, metric.reference),
-    )
-    for side, directory, cache in sides:
-        if cache and not (directory and (directory / cache.file).is_file()):
-            where = directory or f"the folder --config.eval.features.{side}"
-            own = f"name --config.eval.backbones.{cache.network}, or " if cache.network else ""
-            return f"no {cache.file} in {where}: {own}extract it with av-benchmark ({_DOCS})"
-    return ""
+        for side, directory, cache in sides:
+            if cache and not (directory and (directory / cache.file).is_file()):
+                where = directory or f"the folder --config.eval.features.{side}"
+                own = f"name --config.eval.backbones.{cache.network}, or " if cache.network else ""
+                return f"no {cache.file} in {where}: {own}extract it with av-benchmark ({_DOCS})"
+        return ""
 
+    def measure(
+        self, generated_dir: Path, reference_dir: Path, backbones: Backbones = _NO_BACKBONES
+    ) -> Score:
+        """The score.
 
-def measure(
-    name: str, generated_dir: Path, reference_dir: Path, backbones: Backbones = _NO_BACKBONES
-) -> Score:
-    """One score.
+        Args:
+          generated_dir: features of the generated sounds.
+          reference_dir: features of the reference sounds and videos.
+          backbones: networks that are at hand; only "synchformer" matters.
 
-    Args:
-      name: of it, in `METRICS`.
-      generated_dir: features of the generated sounds.
-      reference_dir: features of the reference sounds and videos.
-      backbones: networks that are at hand; only "synchformer" matters.
-
-    Raises:
-      UserError: a file is missing, damaged or of other features; no clips in common; too few for
-        the score; a value that is not finite; torch is not installed.
-    """
-    metric = METRICS[name]
-    generated = read(generated_dir, metric.generated)
-    reference = read(reference_dir, metric.reference) if metric.reference else {}
-    try:
-        return metric.score(generated, reference, backbones)
-    except UserError as error:
-        raise UserError(f"{name} of {generated_dir} and {reference_dir}: {error}") from error
+        Raises:
+          UserError: a file is missing, damaged or of other features; no clips in common; too few
+            for the score; a value that is not finite; torch is not installed.
+        """
+        generated = read(generated_dir, self.generated)
+        reference = read(reference_dir, self.reference) if self.reference else {}
+        try:
+            return self.score(generated, reference, backbones)
+        except UserError as error:
+            raise UserError(f"{generated_dir} and {reference_dir}: {error}") from error
 
 
 def _mean(per_clip: Mapping[str, float]) -> Score:
@@ -143,7 +135,7 @@ def _paired(
     )
 
 
-def _distance(generated: Clips, reference: Clips, backbones: Backbones) -> Score:
+def distance(generated: Clips, reference: Clips, backbones: Backbones) -> Score:
     """Of all clips, paired or not; of all windows, where a clip has several."""
     del backbones
     return Score(frechet_distance(*(_rows(clips) for clips in (generated, reference))))
@@ -153,13 +145,13 @@ def _rows(clips: Clips) -> NDArray[np.float32]:
     return np.concatenate([np.atleast_2d(features) for features in clips.values()])
 
 
-def _paired_distance(generated: Clips, reference: Clips, backbones: Backbones) -> Score:
+def paired_distance(generated: Clips, reference: Clips, backbones: Backbones) -> Score:
     del backbones
     _, of_generated, of_reference = _paired(generated, reference)
     return Score(frechet_distance(np.stack(of_generated), np.stack(of_reference)))
 
 
-def _divergence(clean: bool) -> Callable[[Clips, Clips, Backbones], Score]:
+def divergence(clean: bool) -> Callable[[Clips, Clips, Backbones], Score]:
     def score(generated: Clips, reference: Clips, backbones: Backbones) -> Score:
         del backbones
         names, of_generated, of_reference = _paired(generated, reference, clean)
@@ -169,24 +161,24 @@ def _divergence(clean: bool) -> Callable[[Clips, Clips, Backbones], Score]:
     return score
 
 
-def _inception(generated: Clips, reference: Clips, backbones: Backbones) -> Score:
+def inception(generated: Clips, reference: Clips, backbones: Backbones) -> Score:
     del reference, backbones
     return Score(inception_score(_rows(generated)).mean)
 
 
-def _paired_inception(generated: Clips, reference: Clips, backbones: Backbones) -> Score:
+def paired_inception(generated: Clips, reference: Clips, backbones: Backbones) -> Score:
     del backbones
     return Score(inception_score(np.stack(_paired(generated, reference)[1])).mean)
 
 
-def _similarity(generated: Clips, reference: Clips, backbones: Backbones) -> Score:
+def similarity(generated: Clips, reference: Clips, backbones: Backbones) -> Score:
     del backbones
     names, sounds, videos = _paired(generated, reference)
     values = cosine_similarity(np.stack(videos), np.stack(sounds))
     return _mean(dict(zip(names, values.tolist(), strict=True)))
 
 
-def _desync(generated: Clips, reference: Clips, backbones: Backbones) -> Score:
+def synchrony(generated: Clips, reference: Clips, backbones: Backbones) -> Score:
     head = synchformer.load(backbones["synchformer"])
     names, sounds, videos = _paired(generated, reference)
     for name, *features in zip(names, sounds, videos, strict=True):
@@ -208,32 +200,6 @@ def _desync(generated: Clips, reference: Clips, backbones: Backbones) -> Score:
         )
         values += desync(first, last).tolist()
     return _mean(dict(zip(names, values, strict=True)))
-
-
-METRICS: Final[Mapping[str, Metric]] = {
-    "fd_vggish": Metric(VGGISH, VGGISH, _distance),
-    "fd_panns": Metric(PANNS_FEATURES, PANNS_FEATURES, _distance),
-    "fd_passt": Metric(PASST_FEATURES, PASST_FEATURES, _paired_distance),
-    "kl_panns": Metric(PANNS_LOGITS, PANNS_LOGITS, _divergence(clean=False)),
-    "kl_passt": Metric(PASST_LOGITS, PASST_LOGITS, _divergence(clean=True)),
-    "is_panns": Metric(PANNS_LOGITS, None, _inception),
-    "is_passt": Metric(PASST_LOGITS, PASST_LOGITS, _paired_inception),
-    "ib_score": Metric(IMAGEBIND_AUDIO, IMAGEBIND_VIDEO, _similarity),
-    "desync": Metric(SYNCHFORMER_AUDIO, SYNCHFORMER_VIDEO, _desync, network="synchformer"),
-}
-"""Name of a score -> how it is had. av-benchmark calls them FD-VGG, FD-PANN, FD-PASST,
-KL-PANNS-softmax, KL-PASST-softmax, ISC-PANNS-mean, ISC-PASST-mean, IB-Score, DeSync."""
-
-MEL: Final = "fd_mel_statistics"
-SET_METRICS: Final = (MEL, *METRICS)
-
-SCORERS: Final = "score the folder with VERSA or ESPnet, by the lists beside the wavs"
-ELSEWHERE: Final[Mapping[str, str]] = {
-    "lse_c": "SyncNet's weights come with no package: score mp4/ with its authors' code",
-    "lse_d": "SyncNet's weights come with no package: score mp4/ with its authors' code",
-    "utmos": f"its weights come with no package: {SCORERS}",
-}
-"""What is not measured here -> how to get it."""
 
 
 def mel_distances(rows: Sequence[Row], versions: Sequence[str]) -> Mapping[str, float]:

@@ -5,15 +5,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from vssflow_jax.evaluate.metrics.labels import label, split
+from vssflow_jax.evaluate.metrics.registry import label
 
 MAIN_SCORES: Final[Mapping[str, tuple[str, ...]]] = {
-    "visualtts": ("wer", "lse_d", "mcd_dtw", "mel_distance_db"),
-    "tts": ("wer", "mcd_dtw", "mel_distance_db"),
-    "v2s": ("onset_f1", "desync", "ib_score", "mel_distance_db"),
-    "joint": ("wer", "onset_recall", "desync", "mel_distance_db"),
+    "visualtts": ("wer", "lse_d", "mcd_dtw", "mel_distance_db_visualtts"),
+    "tts": ("wer_tts", "mcd_dtw", "mel_distance_db_tts"),
+    "v2s": ("onset_f1", "desync", "ib_score", "mel_distance_db_v2s"),
+    "joint": ("wer_joint", "onset_recall_joint", "desync", "mel_distance_db_joint"),
 }
-"""Task -> scores without their task; the first one that clips have orders them."""
+"""Task -> metrics; the first one that clips have orders them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,13 +52,8 @@ def rank(task: str, scores: Sequence[Mapping[str, float]]) -> Ranking:
 
 def main_score(task: str, scores: Sequence[Mapping[str, float]]) -> str:
     """Name of the first of the task's main scores that any clip has; "" if there is none."""
-    names = {
-        split(name)[0]: name
-        for clip in scores
-        for name, value in clip.items()
-        if math.isfinite(value)
-    }
-    return next((names[main] for main in MAIN_SCORES[task] if main in names), "")
+    names = {name for clip in scores for name, value in clip.items() if math.isfinite(value)}
+    return next((main for main in MAIN_SCORES[task] if main in names), "")
 
 
 def extremes(task: str, scores: Sequence[Mapping[str, float]], count: int) -> list[int]:

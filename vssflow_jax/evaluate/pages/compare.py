@@ -20,8 +20,9 @@ from absl import flags
 
 from vssflow_jax.audio import mel
 from vssflow_jax.evaluate.metrics import bootstrap
-from vssflow_jax.evaluate.metrics.labels import ABSENT, Label, in_order, label
+from vssflow_jax.evaluate.metrics.labels import ABSENT, Label
 from vssflow_jax.evaluate.metrics.ranking import main_score
+from vssflow_jax.evaluate.metrics.registry import in_order, label
 from vssflow_jax.evaluate.pages.tables import Cell, Table, Whisker, flat, whiskers
 from vssflow_jax.html import clip_view, page
 from vssflow_jax.html.clip_view import ClipView, Sound

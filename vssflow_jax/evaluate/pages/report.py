@@ -13,9 +13,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from vssflow_jax.evaluate.metrics.labels import VERSIONS, Label, in_order, label
+from vssflow_jax.evaluate.metrics.labels import VERSIONS, Label
 from vssflow_jax.evaluate.metrics.published import PUBLISHED, Publication
 from vssflow_jax.evaluate.metrics.ranking import rank
+from vssflow_jax.evaluate.metrics.registry import in_order, label
 from vssflow_jax.evaluate.pages.tables import (
     Cell,
     Scores,

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
-from vssflow_jax.evaluate.metrics.labels import ABSENT, VERSIONS, Label, in_order, label
+from vssflow_jax.evaluate.metrics.labels import ABSENT, VERSIONS, Label
+from vssflow_jax.evaluate.metrics.registry import in_order, label
 from vssflow_jax.html import page
 
 Scores = Mapping[str, Mapping[str, Mapping[str, Any]]]

@@ -1,0 +1,332 @@
+"""Every metric: what it is called and how it is judged, of which clips it is, how it is measured.
+
+A metric of your own is an entry of `METRICS` and a function (docs/extending.md).
+"""
+
+import dataclasses
+import functools
+import importlib.util
+from collections.abc import Iterable
+from typing import Final
+
+from vssflow_jax.evaluate.metrics import dnsmos, of_clips, of_sets
+from vssflow_jax.evaluate.metrics.labels import Label
+from vssflow_jax.evaluate.metrics.of_clips import OfClip, Reference
+from vssflow_jax.evaluate.metrics.of_sets import OfFeatures, OfRows
+from vssflow_jax.evaluate.networks import files
+from vssflow_jax.features import voices
+
+SPOKEN: Final = ("visualtts", "tts", "joint")
+ALL: Final = ("visualtts", "tts", "v2s", "joint")
+WORDS, EVENTS = "words", "events"
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """Everything about one metric; it is measured in one of three ways, or elsewhere, or not.
+
+    Attributes:
+      label: how it is called, written and judged.
+      tasks: of clips that have it.
+      of_clip: of a clip's sound, the true one, and what is known of the clip. It may raise
+        UserError where a clip is not fit for it.
+      of_features: of features of all sounds that lie in folders.
+      of_rows: of the rows of all clips, for each version.
+      needs: what a clip must have, `WORDS` or `EVENTS`; "" for nothing.
+      package: that it needs, by the name to import; "" for none.
+      install: the command that installs the package.
+      elsewhere: how to get it where it is not measured here.
+    """
+
+    label: Label
+    tasks: tuple[str, ...] = ALL
+    of_clip: OfClip | None = None
+    of_features: OfFeatures | None = None
+    of_rows: OfRows | None = None
+    needs: str = ""
+    package: str = ""
+    install: str = ""
+    elsewhere: str = ""
+
+    @property
+    def measured(self) -> bool:
+        """Whether it is measured here."""
+        return bool(self.of_clip or self.of_features or self.of_rows)
+
+    @property
+    def absence(self) -> str:
+        """How to get it, if it is not measured here or its package is not installed; else ""."""
+        if self.elsewhere or not self.package or importlib.util.find_spec(self.package):
+            return self.elsewhere
+        return f"the package {self.package} is not installed: {self.install}"
+
+    def applies(self, reference: Reference) -> bool:
+        """Whether a clip can have it at all."""
+        if reference.task not in self.tasks:
+            return False
+        if self.needs == WORDS:
+            return bool(reference.transcript)
+        return self.needs != EVENTS or len(reference.event_times_sec) > 0
+
+
+def _words(tasks: tuple[str, ...], label: Label, function: OfClip) -> Metric:
+    return Metric(
+        label,
+        tasks,
+        of_clip=function,
+        needs=WORDS,
+        package="pocketsphinx",
+        install="pip install -e '.[demo]'",
+    )
+
+
+def _word_error_rate(task: str = "") -> Metric:
+    label = Label(
+        name="Word error rate",
+        better="lower",
+        explanation="share of the transcripts' words that a speech recogniser gets wrong.",
+        unit="%",
+        scale=100.0,
+        decimals=1,
+        task=task,
+    )
+    return _words((task or "visualtts",), label, of_clips.word_error_rate)
+
+
+def _distortion(kind: str, name: str, explanation: str) -> Metric:
+    return Metric(
+        Label(
+            name=f"Mel-cepstral distortion{name}",
+            better="lower",
+            explanation=explanation,
+            unit="dB",
+            decimals=2,
+        ),
+        ("visualtts", "tts"),
+        of_clip=functools.partial(of_clips.distortion, kind=kind),
+        package="pyworld",
+        install="pip install -e '.[metrics]'",
+    )
+
+
+def _opinion(what: str, predictor: str) -> Label:
+    return Label(
+        name=f"{predictor}, {what}",
+        better="higher",
+        explanation=f"{what} on a scale of 1 to 5, as a network predicts listeners to rate it.",
+        decimals=2,
+    )
+
+
+def _dnsmos(name: str, what: str, predictor: str = "DNSMOS") -> Metric:
+    return Metric(
+        _opinion(what, predictor),
+        SPOKEN,
+        of_clip=functools.partial(of_clips.opinion, name=name),
+        package=dnsmos.PACKAGE,
+        install=f"pip install -e '.[{dnsmos.EXTRA}]'",
+    )
+
+
+def _distance(features: str, explanation: str) -> Label:
+    return Label(
+        name=f"Fréchet distance, {features}", better="lower", explanation=explanation, decimals=2
+    )
+
+
+def _network_distance(network: str, of_features: OfFeatures) -> Metric:
+    explanation = "of features from those of the original sounds."
+    return Metric(_distance(network, explanation), of_features=of_features)
+
+
+def _divergence(network: str, of_features: OfFeatures) -> Metric:
+    label = Label(
+        name=f"KL divergence, {network}",
+        better="lower",
+        explanation=f"of the classes that {network} hears from those in the original sound.",
+        decimals=2,
+    )
+    return Metric(label, of_features=of_features)
+
+
+def _inception(network: str, of_features: OfFeatures) -> Metric:
+    label = Label(
+        name=f"Inception score, {network}",
+        better="higher",
+        explanation=f"how sure {network} is of each sound's class, and how many classes there are.",
+        decimals=2,
+    )
+    return Metric(label, of_features=of_features)
+
+
+def _mel_distance(task: str) -> Metric:
+    label = Label(
+        name="Mel distance",
+        better="lower",
+        explanation="mean difference of the mel spectrogram from that of the original sound.",
+        unit="dB",
+        decimals=1,
+        task=task,
+    )
+    return Metric(label, (task,), of_clip=of_clips.distance_of_mels)
+
+
+SCORERS: Final = "score the folder with VERSA or ESPnet, by the lists beside the wavs"
+_SYNCNET: Final = "SyncNet's weights come with no package: score mp4/ with its authors' code"
+
+METRICS: dict[str, Metric] = {
+    "wer": _word_error_rate(),
+    "wer_tts": _word_error_rate("tts"),
+    "wer_joint": _word_error_rate("joint"),
+    "wer_utterance": _words(
+        ("visualtts",),
+        Label(
+            name="Word error rate, mean of utterances",
+            better="lower",
+            explanation="each utterance counts the same, however long it is.",
+            unit="%",
+            scale=100.0,
+            decimals=1,
+        ),
+        of_clips.word_error_rate_of_utterance,
+    ),
+    "speaker_similarity": Metric(
+        Label(
+            name="Speaker similarity",
+            better="higher",
+            explanation="cosine between the voice and that of the original sound; 1 is the same.",
+            decimals=3,
+        ),
+        SPOKEN,
+        of_clip=of_clips.likeness_of_voices,
+        package=voices.PACKAGE,
+        install=voices.INSTALL,
+    ),
+    "mcd": _distortion("plain", "", "from the original sound, frame by frame."),
+    "mcd_dtw": _distortion(
+        "dtw", ", DTW", "after both sounds are aligned by dynamic time warping."
+    ),
+    "mcd_dtw_sl": _distortion("dtw_sl", ", DTW-SL", "aligned, and times the ratio of the lengths."),
+    "lse_c": Metric(
+        Label(
+            name="Lip-sync confidence (LSE-C)",
+            better="higher",
+            explanation="of SyncNet in the offset that it finds between lips and sound.",
+            decimals=2,
+        ),
+        elsewhere=_SYNCNET,
+    ),
+    "lse_d": Metric(
+        Label(
+            name="Lip-sync distance (LSE-D)",
+            better="lower",
+            explanation="between SyncNet's features of lips and sound.",
+            decimals=2,
+        ),
+        elsewhere=_SYNCNET,
+    ),
+    "utmos": Metric(
+        _opinion("naturalness", "UTMOS"),
+        elsewhere=f"its weights come with no package: {SCORERS}",
+    ),
+    "dnsmos_ovrl": _dnsmos("ovrl", "overall quality"),
+    "dnsmos_sig": _dnsmos("sig", "speech quality"),
+    "dnsmos_bak": _dnsmos("bak", "quietness of the background"),
+    "dnsmos_p808": _dnsmos("p808", "overall quality", "DNSMOS P.808"),
+    "onset_f1": Metric(
+        Label(
+            name="Onset F1",
+            better="higher",
+            explanation="how well the onsets heard coincide with the events seen; 1 is perfect.",
+            decimals=2,
+        ),
+        ("v2s",),
+        of_clip=of_clips.f1_of_onsets,
+        needs=EVENTS,
+    ),
+    "onset_recall_joint": Metric(
+        Label(
+            name="Onset recall",
+            better="higher",
+            explanation="share of the events seen that are heard; speech has onsets of its own.",
+            decimals=2,
+            task="joint",
+        ),
+        ("joint",),
+        of_clip=of_clips.recall_of_onsets,
+        needs=EVENTS,
+    ),
+    "desync": Metric(
+        Label(
+            name="DeSync",
+            better="lower",
+            explanation="offset between picture and sound that Synchformer finds.",
+            unit="s",
+            decimals=3,
+        ),
+        of_features=OfFeatures(
+            files.SYNCHFORMER_AUDIO,
+            files.SYNCHFORMER_VIDEO,
+            of_sets.synchrony,
+            network="synchformer",
+        ),
+    ),
+    "ib_score": Metric(
+        Label(
+            name="ImageBind score",
+            better="higher",
+            explanation="cosine between ImageBind's features of picture and sound.",
+            decimals=3,
+        ),
+        of_features=OfFeatures(files.IMAGEBIND_AUDIO, files.IMAGEBIND_VIDEO, of_sets.similarity),
+    ),
+    "fad": Metric(_distance("features not stated", "")),  # papers print it
+    "fd_vggish": _network_distance(
+        "VGGish", OfFeatures(files.VGGISH, files.VGGISH, of_sets.distance)
+    ),
+    "fd_panns": _network_distance(
+        "PANNs", OfFeatures(files.PANNS_FEATURES, files.PANNS_FEATURES, of_sets.distance)
+    ),
+    "fd_passt": _network_distance(
+        "PaSST", OfFeatures(files.PASST_FEATURES, files.PASST_FEATURES, of_sets.paired_distance)
+    ),
+    "fd_mel_statistics": Metric(
+        _distance(
+            "mel statistics",
+            "of mean and deviation of each mel band; not comparable with any network's.",
+        ),
+        of_rows=of_sets.mel_distances,
+    ),
+    "kl_panns": _divergence(
+        "PANNs",
+        OfFeatures(files.PANNS_LOGITS, files.PANNS_LOGITS, of_sets.divergence(clean=False)),
+    ),
+    "kl_passt": _divergence(
+        "PaSST",
+        OfFeatures(files.PASST_LOGITS, files.PASST_LOGITS, of_sets.divergence(clean=True)),
+    ),
+    "is_panns": _inception("PANNs", OfFeatures(files.PANNS_LOGITS, None, of_sets.inception)),
+    "is_passt": _inception(
+        "PaSST", OfFeatures(files.PASST_LOGITS, files.PASST_LOGITS, of_sets.paired_inception)
+    ),
+    "mel_distance_db_visualtts": _mel_distance("visualtts"),
+    "mel_distance_db_tts": _mel_distance("tts"),
+    "mel_distance_db_v2s": _mel_distance("v2s"),
+    "mel_distance_db_joint": _mel_distance("joint"),
+}
+"""Name in `metrics.json` -> metric, in the order to show. av-benchmark calls those of networks
+FD-VGG, FD-PANN, FD-PASST, KL-PANNS-softmax, KL-PASST-softmax, ISC-PANNS-mean, ISC-PASST-mean,
+IB-Score and DeSync."""
+
+
+def label(metric: str) -> Label:
+    """The label of a metric; one that is not known here goes by its own name."""
+    if metric in METRICS:
+        return METRICS[metric].label
+    return Label(metric.replace("_", " ").capitalize())
+
+
+def in_order(metrics: Iterable[str]) -> list[str]:
+    """Metrics as they are to be shown; those not known here come last."""
+    places = {name: place for place, name in enumerate(METRICS)}
+    return sorted(metrics, key=lambda metric: places.get(metric, len(places)))
