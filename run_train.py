@@ -15,7 +15,8 @@ from data import build
 from vssflow_jax import cli
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.parallel import distributed
-from vssflow_jax.train.loop import prepare, train
+from vssflow_jax.train.loop import train
+from vssflow_jax.train.setup import prepare
 from vssflow_jax.utils.errors import UserError
 
 BENCHMARKS = Path(__file__).parent / "configs" / "benchmarks"

@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-from data import shards
+from data import shard_writer, shards
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.input_pipeline.batches import train_batches
 from vssflow_jax.input_pipeline.dataset import Dataset
@@ -69,8 +69,8 @@ def make_sides(folder: Path, closing: contextlib.ExitStack) -> dict[str, Side]:
         for index in range(CLIPS)
     ]
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        contents = shards.Contents(rows, Noise(), SPEC, WIDTHS, origin={})
-        shards.build(folder, contents, lambda jobs: map(shards.write_shard, jobs))
+        contents = shard_writer.Contents(rows, Noise(), SPEC, WIDTHS, origin={})
+        shards.build(folder, contents, lambda jobs: map(shard_writer.write_shard, jobs))
         plain = Plain(data_dir=folder, file_format="array_record")
         plain.download_and_prepare()
     dataset = Dataset(folder, SPEC)
@@ -140,8 +140,8 @@ def features(task: str, rng: np.random.Generator) -> dict[str, Any]:
 class Noise:
     """Records of noise for our own shards."""
 
-    def record(self, row: shards.Row) -> dict[str, Any]:
-        """See `data.shards.Source`."""
+    def record(self, row: shard_writer.Row) -> dict[str, Any]:
+        """See `data.shard_writer.Source`."""
         texts = {"clip_id": row["clip_id"], "transcript": "", "voice": "", "video": ""}
         return texts | features(row["task"], np.random.default_rng(row["seed"]))
 

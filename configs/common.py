@@ -3,6 +3,8 @@
 A config file takes this and says what it changes.
 """
 
+from typing import Any
+
 import ml_collections
 
 
@@ -14,103 +16,12 @@ def get_config() -> ml_collections.ConfigDict:
             "plugins": "",  # modules of your own to import first, with commas (docs/extending.md)
             "profile": (),  # (first, last) step of an XProf trace
             "clip": {"duration_sec": 10.0},
-            "data": {
-                "source": "none",  # takes what is there; "demo" is made when the folder has none
-                "path": "",
-                "seed": 0,  # of the demo's clips, and how many there are
-                "num_train": 1,
-                "num_test": 1,
-                "durations": "uniform",  # of phonemes; "aligned", or "predicted" by the file
-                "durations_path": "",
-                "bucket_sec": (),  # shorter windows, ascending, for batches of shorter clips
-                "workers": 0,  # processes that read; 0: threads of this one
-                "threads": 4,  # of each process that reads
-                "batches_ahead": 4,  # made by each process before they are asked for
-                "max_bad_records": 10,  # that cannot be used and are passed over
-                "mixture": {
-                    # Shares of the tasks; about the rows that the paper has.
-                    "weights": {"v2s": 0.53, "visualtts": 0.47, "tts": 0.0, "joint": 0.0},
-                    "synthetic_ratio": 1.0,  # of joint clips that are made of two
-                    "joint_modes": ("add", "insert"),
-                    "speech_sources": (),  # corpora of speech alone, such as "LRS2"; (): all
-                },
-            },
+            "data": data(),
             "codec": {"kind": "audioldm_vae", "path": "", "latents": "online"},
             "vocoder": {"kind": "hifigan", "path": ""},
-            "model": {
-                "placement": "lip_synch_text",
-                "widths": {
-                    "clip": {"features": 768, "projected": 768},
-                    "synch": {"features": 768, "projected": 768},
-                    "lips": {"features": 1024, "projected": 1024},
-                    "phonemes": {"features": 200, "projected": 32},
-                    "speaker": {"features": 256, "projected": 768},
-                },
-                "latent_channels": 128,
-                "transformer": {
-                    "layers": 24,
-                    "heads": 16,
-                    "kv_heads": 8,
-                    "head_dim": 64,
-                    "ffw_multiple": 4,
-                    "time_features": 256,
-                    "unroll": 1,  # blocks laid out in each turn of the loop over them
-                    "remat": "none",  # what the backward pass computes again
-                    "attention": "xla",
-                    "token_multiple": 256,  # tiles of TPUs and GPUs
-                    "residual_dtype": "float32",  # or "bfloat16", as the reference's
-                },
-                "dtype": "bfloat16",
-            },
-            "train": {
-                "fine_tune": False,  # True insists on weights to start from
-                "init_from": "",  # a run, a step of one, or imported weights to start from
-                "init_weights": "ema",  # of a run: averaged; "params": those of its last step
-                "init": "fan_in",  # "reference": maps around the blocks as PyTorch draws them
-                "steps": 251_000,
-                "batch_size": 288,
-                "accumulation_steps": 1,
-                "optimizer": "adamw",
-                "learning_rate": 1e-4,
-                "warmup_steps": 2000,
-                "schedule": "constant",
-                "decay_steps": 0,  # where a linear schedule ends; 0: where the run was first to end
-                "beta1": 0.9,
-                "beta2": 0.999,
-                "weight_decay": 0.01,
-                "grad_clip_norm": 0.0,  # of all gradients together; 0: not clipped
-                "ema_decay": 0.0,  # of the running mean of the weights; 0: none is kept
-                "loss_mask": "window",  # "clip": the loss is of a clip's own frames alone
-                "condition_dropout": 0.1,
-                "condition_dropout_per": "example",  # "batch": one draw for all of a batch
-                "mask_ratios": (),  # of lip and motion frames hidden, one drawn for each batch
-                "log_every": 100,
-                "checkpoint_every": 5000,
-                "keep_checkpoints": 3,
-                "sample_every": 5000,
-            },
-            "eval": {
-                "after_training": False,
-                "seed": 0,  # of the noise of clips
-                "benchmark": "vggsound",  # a file in configs/benchmarks, or the path of one
-                "sampler": {
-                    "method": "euler",
-                    "steps": 25,
-                    "tolerance": 1e-5,  # of steps that adapt
-                    "guidance": 3.0,
-                    "guidance_interval": (0.0, 1.0),
-                    "mask_ratio": 0.0,  # of lip and motion frames, hidden
-                },
-                "batch_size": 32,
-                "report_clips": 24,
-                # Of samplers: every combination of the values that are given is evaluated.
-                "sweep": {"method": (), "steps": (), "guidance": ()},
-                # Folders of features as av-benchmark writes them; networks to make them with.
-                "features": {"generated": "", "reference": ""},
-                "backbones": {"panns": "", "vggish": "", "synchformer": ""},
-                "every_steps": 0,  # in training: evaluate after so many steps; 0: never
-                "every_clips": 4,  # of each task, then
-            },
+            "model": model(),
+            "train": train(),
+            "eval": evaluation(),
             "sharding": {
                 "strategy": "fsdp",
                 # Devices along each axis; -1: all that are left, 0: as suits the strategy.
@@ -119,3 +30,114 @@ def get_config() -> ml_collections.ConfigDict:
             },
         }
     )
+
+
+def data() -> dict[str, Any]:
+    """What is read, and how."""
+    return {
+        "source": "none",  # takes what is there; "demo" is made when the folder has none
+        "path": "",
+        "seed": 0,  # of the demo's clips, and how many there are
+        "num_train": 1,
+        "num_test": 1,
+        "durations": "uniform",  # of phonemes; "aligned", or "predicted" by the file
+        "durations_path": "",
+        "bucket_sec": (),  # shorter windows, ascending, for batches of shorter clips
+        "workers": 0,  # processes that read; 0: threads of this one
+        "threads": 4,  # of each process that reads
+        "batches_ahead": 4,  # made by each process before they are asked for
+        "max_bad_records": 10,  # that cannot be used and are passed over
+        "mixture": {
+            # Shares of the tasks; about the rows that the paper has.
+            "weights": {"v2s": 0.53, "visualtts": 0.47, "tts": 0.0, "joint": 0.0},
+            "synthetic_ratio": 1.0,  # of joint clips that are made of two
+            "joint_modes": ("add", "insert"),
+            "speech_sources": (),  # corpora of speech alone, such as "LRS2"; (): all
+        },
+    }
+
+
+def model() -> dict[str, Any]:
+    """Sizes of the network, where the conditions go, and how it is computed."""
+    return {
+        "placement": "lip_synch_text",
+        "widths": {
+            "clip": {"features": 768, "projected": 768},
+            "synch": {"features": 768, "projected": 768},
+            "lips": {"features": 1024, "projected": 1024},
+            "phonemes": {"features": 200, "projected": 32},
+            "speaker": {"features": 256, "projected": 768},
+        },
+        "latent_channels": 128,
+        "transformer": {
+            "layers": 24,
+            "heads": 16,
+            "kv_heads": 8,
+            "head_dim": 64,
+            "ffw_multiple": 4,
+            "time_features": 256,
+            "unroll": 1,  # blocks laid out in each turn of the loop over them
+            "remat": "none",  # what the backward pass computes again
+            "attention": "xla",
+            "token_multiple": 256,  # tiles of TPUs and GPUs
+            "residual_dtype": "float32",  # or "bfloat16", as the reference's
+        },
+        "dtype": "bfloat16",
+    }
+
+
+def train() -> dict[str, Any]:
+    """How it is trained."""
+    return {
+        "fine_tune": False,  # True insists on weights to start from
+        "init_from": "",  # a run, a step of one, or imported weights to start from
+        "init_weights": "ema",  # of a run: averaged; "params": those of its last step
+        "init": "fan_in",  # "reference": maps around the blocks as PyTorch draws them
+        "steps": 251_000,
+        "batch_size": 288,
+        "accumulation_steps": 1,
+        "optimizer": "adamw",
+        "learning_rate": 1e-4,
+        "warmup_steps": 2000,
+        "schedule": "constant",
+        "decay_steps": 0,  # where a linear schedule ends; 0: where the run was first to end
+        "beta1": 0.9,
+        "beta2": 0.999,
+        "weight_decay": 0.01,
+        "grad_clip_norm": 0.0,  # of all gradients together; 0: not clipped
+        "ema_decay": 0.0,  # of the running mean of the weights; 0: none is kept
+        "loss_mask": "window",  # "clip": the loss is of a clip's own frames alone
+        "condition_dropout": 0.1,
+        "condition_dropout_per": "example",  # "batch": one draw for all of a batch
+        "mask_ratios": (),  # of lip and motion frames hidden, one drawn for each batch
+        "log_every": 100,
+        "checkpoint_every": 5000,
+        "keep_checkpoints": 3,
+        "sample_every": 5000,
+    }
+
+
+def evaluation() -> dict[str, Any]:
+    """What is generated and measured, and with which sampler."""
+    return {
+        "after_training": False,
+        "seed": 0,  # of the noise of clips
+        "benchmark": "vggsound",  # a file in configs/benchmarks, or the path of one
+        "sampler": {
+            "method": "euler",
+            "steps": 25,
+            "tolerance": 1e-5,  # of steps that adapt
+            "guidance": 3.0,
+            "guidance_interval": (0.0, 1.0),
+            "mask_ratio": 0.0,  # of lip and motion frames, hidden
+        },
+        "batch_size": 32,
+        "report_clips": 24,
+        # Of samplers: every combination of the values that are given is evaluated.
+        "sweep": {"method": (), "steps": (), "guidance": ()},
+        # Folders of features as av-benchmark writes them; networks to make them with.
+        "features": {"generated": "", "reference": ""},
+        "backbones": {"panns": "", "vggish": "", "synchformer": ""},
+        "every_steps": 0,  # in training: evaluate after so many steps; 0: never
+        "every_clips": 4,  # of each task, then
+    }

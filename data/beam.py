@@ -7,7 +7,7 @@ have this repository on its path.
 import shlex
 from collections.abc import Iterator, Sequence
 
-from data.shards import Job, Report, read_report, write_shard
+from data.shard_writer import Job, Report, read_report, write_shard
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.optional import require
 

@@ -22,7 +22,7 @@ import joblib
 import ml_collections
 from absl import flags
 
-from data import beam, latent_stats, manifest, shards, videos
+from data import beam, latent_stats, manifest, shard_writer, shards, videos
 from data.inspection.stored import Stored
 from data.latents import Latents, WithLatents
 from vssflow_jax import cli
@@ -63,7 +63,7 @@ def ensure(
     shards.build(
         path,
         demo(config, spec, codec, joblib.cpu_count()),
-        functools.partial(shards.run_here, workers=workers),
+        functools.partial(shard_writer.run_here, workers=workers),
     )
 
 
@@ -72,7 +72,7 @@ def demo(
     spec: ClipSpec,
     codec: ml_collections.ConfigDict,
     workers: int,
-) -> shards.Contents:
+) -> shard_writer.Contents:
     """Draw and speak the demo clips; what a dataset of them is made of."""
     # Imported here: it needs the demo extra, which training on other data does not.
     from data.demo import clips
@@ -84,7 +84,7 @@ def demo(
     root = Path(config.path)
     rows = clips.make_demo_clips(root, config.seed, config.num_train, config.num_test, workers)
     latents = Latents(Path(codec.path), spec) if codec.latents == "offline" else None
-    return shards.Contents(
+    return shard_writer.Contents(
         rows=shards.scattered(map(json.loads, rows.read_text().splitlines())),
         source=videos.Videos(root, WEIGHTS_FREE, spec, latents),
         spec=spec,
@@ -121,7 +121,7 @@ def _check_origin(path: Path, wanted: dict[str, int | str]) -> None:
 
 
 # ------------------------------------------------------------------------- the command's sources
-def _demo_contents(values: flags.FlagValues) -> shards.Contents:
+def _demo_contents(values: flags.FlagValues) -> shard_writer.Contents:
     # Imported here: it needs the demo extra, which other sources do not.
     from data.demo import clips
 
@@ -134,12 +134,12 @@ def _demo_contents(values: flags.FlagValues) -> shards.Contents:
     return demo(ml_collections.ConfigDict(config), spec, codec, workers)
 
 
-def _manifest_contents(values: flags.FlagValues) -> shards.Contents:
+def _manifest_contents(values: flags.FlagValues) -> shard_writer.Contents:
     spec = ClipSpec(duration_sec=values.duration_sec)
     parts = [manifest.Part.parse(text) for text in values.manifest]
     rows, rejected = manifest.read_rows(parts, values.strip_prefix, values.placeholders)
     root = Path(values.features_root)
-    return shards.Contents(
+    return shard_writer.Contents(
         rows=shards.scattered(rows),
         source=manifest.Manifest(root, spec, values.tolerance_sec, _latents(values, spec)),
         spec=spec,
@@ -156,7 +156,7 @@ def _manifest_contents(values: flags.FlagValues) -> shards.Contents:
     )
 
 
-def _videos_contents(values: flags.FlagValues) -> shards.Contents:
+def _videos_contents(values: flags.FlagValues) -> shard_writer.Contents:
     spec = ClipSpec(duration_sec=values.duration_sec)
     table = Path(values.transcripts)
     rows, rejected = videos.read_rows(
@@ -171,7 +171,7 @@ def _videos_contents(values: flags.FlagValues) -> shards.Contents:
             "mouths are found by packages that are not installed: run  pip install -e '.[faces]', "
             "or leave rows without a mouth_box without lips by --nofind_mouths"
         )
-    return shards.Contents(
+    return shard_writer.Contents(
         rows=shards.scattered(rows),
         source=videos.Videos(Path(), chosen, spec, _latents(values, spec), find_mouths),
         spec=spec,
@@ -189,7 +189,7 @@ def _videos_contents(values: flags.FlagValues) -> shards.Contents:
     )
 
 
-def _dataset_contents(values: flags.FlagValues) -> shards.Contents:
+def _dataset_contents(values: flags.FlagValues) -> shard_writer.Contents:
     stored = Stored.open(Path(values.dataset))
     rows = [
         {
@@ -204,7 +204,7 @@ def _dataset_contents(values: flags.FlagValues) -> shards.Contents:
     ]
     videos_root = os.path.relpath(values.dataset, values.out)
     latents = Latents(Path(values.vae), stored.spec)
-    return shards.Contents(
+    return shard_writer.Contents(
         rows=rows,  # In the order there, so that batches are of the same clips.
         source=WithLatents(stored.directory, stored.widths, videos_root, latents),
         spec=stored.spec,
@@ -213,7 +213,7 @@ def _dataset_contents(values: flags.FlagValues) -> shards.Contents:
     )
 
 
-SOURCES: dict[str, Callable[[flags.FlagValues], shards.Contents]] = {
+SOURCES: dict[str, Callable[[flags.FlagValues], shard_writer.Contents]] = {
     "demo": _demo_contents,
     "manifest": _manifest_contents,
     "videos": _videos_contents,
@@ -248,7 +248,7 @@ def main(argv: list[str]) -> None:
             raise UserError(f"--source={values.source} needs --{name}")
     workers = values.workers or _processes(bool(values.vae))
     runners: dict[str, Any] = {
-        "local": functools.partial(shards.run_here, workers=workers),
+        "local": functools.partial(shard_writer.run_here, workers=workers),
         "beam": functools.partial(beam.run, options=values.beam_options),
     }
     result = shards.build(
@@ -307,7 +307,7 @@ def define_flags() -> None:
     flags.DEFINE_integer(
         "clips_per_shard", 0, "at most; 0: as many as suit their number", lower_bound=0
     )
-    flags.DEFINE_enum("compression", "none", list(shards.COMPRESSIONS), "of the shards")
+    flags.DEFINE_enum("compression", "none", list(shard_writer.COMPRESSIONS), "of the shards")
     flags.DEFINE_integer(
         "workers", 0, "processes; 0: as many as cores, or 1 on an accelerator", lower_bound=0
     )

@@ -13,7 +13,7 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 from flax import nnx
 
-from data.shards import Row
+from data.shard_writer import Row
 from vssflow_jax.audio import mel
 from vssflow_jax.audio.pretrained import AUTOENCODER
 from vssflow_jax.clip import ClipSpec, fit_length, to_float
@@ -72,7 +72,7 @@ class WithLatents:
     latents: Latents
 
     def record(self, row: Row) -> dict[str, Any]:
-        """See `data.shards.Source`."""
+        """See `data.shard_writer.Source`."""
         try:
             record = _reader(self.directory / row["shard"]).read([row["index"]])[0]
             values = records.decode(record, self.widths)

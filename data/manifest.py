@@ -19,7 +19,7 @@ import numpy as np
 import soundfile
 
 from data.latents import Latents
-from data.shards import Row
+from data.shard_writer import Row
 from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec, fit_length, stretch_phonemes, to_int16
 from vssflow_jax.features.files import NO_FRAMES, TOLERANCE_SEC, in_shape, read_features
@@ -141,7 +141,7 @@ class Manifest:
     latents: Latents | None = None
 
     def record(self, row: Row) -> dict[str, Any]:
-        """See `data.shards.Source`.
+        """See `data.shard_writer.Source`.
 
         What is longer than the window is cut, phonemes too. A file of zeros is as good as none.
         """

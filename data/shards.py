@@ -8,201 +8,37 @@ is in it; a shard that has both is not made again. When all are there, TFDS's me
 """
 
 import collections
-import concurrent.futures
 import contextlib
-import dataclasses
 import fcntl
-import hashlib
 import json
 import shutil
-import uuid
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
-from array_record.python.array_record_module import ArrayRecordWriter
 
 from data import latent_stats
-from vssflow_jax.clip import ClipSpec
+from data.shard_writer import (
+    CLIPS_PER_SHARD,
+    COMPLETE,
+    DESCRIPTION,
+    MOST_SHARDS,
+    REJECTED,
+    SHA256SUMS,
+    UNFINISHED,
+    Contents,
+    Job,
+    Report,
+    Row,
+    Run,
+    write_whole,
+)
 from vssflow_jax.input_pipeline import dataset, records
-from vssflow_jax.input_pipeline.records import Values
-from vssflow_jax.utils.errors import Rejected, UserError
-from vssflow_jax.utils.processes import pool
-
-Row = Mapping[str, Any]  # has clip_id, split and task
-
-COMPRESSIONS = {"none": "uncompressed", "zstd": "zstd:3"}
-UNFINISHED = "unfinished"  # a folder beside the shards while a build goes on
-REJECTED = "rejected.tsv"
-COMPLETE = "dataset_info.json"
-SHA256SUMS = "SHA256SUMS"  # of the shards, as `sha256sum --check` reads them
-CLIPS_PER_SHARD = 128  # at least,
-MOST_SHARDS = 256  # unless there would be more of them: each is an open file in training
-DESCRIPTION = "Precomputed video, voice and phoneme features beside the sound."
-
-
-class Source(Protocol):
-    """Where records come from. It travels to the workers, so it holds no data."""
-
-    def record(self, row: Row) -> Values:
-        """All values of `vssflow_jax.input_pipeline.records` for one row, but for the schema
-        version.
-
-        Raises:
-          Rejected: the row is bad.
-        """
-        ...
-
-
-@dataclasses.dataclass(frozen=True)
-class Contents:
-    """What a dataset is made of.
-
-    Attributes:
-      rows: what to make records of, in the order of the dataset.
-      source: of the records.
-      spec: geometry of the clips.
-      widths: of each of `vssflow_jax.input_pipeline.records.STREAMS`.
-      origin: what the rows were made from, and all settings that change a record.
-      rejected: names and reasons of rows that were bad before anything was read.
-    """
-
-    rows: Sequence[Row]
-    source: Source
-    spec: ClipSpec
-    widths: Mapping[str, int]
-    origin: Mapping[str, Any]
-    rejected: Sequence[tuple[str, str]] = ()
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """What is kept of it beside the shards."""
-        return {
-            "schema_version": records.SCHEMA_VERSION,
-            "clip": dataclasses.asdict(self.spec),
-            "widths": dict(self.widths),
-            "origin": dict(self.origin),
-        }
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """One shard of one split.
-
-    Attributes:
-      path: of the shard.
-      rows: that it holds, in order.
-      source: of their records.
-      compression: a key of `COMPRESSIONS`.
-    """
-
-    path: Path
-    rows: Sequence[Row]
-    source: Source
-    compression: str
-
-    @property
-    def report_path(self) -> Path:
-        return self.path.parent / UNFINISHED / f"{self.path.name}.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """What became of the rows of a shard.
-
-    Attributes:
-      shard: name of its file.
-      clips: records written.
-      num_bytes: of them.
-      rejected: clip ids and reasons of the other rows.
-      absent: how many of the records are without a stream, by its name.
-      durations_sec: of the records, in order.
-      sha256: of the file, in hexadecimal digits.
-      corpora: of the records, in order (`vssflow_jax.input_pipeline.dataset.corpus_of`); unfinished
-        builds of earlier versions have none.
-    """
-
-    shard: str
-    clips: int
-    num_bytes: int
-    rejected: Sequence[tuple[str, str]]
-    absent: Mapping[str, int]
-    durations_sec: Sequence[float]
-    sha256: str
-    corpora: Sequence[str] = ()
-
-
-Run = Callable[[Sequence[Job]], Iterable[Report]]  # as they are done, in any order
-
-
-def write_shard(job: Job) -> Report:
-    """Write a shard and its report, unless both are there."""
-    if job.path.exists() and job.report_path.exists():
-        return read_report(job)
-    num_bytes, rejected, durations_sec, corpora = 0, [], [], []
-    absent = dict.fromkeys(records.STREAMS, 0)
-    # A name of its own: a runner may start a job anew while its first try still writes.
-    partial = job.path.parent / UNFINISHED / f"{job.path.name}.{uuid.uuid4().hex}"
-    writer = ArrayRecordWriter(str(partial), f"group_size:1,{COMPRESSIONS[job.compression]}")
-    for row in job.rows:
-        try:
-            values = job.source.record(row)
-            _check_finite(values)
-        except Rejected as reason:
-            rejected.append((row["clip_id"], str(reason)))
-            continue
-        record = records.encode({**values, "schema_version": records.SCHEMA_VERSION})
-        writer.write(record)
-        num_bytes += len(record)
-        durations_sec.append(float(values[records.DURATION]))
-        corpora.append(dataset.corpus_of(values["clip_id"]))
-        for name in records.STREAMS:
-            absent[name] += not len(values.get(name, ()))
-    writer.close()
-    clips = len(durations_sec)
-    with partial.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    report = Report(
-        job.path.name, clips, num_bytes, rejected, absent, durations_sec, sha256, corpora
-    )
-    partial.replace(job.path)
-    text = json.dumps(dataclasses.asdict(report))
-    _write_whole(job.report_path, text, job.report_path.parent)
-    return report
-
-
-def _check_finite(values: Values) -> None:
-    for name, dtype in records.DTYPES.items():
-        if dtype.kind == "f" and not np.isfinite(np.asarray(values.get(name, ()), dtype)).all():
-            raise Rejected(f"not finite: {name} holds NaN or infinity")
-
-
-def read_report(job: Job) -> Report:
-    """The report of a shard that has been written."""
-    return Report(**json.loads(job.report_path.read_text()))
-
-
-def run_here(jobs: Sequence[Job], workers: int) -> Iterator[Report]:
-    """Write shards by processes of this machine; by this one, if that is all."""
-    if workers == 1:
-        yield from map(write_shard, jobs)
-        return
-    with pool(workers) as processes:
-        futures = [processes.submit(write_shard, job) for job in jobs]
-        try:
-            for done in concurrent.futures.as_completed(futures):
-                yield done.result()
-        except concurrent.futures.process.BrokenProcessPool as error:
-            raise UserError(
-                "a worker was killed, perhaps for want of memory; the same command goes on, with "
-                "fewer --workers"
-            ) from error
-        finally:
-            processes.shutdown(cancel_futures=True)
+from vssflow_jax.utils.errors import UserError
 
 
 def scattered(rows: Iterable[Row]) -> list[Row]:
@@ -344,7 +180,7 @@ def _claim(directory: Path, jobs: Mapping[str, list[Job]], contents: Contents) -
             f"{directory} holds an unfinished build of other rows or settings; choose another "
             "--out or delete it"
         )
-    _write_whole(claim, text, claim.parent)
+    write_whole(claim, text, claim.parent)
 
 
 def _digest(job: Job) -> int:
@@ -367,7 +203,7 @@ def _check_rejected(
 
 def _write_rejected(directory: Path, bad: Sequence[tuple[str, str]]) -> None:
     lines = sorted(f"{name}\t{' '.join(reason.split())}\n" for name, reason in bad)
-    _write_whole(directory / REJECTED, "".join(lines), directory / UNFINISHED)
+    write_whole(directory / REJECTED, "".join(lines), directory / UNFINISHED)
 
 
 def _write_metadata(
@@ -426,9 +262,3 @@ def _template(directory: Path, split: str | None) -> Any:
         split=split,
         filetype_suffix="array_record",
     )
-
-
-def _write_whole(path: Path, text: str, staging: Path) -> None:
-    partial = staging / f"{path.name}.{uuid.uuid4().hex}"
-    partial.write_text(text)
-    partial.replace(path)

@@ -13,7 +13,7 @@ import numpy as np
 
 from data import segments
 from data.latents import Latents
-from data.shards import Row
+from data.shard_writer import Row
 from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec, fit_length
 from vssflow_jax.features import faces
@@ -67,7 +67,7 @@ class Videos:
         return self.encoders.need_mouth(self.spec)
 
     def record(self, row: Row) -> dict[str, Any]:
-        """See `data.shards.Source`."""
+        """See `data.shard_writer.Source`."""
         spec, path = self.spec, self.root / row["video"]  # or a piece of it
         with _rejecting("unreadable file"):
             track = media.read_track(path)

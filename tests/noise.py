@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from data import shards
+from data import shard_writer, shards
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.features.phonemes import IDS
 from vssflow_jax.features.weights_free import WEIGHTS_FREE
@@ -21,8 +21,8 @@ PHONEMES = 5
 class Noise:
     """Clips of the tasks and durations that rows name."""
 
-    def record(self, row: shards.Row) -> dict[str, Any]:
-        """See `data.shards.Source`."""
+    def record(self, row: shard_writer.Row) -> dict[str, Any]:
+        """See `data.shard_writer.Source`."""
         rng = np.random.default_rng(row["number"])
         seconds = row["duration_sec"]
         frames = {"clip": SPEC.clip_frames, "synch": SPEC.synch_frames}
@@ -47,5 +47,5 @@ def make(folder: Path, **durations_sec: Sequence[float]) -> None:
         {"clip_id": f"c{i}", "split": "train", "task": task, "duration_sec": sec, "number": i}
         for i, (task, sec) in enumerate(tasks)
     ]
-    contents = shards.Contents(shards.scattered(rows), Noise(), SPEC, WIDTHS, origin={})
-    shards.build(folder, contents, lambda jobs: shards.run_here(jobs, 1), clips_per_shard=7)
+    contents = shard_writer.Contents(shards.scattered(rows), Noise(), SPEC, WIDTHS, origin={})
+    shards.build(folder, contents, lambda jobs: shard_writer.run_here(jobs, 1), clips_per_shard=7)

@@ -10,7 +10,7 @@ from typing import Any
 import ml_collections
 
 from configs import demo
-from vssflow_jax.train import loop
+from vssflow_jax.train import loop, setup
 
 ROOT = Path(__file__).parent.parent
 NUM_TRAIN = 16
@@ -49,7 +49,7 @@ def config(data: Path, **changes: Any) -> ml_collections.ConfigDict:
 
 def train(config: ml_collections.ConfigDict, workdir: Path, *evaluators: loop.Evaluator) -> bool:
     """Train as the command does."""
-    return loop.train(loop.prepare(config, workdir), workdir, evaluators)
+    return loop.train(setup.prepare(config, workdir), workdir, evaluators)
 
 
 def sharding_config(strategy: str, **mesh: int) -> ml_collections.ConfigDict:

@@ -31,7 +31,7 @@ import soundfile
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from data.demo import face, scenes, speech
+from data.demo import face, looks, painting, scenes, speech, visemes
 from vssflow_jax import media
 from vssflow_jax.features import grid
 from vssflow_jax.utils.errors import UserError
@@ -89,7 +89,7 @@ class ClipPlan:
       task: "visualtts", "v2s" or "joint".
       transcript: a GRID sentence; "" without speech.
       voice: the speaker; None without speech.
-      event_kind: one of `scenes.KINDS`; "" without a foley scene.
+      event_kind: one of `painting.KINDS`; "" without a foley scene.
     """
 
     clip_id: str
@@ -170,7 +170,7 @@ def plan_clips(seed: int, num_train: int, num_test: int) -> list[ClipPlan]:
                     transcript = _new_sentence(rng, used)
                     voice = speech.VOICES[index % len(speech.VOICES)]
                 if task != "visualtts":
-                    event_kind = scenes.KINDS[index % len(scenes.KINDS)]
+                    event_kind = painting.KINDS[index % len(painting.KINDS)]
                 clip_id = f"{split}-{_TASK_LABELS[task]}-{index:03d}"
                 plans.append(ClipPlan(clip_id, split, task, transcript, voice, event_kind))
     return sorted(plans, key=lambda plan: plan.clip_id)
@@ -217,7 +217,7 @@ def make_clip(root: Path, seed: int, plan: ClipPlan) -> dict[str, Any]:
         waveform[start:end] += _normalised(spoken.waveform) * peak
         start_sec, end_sec = start / SAMPLING_RATE, end / SAMPLING_RATE
         phonemes = [(start_sec + time, phoneme) for time, phoneme in spoken.phonemes]
-        mouths = face.mouth_track(phonemes, end_sec, times_sec)
+        mouths = visemes.mouth_track(phonemes, end_sec, times_sec)
         eyes_closed = _blinks(rng, times_sec)
         presenter = _presenter(plan.voice.name)
         for picture, mouth, closed in zip(frames, mouths, eyes_closed, strict=True):
@@ -259,7 +259,7 @@ def _normalised(waveform: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _presenter(voice: str) -> face.Presenter:
-    return face.Presenter(face.LOOKS[voice])
+    return face.Presenter(looks.LOOKS[voice])
 
 
 def _blinks(rng: np.random.Generator, times_sec: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 import tqdm
 from array_record.python.array_record_module import ArrayRecordReader
 
-from data.shards import REJECTED, SHA256SUMS
+from data.shard_writer import REJECTED, SHA256SUMS
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.input_pipeline import records
 from vssflow_jax.input_pipeline.dataset import damaged_metadata, open_metadata

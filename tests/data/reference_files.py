@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from data import manifest, shards
+from data import manifest, shard_writer, shards
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.features.footage import WIDTHS
 from vssflow_jax.features.phonemes import IDS
@@ -40,11 +40,11 @@ class Reference:
     splits: dict[str, str]
     reasons: dict[str, str]
 
-    def contents(self, **settings: Any) -> shards.Contents:
+    def contents(self, **settings: Any) -> shard_writer.Contents:
         """What the dataset of all rows is made of."""
         rows, rejected = manifest.read_rows([manifest.Part.parse(text) for text in self.parts])
         source = manifest.Manifest(self.root, SPEC, **settings)
-        return shards.Contents(
+        return shard_writer.Contents(
             shards.scattered(rows), source, SPEC, WIDTHS, {"source": "manifest"}, rejected
         )
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from data.demo import clips, face, scenes, speech
+from data.demo import clips, face, looks, painting, speech, visemes
 from vssflow_jax import media
 from vssflow_jax.utils.errors import UserError
 
@@ -44,7 +44,7 @@ def test_default_plan_has_the_stated_composition():
     sentences = [plan.transcript for plan in plans if plan.transcript]
     assert len(sentences) == len(set(sentences)) == 490
     assert {plan.voice for plan in plans} == {*speech.VOICES, None}
-    assert {plan.event_kind for plan in plans} == {*scenes.KINDS, ""}
+    assert {plan.event_kind for plan in plans} == {*painting.KINDS, ""}
     assert [plan.clip_id for plan in plans] == sorted({plan.clip_id for plan in plans})
 
 
@@ -122,7 +122,7 @@ def test_speech_is_heard_where_the_row_says_and_the_mouth_moves_there(demo):
 def test_mouth_is_shut_in_silence_and_for_b_and_open_for_ah():
     phonemes = [(0.2, "'A:"), (0.5, "b"), (0.56, "'A:")]
     times_sec = np.array([0.0, 0.35, 0.53, 0.7, 0.95])
-    silent, ah, b, ah_again, after = face.mouth_track(phonemes, 0.8, times_sec)
+    silent, ah, b, ah_again, after = visemes.mouth_track(phonemes, 0.8, times_sec)
     assert silent.openness == after.openness == 0.0
     assert min(ah.openness, ah_again.openness) > 0.9
     assert b.openness < 0.2
@@ -130,8 +130,8 @@ def test_mouth_is_shut_in_silence_and_for_b_and_open_for_ah():
 
 
 def test_visemes_look_different():
-    presenter = face.Presenter(face.LOOKS["f2"])
-    pictures = [presenter.frame(viseme, 0.0).astype(float) for viseme in face.VISEMES.values()]
+    presenter = face.Presenter(looks.LOOKS["f2"])
+    pictures = [presenter.frame(viseme, 0.0).astype(float) for viseme in visemes.VISEMES.values()]
     x0, y0, x1, y1 = face.MOUTH_BOX
     for index, picture in enumerate(pictures):
         for other in pictures[:index]:

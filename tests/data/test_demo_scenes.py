@@ -3,17 +3,15 @@ import pytest
 from PIL import Image, ImageDraw
 
 from data.demo import foley
+from data.demo.brush import lift
 from data.demo.foley import Hit, Timbre
+from data.demo.painting import HEIGHT, KINDS, WIDTH
 from data.demo.scenes import (
     FIRST_EVENT_SEC,
-    HEIGHT,
-    KINDS,
     LAST_EVENT_BEFORE_END_SEC,
     MAX_EVENTS,
     MIN_EVENTS,
-    WIDTH,
     Scene,
-    lift,
     make_scene,
 )
 from vssflow_jax.utils.errors import UserError

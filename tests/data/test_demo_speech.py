@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from data.demo import face, speech
+from data.demo import looks, speech, visemes
 from vssflow_jax.evaluate.metrics import wer
 from vssflow_jax.features import grid
 from vssflow_jax.utils.errors import UserError
@@ -90,8 +90,8 @@ def test_every_phoneme_of_the_grammar_has_a_mouth_shape():
     phonemes = {name for _, name in speech.synthesize(text, "klatt", 300, 50).phonemes}
     names = {viseme for phoneme in phonemes for viseme in _visemes(phoneme)}
     assert len(names) >= 12
-    assert set(face.LOOKS) == {voice.name for voice in speech.VOICES}
+    assert set(looks.LOOKS) == {voice.name for voice in speech.VOICES}
 
 
 def _visemes(phoneme: str) -> tuple[str, ...]:
-    return () if phoneme.startswith("_") else face.visemes_of(phoneme)
+    return () if phoneme.startswith("_") else visemes.visemes_of(phoneme)

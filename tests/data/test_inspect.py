@@ -19,14 +19,14 @@ import pytest
 import soundfile
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from data import inspect, shards
+from data import inspect, shard_writer, shards
 from data.inspection.statistics import Moments
 from data.inspection.stored import Damage, Stored
 from data.inspection.verify import verify
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.features.phonemes import IDS, SYMBOLS
 from vssflow_jax.input_pipeline import dataset, records
-from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.errors import Rejected, UserError
 
 SPEC = ClipSpec(duration_sec=2.0)
 WIDTHS = {"clip": 6, "synch": 5, "lips": 4, "speaker": 3}
@@ -43,9 +43,9 @@ BAD_ROW = {"clip_id": "bad", "split": "train", "task": "v2s"}
 class Noise:
     """Records of noise, the same each time for a clip id; one row is bad."""
 
-    def record(self, row: shards.Row) -> dict[str, Any]:
+    def record(self, row: shard_writer.Row) -> dict[str, Any]:
         if row["clip_id"] == "bad":
-            raise shards.Rejected("too short: <bad> & 0.01 s")
+            raise Rejected("too short: <bad> & 0.01 s")
         rng = np.random.default_rng([*row["clip_id"].encode()])
         speaks = row["task"] == "visualtts"
         duration_sec = rng.choice([1.0, 1.5, 2.0]) if speaks else 2.0
@@ -74,11 +74,11 @@ class Noise:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a dataset of 18 clips in 6 shards, and one rejected row; leave it as it is."""
     root = tmp_path_factory.mktemp("whole")
-    contents = shards.Contents([*ROWS, BAD_ROW], Noise(), SPEC, WIDTHS, {"source": "noise"})
+    contents = shard_writer.Contents([*ROWS, BAD_ROW], Noise(), SPEC, WIDTHS, {"source": "noise"})
     shards.build(
         root,
         contents,
-        lambda jobs: map(shards.write_shard, jobs),
+        lambda jobs: map(shard_writer.write_shard, jobs),
         max_rejected=0.1,
         clips_per_shard=CLIPS_PER_SHARD,
     )

@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from scipy.interpolate import interp1d
 
-from data import shards
+from data import shard_writer, shards
 from data.manifest import Part, align_cavp, read_phonemes, read_rows
 from tests.data import reference_files
 from tests.data.reference_files import LONG_SEC, ODD_SEC, SPEC, Reference
@@ -36,7 +36,11 @@ def built(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> tup
     root = tmp_path_factory.mktemp("built")
     contents = reference.contents()
     return root, shards.build(
-        root, contents, lambda jobs: shards.run_here(jobs, 1), max_rejected=0.5, clips_per_shard=3
+        root,
+        contents,
+        lambda jobs: shard_writer.run_here(jobs, 1),
+        max_rejected=0.5,
+        clips_per_shard=3,
     )
 
 
@@ -55,7 +59,7 @@ def test_every_row_is_written_or_rejected(
     reference: Reference, built: tuple[Path, str], clips: dict[str, tuple[str, Clip]]
 ):
     assert {name: split for name, (split, _) in clips.items()} == reference.splits
-    listed = (version_dir(built[0]) / shards.REJECTED).read_text().splitlines()
+    listed = (version_dir(built[0]) / shard_writer.REJECTED).read_text().splitlines()
     found = dict(line.split("\t") for line in listed)
     assert found.keys() == reference.reasons.keys()
     for name, reason in reference.reasons.items():
@@ -80,7 +84,7 @@ def test_every_row_is_written_or_rejected(
     ],
 )
 def test_reasons_name_the_file_and_what_was_expected(built: tuple[Path, str], name: str, says: str):
-    listed = (version_dir(built[0]) / shards.REJECTED).read_text().splitlines()
+    listed = (version_dir(built[0]) / shard_writer.REJECTED).read_text().splitlines()
     reason = dict(line.split("\t") for line in listed)[name]
     assert re.search(says, reason), reason
 

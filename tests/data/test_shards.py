@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data import shards
-from data.shards import Contents, Job, Report, Row
+from data import shard_writer, shards
+from data.shard_writer import Contents, Job, Report, Row
 from tests import tiny
 from tests.data import reference_files
 from vssflow_jax.clip import ClipSpec
@@ -57,7 +57,7 @@ def contents(bad: tuple[int, ...] = (), count: int = 10) -> Contents:
 
 
 def one_by_one(jobs: list[Job]) -> Iterator[Report]:
-    return shards.run_here(jobs, workers=1)
+    return shard_writer.run_here(jobs, workers=1)
 
 
 def make(root: Path, of: Contents, **settings: Any) -> str:
@@ -108,7 +108,7 @@ def test_a_build_that_is_stopped_anywhere_goes_on(tmp_path: Path, monkeypatch: p
             make(root, of, max_rejected=0.5)
             break
         except KeyboardInterrupt:
-            assert not (root / "vssflow/2.0.0" / shards.COMPLETE).exists()
+            assert not (root / "vssflow/2.0.0" / shard_writer.COMPLETE).exists()
         left = -1  # Never again.
         make(root, of, max_rejected=0.5)
         assert all_bytes(root) == expected, renames
@@ -130,7 +130,7 @@ def test_another_source_does_not_go_on_with_a_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def stopped(jobs: list[Job]) -> Iterator[Report]:
-        yield shards.write_shard(jobs[0])
+        yield shard_writer.write_shard(jobs[0])
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -170,7 +170,7 @@ class Deadly(Numbers):
 def test_a_killed_worker_is_one_line(tmp_path: Path):
     of = dataclasses.replace(contents(), source=Deadly())
     with pytest.raises(UserError, match=r"a worker was killed, .* the same command goes on"):
-        shards.build(tmp_path, of, lambda jobs: shards.run_here(jobs, workers=2))
+        shards.build(tmp_path, of, lambda jobs: shard_writer.run_here(jobs, workers=2))
 
 
 @pytest.mark.parametrize(("clips", "expected"), [(10, 1), (1000, 4), (300_000, 129)])
@@ -215,7 +215,7 @@ def test_an_unfinished_build_says_all_it_knows(tmp_path: Path):
     ):
         make(tmp_path, contents(bad=(1, 2, 3)), clips_per_shard=1)
     directory = tmp_path / "vssflow/2.0.0"
-    assert (directory / shards.REJECTED).read_text() == "clip-2\tbad number: 2 and more\n"
+    assert (directory / shard_writer.REJECTED).read_text() == "clip-2\tbad number: 2 and more\n"
     made_before = {path: path.stat().st_mtime_ns for path in directory.glob("*array_record*")}
     assert 0 < len(made_before) < 10  # It stopped at once.
     made = make(tmp_path, contents(bad=(1, 2, 3)), clips_per_shard=1, max_rejected=0.3)
@@ -246,12 +246,12 @@ def test_shards_without_a_record(tmp_path: Path):
 
 
 def test_compression_changes_bytes_alone(tmp_path: Path):
-    for compression in shards.COMPRESSIONS:
+    for compression in shard_writer.COMPRESSIONS:
         make(tmp_path / compression, contents(), compression=compression)
     assert numbers(tmp_path / "zstd", "v2s") == numbers(tmp_path / "none", "v2s")
     sizes = {
         compression: sum(len(content) for content in all_bytes(tmp_path / compression).values())
-        for compression in shards.COMPRESSIONS
+        for compression in shard_writer.COMPRESSIONS
     }
     assert sizes["zstd"] <= sizes["none"]
 
@@ -275,12 +275,12 @@ def test_kill_9(tmp_path: Path):
     directory = tmp_path / "killed/vssflow/2.0.0"
     with subprocess.Popen(command, cwd=tiny.ROOT, stderr=subprocess.DEVNULL) as build:
         limit = time.monotonic() + START_SEC
-        while not list(directory.glob(f"{shards.UNFINISHED}/*array_record*.json")):
+        while not list(directory.glob(f"{shard_writer.UNFINISHED}/*array_record*.json")):
             assert build.poll() is None
             assert time.monotonic() < limit
             time.sleep(0.002)
         build.kill()
-    assert not (directory / shards.COMPLETE).exists()
+    assert not (directory / shard_writer.COMPLETE).exists()
     done = tiny.run(command)
     assert done.returncode == 0, done.stderr
     written, rejected = len(reference.splits), len(reference.reasons)

@@ -16,7 +16,7 @@ import ml_collections
 import numpy as np
 import pytest
 
-from data import shards, videos
+from data import shard_writer, shards, videos
 from tests import noise, tiny
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.features.weights_free import WEIGHTS_FREE
@@ -128,8 +128,8 @@ def test_speech_without_a_picture_comes_from_its_own_split_where_there_is_one(
     for folder in ("clips", "voices"):
         (tmp_path / folder).symlink_to(demo_data / folder)
     source = videos.Videos(tmp_path, WEIGHTS_FREE, SPEC)
-    contents = shards.Contents([*train, alone], source, SPEC, WEIGHTS_FREE.widths, origin={})
-    shards.build(tmp_path, contents, lambda jobs: shards.run_here(jobs, 1))
+    contents = shard_writer.Contents([*train, alone], source, SPEC, WEIGHTS_FREE.widths, origin={})
+    shards.build(tmp_path, contents, lambda jobs: shard_writer.run_here(jobs, 1))
     dataset = Dataset(tmp_path, SPEC)
     assert dataset.count("train", "tts") == 1
     only = tiny.config(tmp_path).data.mixture
@@ -150,8 +150,8 @@ def corpora(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Datase
     for name in ("clips", "voices"):
         (folder / name).symlink_to(demo_data / name)
     source = videos.Videos(folder, WEIGHTS_FREE, SPEC)
-    contents = shards.Contents(rows, source, SPEC, WEIGHTS_FREE.widths, origin={})
-    shards.build(folder, contents, lambda jobs: shards.run_here(jobs, 1))
+    contents = shard_writer.Contents(rows, source, SPEC, WEIGHTS_FREE.widths, origin={})
+    shards.build(folder, contents, lambda jobs: shard_writer.run_here(jobs, 1))
     return Dataset(folder, SPEC)
 
 

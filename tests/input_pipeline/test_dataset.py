@@ -7,7 +7,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from data import build, shards, videos
+from data import build, shard_writer, shards, videos
 from tests import tiny
 from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec
@@ -153,8 +153,8 @@ def test_clips_are_spread_over_several_shards(demo_data: Path, tmp_path: Path) -
     for folder in ("clips", "voices"):
         (tmp_path / folder).symlink_to(demo_data / folder)
     source = videos.Videos(tmp_path, WEIGHTS_FREE, SPEC)
-    contents = shards.Contents(rows, source, SPEC, WEIGHTS_FREE.widths, origin={})
-    shards.build(tmp_path, contents, lambda jobs: shards.run_here(jobs, 1), clips_per_shard=4)
+    contents = shard_writer.Contents(rows, source, SPEC, WEIGHTS_FREE.widths, origin={})
+    shards.build(tmp_path, contents, lambda jobs: shard_writer.run_here(jobs, 1), clips_per_shard=4)
     files = list(dataset.version_dir(tmp_path).glob("*-train_visualtts.*"))
     assert len(files) == -(-len(rows) // 4) > 1
     clips = Dataset(tmp_path, SPEC).clips("train", "visualtts")

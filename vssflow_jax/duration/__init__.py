@@ -1,0 +1,1 @@
+"""When each phoneme is spoken: another network and its training."""

@@ -63,9 +63,7 @@ class Files:
 
 
 TOLERANCE_SEC = 0.5
-
 _CAVP_KEY = "feat"
-
 NO_FRAMES = np.zeros(0, np.float32)
 
 

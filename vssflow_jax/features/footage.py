@@ -10,7 +10,6 @@ from vssflow_jax.clip import ClipSpec
 from vssflow_jax.media import Track, View, blocks
 
 Box = tuple[int, int, int, int]
-
 Mouth = Box | Sequence[Box]
 """Where a mouth is, in every picture or in each by itself; then the boxes are of one size."""
 

@@ -1,0 +1,1 @@
+"""Flow matching: path and loss, solvers, guidance; pure functions."""

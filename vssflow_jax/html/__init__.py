@@ -1,0 +1,1 @@
+"""Pages: one look, clips, curves."""

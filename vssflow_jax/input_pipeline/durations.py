@@ -11,7 +11,6 @@ from vssflow_jax.clip import stretch_phonemes
 from vssflow_jax.utils.errors import UserError
 
 DURATIONS = ("uniform", "aligned", "predicted")
-
 PREDICT = "write one with python run_duration.py --predict=FILE"
 
 

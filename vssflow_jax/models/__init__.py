@@ -1,0 +1,1 @@
+"""The network: layers, attention, conditions, transformer."""

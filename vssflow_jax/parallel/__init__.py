@@ -1,0 +1,1 @@
+"""Meshes, strategies, many processes, chips."""

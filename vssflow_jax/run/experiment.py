@@ -21,13 +21,9 @@ from vssflow_jax.run.optimizer import make_optimizer
 from vssflow_jax.utils.errors import UserError
 
 Leaf = Any  # an array, or its shape, or its sharding
-
 Params = Any  # nested dicts of arrays, as nnx.to_pure_dict makes them
-
 Batch = dict[str, jax.Array]
-
 AVERAGED, LAST = "ema", "params"
-
 WEIGHTS_OF_A_RUN = (AVERAGED, LAST)
 """Parts of a state that hold trained weights: their running mean, and those of the last step."""
 

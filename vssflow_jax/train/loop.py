@@ -1,4 +1,4 @@
-"""Training, top to bottom: mesh, data, model, restore, loop."""
+"""Training, top to bottom: mesh, model, data, restore, loop."""
 
 import dataclasses
 import functools
@@ -10,39 +10,24 @@ from pathlib import Path
 import jax
 import ml_collections
 
-from vssflow_jax import config as checks
-from vssflow_jax.audio.codec import latents_digest
-from vssflow_jax.audio.vocoder import make_vocoder
-from vssflow_jax.input_pipeline.batches import train_batches, windows
-from vssflow_jax.input_pipeline.dataset import Dataset
-from vssflow_jax.input_pipeline.prefetch import OnDevices, ReadOptions
+from vssflow_jax.input_pipeline.prefetch import OnDevices
 from vssflow_jax.parallel import chips, distributed, sharding
 from vssflow_jax.parallel.stopping import stop_requested
 from vssflow_jax.run import run_config
 from vssflow_jax.run.checkpoint import Checkpoints
 from vssflow_jax.run.experiment import Experiment
-from vssflow_jax.run.initial import check_source, initial_state
 from vssflow_jax.train.evaluators import Evaluator, Samples
 from vssflow_jax.train.metrics import MetricWriter
 from vssflow_jax.train.profiler import StepTrace
-from vssflow_jax.train.step import compiled_step
-from vssflow_jax.train.throughput import Goodput, Throughput
+from vssflow_jax.train.setup import (
+    batches_of,
+    compiled_steps,
+    note_end_of_schedule,
+    open_dataset,
+    start_or_resume,
+)
+from vssflow_jax.train.throughput import Throughput
 from vssflow_jax.utils.errors import UserError
-
-
-def prepare(config: ml_collections.ConfigDict, workdir: Path) -> ml_collections.ConfigDict:
-    """The config to train by in a workdir, all of it checked before anything is spent on it.
-
-    Raises:
-      UserError: values that cannot be, weights that are not there, or a workdir that holds the run
-        of another config.
-    """
-    checks.check(config)
-    config = run_config.for_training(workdir, config)
-    make_vocoder(config.vocoder)
-    if not run_config.exists(workdir):
-        check_source(config)
-    return config
 
 
 def train(
@@ -51,7 +36,7 @@ def train(
     """Train until `config.train.steps`, from the newest checkpoint of `workdir` if there is one.
 
     Args:
-      config: of the experiment, as `prepare` returns it.
+      config: of the experiment, as `setup.prepare` returns it.
       workdir: gets `config.json`, `metrics.jsonl`, `throughput.jsonl`, `checkpoints/`,
         `tensorboard/`, and `profile/` if a trace is asked for.
       evaluators: called now and then; what they yield is shown in TensorBoard.
@@ -63,88 +48,48 @@ def train(
       UserError: bad data, or sizes that do not fit the devices; a loss that is no number; a full
         disk.
     """
-    goodput = Goodput(started_sec=time.time())
-    # ------------------------------------------------------------------------------------ mesh
+    started_sec = time.time()
+    # ------------------------------------------------------------- mesh, model, shardings, data
     experiment = Experiment.from_config(config)
     experiment.check_batch()
-    mesh_rules, clips = experiment.mesh_rules, config.train.batch_size
-
-    # ------------------------------------------------------------------------------------ data
-    dataset = Dataset(
-        config.data.path, experiment.spec, config.data.durations, config.data.durations_path
-    )
-    dataset.check_widths(experiment.model.feature_widths)
-    if config.codec.latents == "offline":
-        dataset.check_latents(latents_digest(config.codec))
-    if config.eval.after_training or evaluators:
-        dataset.check_part("test")
-    batches = train_batches(
-        dataset,
-        config.data.mixture,
-        clips,
-        config.seed,
-        config.codec.latents,
-        mesh_rules.local_rows(clips),
-        ReadOptions.from_config(config.data),
-        config.data.bucket_sec,
-    )
-    iterator = iter(batches)
+    dataset = open_dataset(config, experiment, for_test=bool(evaluators))
+    iterator = iter(batches_of(config, experiment, dataset))
+    put = functools.partial(sharding.put_batch, mesh_rules=experiment.mesh_rules)
+    clips, steps = config.train.batch_size, config.train.steps
 
     workdir.mkdir(parents=True, exist_ok=True)
     with ExitStack() as closing:
-        # ------------------------------------------------------------------------- restore
+        # --------------------------------------------------------------------------- restore
         checkpoints = closing.enter_context(Checkpoints(workdir, config.train.keep_checkpoints))
-        if checkpoints.latest is None:
-            state = initial_state(experiment, dataset.latent_stats)
-        else:
-            state, progress = checkpoints.resume(experiment.abstract_state)
-            dataset.check_counts(progress["clips"])
-            iterator.set_state(progress["data"])
-            goodput = Goodput(**progress["account"])
-        done, steps = int(state.step), config.train.steps
+        state, goodput = start_or_resume(experiment, dataset, iterator, checkpoints, started_sec)
+        done = int(state.step)
         resolved = run_config.write(workdir, config)
         note_end_of_schedule(config.train, done)
 
-        # ---------------------------------------------------------------------------- loop
+        # ------------------------------------------------------------------------------ loop
         stop_after = closing.enter_context(stop_requested())
-        on_devices = closing.enter_context(
-            OnDevices(iterator, functools.partial(sharding.put_batch, mesh_rules=mesh_rules))
-        )
-        throughput = closing.enter_context(
-            Throughput(goodput, clips=clips, peak_flops=chips.total_peak_flops(mesh_rules.mesh))
-        )
-        trace = closing.enter_context(StepTrace(config.profile, workdir / "profile"))
-        writer = closing.enter_context(
-            MetricWriter(
-                workdir, throughput, done=done, steps=steps, log_every=config.train.log_every
-            )
-        )
+        batches = closing.enter_context(OnDevices(iterator, put))
+        peak_flops = chips.total_peak_flops(experiment.mesh_rules.mesh)
+        throughput = closing.enter_context(Throughput(goodput, clips=clips, peak_flops=peak_flops))
+        writer = closing.enter_context(MetricWriter(workdir, throughput, done, config.train))
+        trace = closing.enter_context(StepTrace(config.profile, workdir / "profile", writer.pause))
         evaluators = [Samples(config, experiment, dataset, writer.board), *evaluators]
 
         def save() -> None:
             with writer.pause():
                 progress = {
-                    "data": on_devices.get_state(),
+                    "data": batches.get_state(),
                     "clips": dataset.counts,
                     "account": dataclasses.asdict(throughput.goodput),
                 }
                 checkpoints.save(done, state, progress, resolved)
 
-        if done < steps:
-            # Ahead of time, so that no process waits in a step for one that compiles it: not all
-            # connections are that patient.
-            of_frames = {
-                spec.latent_frames: compiled_step(experiment.of_window(spec), config.codec.latents)
-                for spec in windows(experiment.spec, config.data.bucket_sec)
-            }
-            distributed.wait_for_all("compiled")
+        train_steps = compiled_steps(config, experiment) if done < steps else {}
         while done < steps and not stop_after(done):
-            if trace.starts_with(done + 1):
-                with writer.pause():
-                    trace.start()
+            trace.before(done + 1)
             asked = time.monotonic()
             try:
-                batch = next(on_devices)
+                batch = next(batches)
             except UserError:
                 if jax.process_count() == 1:  # others would not save with this one
                     save()
@@ -152,14 +97,12 @@ def train(
             called = time.monotonic()
             marked = jax.profiler.StepTraceAnnotation("train", step_num=done + 1)
             with marked, jax.transfer_guard("disallow"):
-                train_step, flops = of_frames[batch["phonemes"].shape[1]]
+                train_step, flops = train_steps[batch["phonemes"].shape[1]]
                 state, metrics = train_step(state, batch)
             done += 1
             times = throughput.watch(asked, called, flops, metrics)
             writer.write(done, metrics, times, iterator.num_bad)
-            if trace.stops_after(done):
-                with writer.pause():
-                    trace.stop()
+            trace.after(done)
             if done % config.train.checkpoint_every == 0:
                 save()
             for evaluator in evaluators:
@@ -180,16 +123,3 @@ def summary(done: int, steps: int, throughput: Throughput) -> str:
         f"trained {done} steps in {throughput.elapsed_sec / 60:.1f} minutes since the first start, "
         f"goodput {throughput.share:.0%}"
     )
-
-
-def note_end_of_schedule(train: ml_collections.ConfigDict, done: int) -> None:
-    """Say so where the rest of a run has a learning rate of 0."""
-    if (
-        train.schedule == "linear"
-        and done < train.steps > train.decay_steps
-        and distributed.is_main()
-    ):
-        print(
-            f"note: the learning rate is 0 from step {train.decay_steps} on, where this run was "
-            f"first to end; --config.train.decay_steps={train.steps} stretches its schedule"
-        )

@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import jax
+import ml_collections
 import numpy as np
 import tensorboardX
 import tqdm
@@ -26,15 +27,14 @@ class MetricWriter(contextlib.ExitStack):
       workdir: of the run.
       throughput: to which steps are added as they are reported.
       done: steps of the run that are done.
-      steps: of the whole run.
-      log_every: steps between rows.
+      train: the `train` section of the config.
     """
 
     def __init__(
-        self, workdir: Path, throughput: Throughput, *, done: int, steps: int, log_every: int
+        self, workdir: Path, throughput: Throughput, done: int, train: ml_collections.ConfigDict
     ):
         super().__init__()
-        self._throughput, self._log_every = throughput, log_every
+        self._throughput, self._log_every = throughput, train.log_every
         # Times differ from run to run and so have a file of their own.
         self._log = self.enter_context(MetricsLog(workdir))
         self._speed_log = self.enter_context(MetricsLog(workdir, "throughput.jsonl"))
@@ -46,7 +46,11 @@ class MetricWriter(contextlib.ExitStack):
         )
         self._bar = self.enter_context(
             tqdm.tqdm(
-                total=steps, initial=min(done, steps), desc="train", unit="step", disable=not main
+                total=train.steps,
+                initial=min(done, train.steps),
+                desc="train",
+                unit="step",
+                disable=not main,
             )
         )
         self._pending: tuple[int, Metrics, Future[StepTimes], int] | None = None

@@ -1,0 +1,1 @@
+"""Files of tensors, and rules from one set of names to another."""

@@ -4,7 +4,8 @@ import librosa
 import numpy as np
 import pytest
 
-from data.demo.scenes import KINDS, make_scene
+from data.demo.painting import KINDS
+from data.demo.scenes import make_scene
 from vssflow_jax.evaluate.metrics import onsets
 from vssflow_jax.evaluate.metrics.onsets import WINDOW_SEC, count_onsets, detect_onsets
 

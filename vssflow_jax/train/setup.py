@@ -1,0 +1,129 @@
+"""What training is set up from, before its first step."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+
+from vssflow_jax import config as checks
+from vssflow_jax.audio.codec import latents_digest
+from vssflow_jax.audio.vocoder import make_vocoder
+from vssflow_jax.input_pipeline.batches import train_batches, windows
+from vssflow_jax.input_pipeline.dataset import Dataset
+from vssflow_jax.input_pipeline.prefetch import Batches, BatchIterator, ReadOptions
+from vssflow_jax.parallel import distributed
+from vssflow_jax.run import run_config
+from vssflow_jax.run.checkpoint import Checkpoints
+from vssflow_jax.run.experiment import Experiment, TrainState
+from vssflow_jax.run.initial import check_source, initial_state
+from vssflow_jax.train.step import compiled_step
+from vssflow_jax.train.throughput import Goodput
+
+
+def prepare(config: ml_collections.ConfigDict, workdir: Path) -> ml_collections.ConfigDict:
+    """The config to train by in a workdir, all of it checked before anything is spent on it.
+
+    Raises:
+      UserError: values that cannot be, weights that are not there, or a workdir that holds the run
+        of another config.
+    """
+    checks.check(config)
+    config = run_config.for_training(workdir, config)
+    make_vocoder(config.vocoder)
+    if not run_config.exists(workdir):
+        check_source(config)
+    return config
+
+
+def open_dataset(
+    config: ml_collections.ConfigDict, experiment: Experiment, *, for_test: bool
+) -> Dataset:
+    """The dataset of a config, checked against it.
+
+    Raises:
+      UserError: it is of another geometry or other widths, or lacks latents or a test split that
+        are asked for.
+    """
+    dataset = Dataset(
+        config.data.path, experiment.spec, config.data.durations, config.data.durations_path
+    )
+    dataset.check_widths(experiment.model.feature_widths)
+    if config.codec.latents == "offline":
+        dataset.check_latents(latents_digest(config.codec))
+    if config.eval.after_training or for_test:
+        dataset.check_part("test")
+    return dataset
+
+
+def batches_of(
+    config: ml_collections.ConfigDict, experiment: Experiment, dataset: Dataset
+) -> Batches:
+    """Endless batches of the clips that the devices of this process hold."""
+    clips = config.train.batch_size
+    return train_batches(
+        dataset,
+        config.data.mixture,
+        clips,
+        config.seed,
+        config.codec.latents,
+        experiment.mesh_rules.local_rows(clips),
+        ReadOptions.from_config(config.data),
+        config.data.bucket_sec,
+    )
+
+
+def start_or_resume(
+    experiment: Experiment,
+    dataset: Dataset,
+    batches: BatchIterator,
+    checkpoints: Checkpoints,
+    started_sec: float,
+) -> tuple[TrainState, Goodput]:
+    """The state to go on from: that of the newest checkpoint, if there is one.
+
+    Args:
+      experiment: of the run.
+      dataset: that it is trained on.
+      batches: put where the checkpoint left them.
+      checkpoints: of the run.
+      started_sec: Unix time of the first start, for a run that has none.
+
+    Raises:
+      UserError: a damaged checkpoint, another dataset, or weights that cannot be started from.
+    """
+    if checkpoints.latest is None:
+        return initial_state(experiment, dataset.latent_stats), Goodput(started_sec)
+    state, progress = checkpoints.resume(experiment.abstract_state)
+    dataset.check_counts(progress["clips"])
+    batches.set_state(progress["data"])
+    return state, Goodput(**progress["account"])
+
+
+def compiled_steps(
+    config: ml_collections.ConfigDict, experiment: Experiment
+) -> dict[int, tuple[Callable[..., Any], int]]:
+    """Latent frames of a window -> the step for its batches, and the FLOPs of that.
+
+    They are compiled ahead of time, so that no process waits in a step for one that compiles it:
+    not all connections are that patient.
+    """
+    steps = {
+        spec.latent_frames: compiled_step(experiment.of_window(spec), config.codec.latents)
+        for spec in windows(experiment.spec, config.data.bucket_sec)
+    }
+    distributed.wait_for_all("compiled")
+    return steps
+
+
+def note_end_of_schedule(train: ml_collections.ConfigDict, done: int) -> None:
+    """Say so where the rest of a run has a learning rate of 0."""
+    if (
+        train.schedule == "linear"
+        and done < train.steps > train.decay_steps
+        and distributed.is_main()
+    ):
+        print(
+            f"note: the learning rate is 0 from step {train.decay_steps} on, where this run was "
+            f"first to end; --config.train.decay_steps={train.steps} stretches its schedule"
+        )
