@@ -6,11 +6,16 @@ python run_train.py --config=configs/demo.py --workdir=runs/demo
 `lip_synch`, `lip_synch_text` (the default) or `lip_synch_video_text`.
 """
 
+import runpy
+from pathlib import Path
+
 import ml_collections
 
-from configs import common
 from vssflow_jax.models.conditions import PLACEMENTS
 from vssflow_jax.utils.errors import UserError
+
+# By its place: a config may be read from anywhere.
+COMMON = str(Path(__file__).with_name("common.py"))
 
 
 def get_config(argument: str = "ablation=lip_synch_text") -> ml_collections.ConfigDict:
@@ -26,7 +31,7 @@ def get_config(argument: str = "ablation=lip_synch_text") -> ml_collections.Conf
     if name != "ablation" or placement not in PLACEMENTS:
         known = ", ".join(f"ablation={name}" for name in PLACEMENTS)
         raise UserError(f"configs/demo.py:{argument}: choose one of: {known}")
-    config = common.get_config()
+    config = runpy.run_path(COMMON)["get_config"]()
     config.update(
         {
             "clip": {"duration_sec": 3.0},

@@ -9,12 +9,13 @@ order. Widths, rates and the optimizer are the paper's. It starts from the first
 Audio Open: import them (docs/weights.md) and name their folder by --config.train.init_from.
 """
 
+import runpy
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import ml_collections
 
-from configs import common
 from vssflow_jax.models.conditions import PLACEMENTS
 from vssflow_jax.run.experiment import INITS
 from vssflow_jax.utils.errors import UserError
@@ -29,6 +30,9 @@ SIZES = {
     "3b": (18, 48, 24),
 }
 RATE_PER_CLIP = 4e-7  # of the peak learning rate, for each clip of the batch
+
+# By its place: a config may be read from anywhere.
+COMMON = str(Path(__file__).with_name("common.py"))
 
 
 def _weights(**given: float) -> dict[str, float]:
@@ -80,7 +84,7 @@ def get_config(argument: str = "base") -> ml_collections.ConfigDict:
     """
     size, placement, recipe, init = _parse(argument)
     layers, heads, kv_heads = SIZES[size]
-    config = common.get_config()
+    config = runpy.run_path(COMMON)["get_config"]()
     config.model.placement = placement
     config.model.transformer.update({"layers": layers, "heads": heads, "kv_heads": kv_heads})
     # As in the paper; setting the rate by hand is fine too.

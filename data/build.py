@@ -36,7 +36,7 @@ from vssflow_jax.input_pipeline import dataset
 from vssflow_jax.utils.errors import UserError
 
 MAX_REJECTED = 0.01
-WITHOUT_LATENTS = ml_collections.FrozenConfigDict({"kind": "patch_dct", "latents": "online"})
+WITHOUT_LATENTS = ml_collections.FrozenConfigDict({"kind": "none", "latents": "online"})
 
 
 # --------------------------------------------------------------------------------- the demo set
@@ -56,8 +56,8 @@ def ensure(
     if config.source == "none" or dataset.exists(path):
         if config.source == "demo":
             _check_origin(path, _demo_origin(config, WITHOUT_LATENTS))
-        if dataset.exists(path) and codec.kind == "patch_dct":
-            latent_stats.add(path)
+            if codec.kind == "patch_dct":
+                latent_stats.add(path)  # The run's own set, of an earlier version.
         return
     workers = _processes(codec.latents == "offline")
     shards.build(

@@ -12,6 +12,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 from vssflow_jax.audio import mel, patch_dct
 from vssflow_jax.clip import ClipSpec, fit_length, to_float
 from vssflow_jax.input_pipeline import dataset, records
+from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.files import write_atomically
 
 CLIPS = 256  # at most, evenly spread over the shards
@@ -26,9 +27,18 @@ def add(path: Path) -> None:
     """
     directory, info, metadata = dataset.open_metadata(path)
     file = directory / dataset.LATENT_STATS
-    if not file.exists():
-        spec = ClipSpec(**metadata["clip"])
-        write_atomically(file, fit(of_splits(info.splits.values()), metadata["widths"], spec))
+    if file.exists():
+        return
+    for split in info.splits.values():
+        for shard, expected in zip(split.filepaths, split.shard_lengths, strict=True):
+            dataset.check_shard(Path(shard), expected)
+    try:
+        shards, spec = of_splits(info.splits.values()), ClipSpec(**metadata["clip"])
+        write_atomically(file, fit(shards, metadata["widths"], spec))
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise UserError(
+            f"dataset {path}: a record is damaged ({error}); {dataset.REBUILD}"
+        ) from error
 
 
 def of_splits(splits: Iterable[tfds.core.SplitInfo]) -> list[Path]:

@@ -1,8 +1,12 @@
 """Config files: what their arguments choose, and that each of them passes the checks."""
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from configs import demo, vssflow
+from tests import tiny
 from vssflow_jax.config import check
 from vssflow_jax.input_pipeline.batches import check_mixture
 from vssflow_jax.models.conditions import PLACEMENTS
@@ -102,3 +106,10 @@ def test_the_demo_takes_a_placement():
 def test_an_unknown_word_is_one_clear_line(get_config, argument: str, message: str):
     with pytest.raises(UserError, match=message):
         get_config(argument)
+
+
+def test_a_config_is_read_from_anywhere(tmp_path: Path) -> None:
+    module = [sys.executable, "-m", "vssflow_jax.describe"]
+    for name in ("demo", "vssflow"):
+        done = tiny.run([*module, f"--config={tiny.ROOT}/configs/{name}.py"], cwd=tmp_path)
+        assert done.returncode == 0, done.stderr

@@ -13,7 +13,6 @@ from tests import tiny
 from vssflow_jax.utils import plugins
 from vssflow_jax.utils.errors import UserError
 
-NEEDED = "import numpy as np\n\n"
 VOCODER = """
 from vssflow_jax.audio.griffin_lim import griffin_lim
 from vssflow_jax.audio.vocoder import VOCODERS
@@ -27,7 +26,7 @@ def documented() -> str:
     text = (tiny.ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
     parts = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     assert len(parts) == 4
-    return NEEDED + "\n".join(parts[:-1]) + VOCODER
+    return "\n".join(parts[:-1]) + VOCODER
 
 
 @pytest.fixture(scope="module")

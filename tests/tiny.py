@@ -74,12 +74,12 @@ def command(script: str, data: Path, workdir: Path, **changes: Any) -> list[str]
 
 
 def run(
-    arguments: list[str], env: Mapping[str, str] | None = None
+    arguments: list[str], env: Mapping[str, str] | None = None, cwd: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command from the root of the repository and keep what it prints."""
+    """Run a command, from the root of the repository by default, and keep what it prints."""
     return subprocess.run(
         arguments,
-        cwd=ROOT,
+        cwd=cwd,
         env={**os.environ, **(env or {})},
         capture_output=True,
         text=True,

@@ -22,7 +22,7 @@ from vssflow_jax.utils.errors import UserError
 
 CodecParams = Any  # a tree of arrays
 LatentStats = Mapping[str, Sequence[float]]
-"""Statistics of a dataset's sounds, as its metadata has them: fields of `patch_dct.LatentStats`."""
+"""Statistics of a dataset's sounds, as `latent_stats.json` has them (`patch_dct.LatentStats`)."""
 
 LATENTS = ("online", "offline")
 
@@ -32,6 +32,10 @@ class Codec(Protocol):
 
     Letters: b clips, n mel frames, m mel bands, t latent frames, c flow channels.
     """
+
+    @property
+    def fitted(self) -> bool:
+        """Whether its parameters are statistics of a dataset."""
 
     @property
     def abstract(self) -> CodecParams:
@@ -57,6 +61,7 @@ class Codec(Protocol):
 class PatchDct:
     """The transform of mel patches, whose parameters are statistics of a dataset's sounds."""
 
+    fitted = True
     abstract = patch_dct.LatentStats(*[jax.ShapeDtypeStruct((LATENT_CHANNELS,), jnp.float32)] * 2)
 
     def load(self, stats: LatentStats | None) -> CodecParams:
@@ -64,7 +69,8 @@ class PatchDct:
         if stats is None:
             raise UserError(
                 "codec 'patch_dct' is fitted to the sounds of a dataset, and there is no dataset "
-                "with their statistics: name one by --config.data.path, or another codec by "
+                "with their statistics: name one by --config.data.path (python -m data.build, "
+                "given as before, adds them to one of an earlier version), or another codec by "
                 "--config.codec.kind"
             )
         return patch_dct.LatentStats(**{k: jnp.asarray(v, jnp.float32) for k, v in stats.items()})
@@ -84,6 +90,8 @@ class AudioldmVae:
     Raises:
       UserError: the folder is not one.
     """
+
+    fitted = False
 
     def __init__(self, folder: Path):
         self._folder = folder

@@ -36,12 +36,12 @@ def _rule(target: str, cfg: HifiGanConfig, keys: Set[str]) -> Rule:
     module, _, leaf = source.rpartition(".")
     if leaf != "kernel":
         return Rule(target, (source,), np.asarray)
-    mesh_rules = _transposed_convolution if module.startswith("upsampler") else _convolution
+    layout = _transposed_convolution if module.startswith("upsampler") else _convolution
     for length, direction in _LENGTH_AND_DIRECTION:
         sources = (f"{module}.{length}", f"{module}.{direction}")
         if not keys.isdisjoint(sources):
-            return Rule(target, sources, _folded(mesh_rules))
-    return Rule(target, (f"{module}.weight",), mesh_rules)
+            return Rule(target, sources, _folded(layout))
+    return Rule(target, (f"{module}.weight",), layout)
 
 
 def _source(target: str, cfg: HifiGanConfig) -> str:
@@ -55,12 +55,12 @@ def _source(target: str, cfg: HifiGanConfig) -> str:
     return target
 
 
-def _folded(mesh_rules: Callable[[np.ndarray], np.ndarray]) -> Callable[..., np.ndarray]:
+def _folded(layout: Callable[[np.ndarray], np.ndarray]) -> Callable[..., np.ndarray]:
     """From length [i, 1, 1] and direction [i, ...] to the weight that weight norm makes of them."""
 
     def fold(length: np.ndarray, direction: np.ndarray) -> np.ndarray:
         norm = np.sqrt(np.sum(direction**2, axis=(1, 2), keepdims=True))
-        return mesh_rules(direction * (length / norm))
+        return layout(direction * (length / norm))
 
     return fold
 

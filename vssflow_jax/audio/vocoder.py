@@ -1,6 +1,5 @@
 """Vocoders by name: log-mel to waveform."""
 
-import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,28 +11,23 @@ from flax import nnx
 from vssflow_jax.audio import mel
 from vssflow_jax.audio.griffin_lim import griffin_lim
 from vssflow_jax.audio.pretrained import HIFIGAN, folder_of
-from vssflow_jax.weights.mapping import Weights
 
 Vocoder = Callable[[np.ndarray], np.ndarray]
 """Log-mel [n, m] to float32 [n * HOP] at 16 kHz."""
 
 
 class HifiGanVocoder:
-    """HiFi-GAN, from a folder of its weights, which are read when the first sound is made.
+    """HiFi-GAN, from a folder of its weights.
 
     Raises:
       UserError: the folder is not one.
     """
 
     def __init__(self, folder: Path):
-        self._folder = folder
-        self._cfg = HIFIGAN.read_config(folder)
-        self._definition = nnx.graphdef(nnx.eval_shape(lambda: HIFIGAN.make(self._cfg)))
-        self._waveforms = jax.jit(lambda weights, x: nnx.merge(self._definition, weights)(x))
-
-    @functools.cached_property
-    def _weights(self) -> Weights:
-        return HIFIGAN.load(self._folder)
+        cfg = HIFIGAN.read_config(folder)
+        definition = nnx.graphdef(nnx.eval_shape(lambda: HIFIGAN.make(cfg)))
+        self._weights = HIFIGAN.load(folder)
+        self._waveforms = jax.jit(lambda weights, x: nnx.merge(definition, weights)(x))
 
     def __call__(self, log_mel: np.ndarray) -> np.ndarray:
         # The network gives a few samples more than the frames last.

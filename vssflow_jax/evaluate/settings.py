@@ -58,8 +58,12 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
     names = ("definition", "measures", "checkpoint_sha256", "step", "seed", "sampler")
     data = ("path", "durations", "durations_path")
     sections = ("model", "codec", "vocoder")
+    definition = dict(settings["definition"])
+    definition["metrics"] = sorted(definition["metrics"])  # their order changes no figure
     return {
         **{name: settings[name] for name in names},
+        "definition": definition,
+        "measures": sorted(settings["measures"]),
         **{f"data.{name}": settings["config"]["data"][name] for name in data},
         **{name: settings["config"][name] for name in sections},
     }

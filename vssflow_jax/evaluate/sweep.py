@@ -45,7 +45,7 @@ def sweep(
 ) -> None:
     """Evaluate every sampler into a folder of its own, then write `sweep.csv` and `sweep.png`.
 
-    Arguments and errors as in `benchmark.evaluate`; what is there already is not made again.
+    Arguments and errors as in `evaluator.evaluate`; what is there already is not made again.
     """
     require("matplotlib", _EXTRA)  # to hear at once if it is missing
     configs = {_name(point): _at(config, point) for point in points(config)}

@@ -44,7 +44,7 @@ class Renderer:
     Args:
       config: of the run; `eval.sampler`, `eval.batch_size` and the vocoder matter.
       experiment: of the model.
-      versions: to make (`measures.VERSIONS`).
+      versions: to make (`metrics.of_clips.VERSIONS`).
     """
 
     def __init__(

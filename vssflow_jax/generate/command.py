@@ -21,7 +21,7 @@ from ml_collections import config_flags
 from vssflow_jax import cli, media
 from vssflow_jax.audio.vocoder import make_vocoder
 from vssflow_jax.clip import ClipSpec, stretch_phonemes
-from vssflow_jax.config import check
+from vssflow_jax.config import check, clear_misfits
 from vssflow_jax.features.phonemes import phoneme_ids
 from vssflow_jax.features.text import read
 from vssflow_jax.features.video import encoders_of, look, parse_box
@@ -29,6 +29,7 @@ from vssflow_jax.flow.solvers import ADAPTIVE, TABLEAUS
 from vssflow_jax.generate.sampler import draw_start, make_generate_long
 from vssflow_jax.generate.windows import Windows
 from vssflow_jax.input_pipeline.collate import conditions
+from vssflow_jax.input_pipeline.dataset import latent_stats
 from vssflow_jax.input_pipeline.example import ClipFeatures
 from vssflow_jax.input_pipeline.prefetch import Example
 from vssflow_jax.parallel import distributed
@@ -53,9 +54,10 @@ def generate(values: flags.FlagValues) -> list[Path]:
     paths = out_paths(Path(values.out), values.candidates, video)
     overrides = cli.overridden(values)
     config, run, step = restore.find(values.checkpoint, values.config, overrides)
-    for name, value in (("guidance", values.guidance), ("steps", values.steps)):
-        if value is not None:
-            config.eval.sampler[name] = value
+    with clear_misfits(config):
+        for name, value in (("guidance", values.guidance), ("steps", values.steps)):
+            if value is not None:
+                config.eval.sampler[name] = value
     check(config)
     experiment = Experiment.from_config(config)
 
@@ -80,7 +82,7 @@ def generate(values: flags.FlagValues) -> list[Path]:
     print(f"{video}: {seen.duration_sec:.2f} s in {len(windows.starts)} windows{without}")
 
     vocoder = make_vocoder(config.vocoder)
-    state = restore.restore(experiment, run, step)
+    state = restore.restore(experiment, run, step, latent_stats(config.data.path))
     whole = dataclasses.replace(experiment, spec=seen.spec)
     sampler = config.eval.sampler
     with tqdm.tqdm(total=_evaluations(sampler, values.candidates), desc="generate") as bar:

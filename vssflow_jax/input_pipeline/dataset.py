@@ -23,7 +23,7 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordReader
 from google.protobuf.json_format import ParseError
 
-from vssflow_jax.clip import ClipSpec
+from vssflow_jax.clip import LATENT_CHANNELS, ClipSpec
 from vssflow_jax.input_pipeline import records
 from vssflow_jax.input_pipeline.durations import Durations
 from vssflow_jax.input_pipeline.example import Clip, ClipFeatures
@@ -36,9 +36,8 @@ TASKS = ("v2s", "visualtts", "tts", "joint")
 NO_LATENTS = "none"
 DURATIONS_SEC = "durations_sec.json"  # of the clips of each split, beside the shards
 CORPORA = "corpora.json"  # those that they are from
-LATENT_STATS = (
-    "latent_stats.json"  # statistics of the training sounds, for the codec without weights
-)
+LATENT_STATS = "latent_stats.json"  # of the training sounds
+_STATS = {"mean": LATENT_CHANNELS, "scale": LATENT_CHANNELS}
 REBUILD = "rebuild it with python -m data.build"
 _INFINITY16 = np.float16(np.inf)
 
@@ -82,16 +81,8 @@ class Dataset:
 
     @property
     def latent_stats(self) -> dict[str, list[float]] | None:
-        """Statistics of the training sounds (`audio.codec.LatentStats`); None in older datasets.
-
-        Raises:
-          UserError: their file is damaged.
-        """
-        path = self._directory / LATENT_STATS
-        try:
-            return json.loads(path.read_bytes()) if path.exists() else None
-        except ValueError as error:
-            raise UserError(f"{path} is damaged; restore it or {REBUILD}") from error
+        """See `latent_stats`."""
+        return latent_stats(self.path)
 
     @property
     def widths(self) -> dict[str, int]:
@@ -358,6 +349,27 @@ def open_metadata(path: Path) -> tuple[Path, tfds.core.DatasetInfo, dict[str, An
             f"dataset {path}: schema version {found}, this code reads {SCHEMA_VERSION}; {REBUILD}"
         )
     return directory, info, metadata
+
+
+def latent_stats(path: str | Path) -> dict[str, list[float]] | None:
+    """Statistics of the training sounds of a dataset (`vssflow_jax.audio.codec.LatentStats`).
+
+    Returns:
+      them; None where there is no dataset, or one that was built before they were kept.
+
+    Raises:
+      UserError: their file is damaged.
+    """
+    file = version_dir(Path(path)) / LATENT_STATS
+    if not file.exists():
+        return None
+    try:
+        found = json.loads(file.read_bytes())
+        if {name: len(values) for name, values in found.items()} != _STATS:
+            raise ValueError("other names or numbers")
+        return found
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{file} is damaged ({error}); delete it and {REBUILD}") from error
 
 
 def damaged_metadata(path: Path, error: Exception) -> UserError:

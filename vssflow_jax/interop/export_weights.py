@@ -12,6 +12,7 @@ from flax import nnx
 from jax.sharding import SingleDeviceSharding
 
 from vssflow_jax import cli
+from vssflow_jax.config import check
 from vssflow_jax.models.convert_vssflow import abstract_weights, load, saved_config, to_reference
 from vssflow_jax.models.vssflow import ModelConfig, VSSFlow
 from vssflow_jax.parallel import distributed
@@ -36,6 +37,7 @@ def of_run(checkpoint: str, which: str = AVERAGED) -> tuple[Weights, Weights, Mo
       UserError: no checkpoint, or it is damaged.
     """
     config, run, step = restore.find(checkpoint, None)
+    check(config)
     assert run is not None
     cfg = ModelConfig.from_config(config.model)
     part = which if config.train.ema_decay else LAST
@@ -90,6 +92,12 @@ def main(argv: list[str]) -> None:
     write_state_dict(out, state_dict)
     parameters = sum(tensor.size for tensor in state_dict.values())
     print(f"wrote {out}: {len(state_dict)} tensors, {parameters:,} parameters")
+    if values.checkpoint and restore.find(values.checkpoint, None)[0].codec.kind == "patch_dct":
+        print(
+            "note: the latents that these weights know are of codec 'patch_dct', whose statistics "
+            "are in the run, not in the file: evaluate the run itself, or the weights on the "
+            "dataset that the run, or the first one it was started from, was trained on"
+        )
 
 
 if __name__ == "__main__":

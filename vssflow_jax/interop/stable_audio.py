@@ -56,7 +56,7 @@ def from_stable_audio(
       options: its `config.json`.
       cfg: sizes of our network.
       seed: of the initial values of the rest.
-      init: how they are drawn, one of `train_step.INITS`.
+      init: how they are drawn, one of `run.experiment.INITS`.
 
     Raises:
       UserError: it has too few blocks, other heads or another width; tensors are missing.

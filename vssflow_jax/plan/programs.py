@@ -101,6 +101,7 @@ def changed(config: ml_collections.ConfigDict, **changes: Any) -> ml_collections
 class NoCodec:
     """In place of a codec whose weights are not at hand: steps with offline latents use none."""
 
+    fitted = False
     abstract: CodecParams = {}  # noqa: RUF012
 
     def load(self, stats: LatentStats | None) -> CodecParams:

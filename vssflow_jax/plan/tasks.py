@@ -16,6 +16,7 @@ from vssflow_jax.plan.memory import largest_batch, measure_memory
 from vssflow_jax.plan.programs import Program, TooLarge, changed
 from vssflow_jax.plan.topologies import Topology
 from vssflow_jax.run.run_config import resolved_values
+from vssflow_jax.utils import plugins
 from vssflow_jax.utils.errors import UserError
 
 Found = dict[str, Any]  # JSON values
@@ -97,6 +98,7 @@ class Job:
 
     def run(self) -> Found:
         """What is found, or {"error": ...} where the config does not go with the devices."""
+        plugins.load(self.config.plugins)  # which this process may know nothing of
         try:
             devices = self.topology.devices()
             clips = self.clips_per_device * len(devices)

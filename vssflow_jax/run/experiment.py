@@ -29,7 +29,7 @@ WEIGHTS_OF_A_RUN = (AVERAGED, LAST)
 
 FAN_IN, REFERENCE = INITS = ("fan_in", "reference")
 """How maps around the blocks are drawn: each by its own channels and the last one zero, or as the
-reference draws them (`interop.vssflow.drawn_as_reference`)."""
+reference draws them (`models.convert_vssflow.drawn_as_reference`)."""
 
 
 @jax.tree_util.register_dataclass

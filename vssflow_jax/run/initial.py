@@ -9,7 +9,7 @@ import ml_collections
 import numpy as np
 from flax import traverse_util
 
-from vssflow_jax.audio.codec import CodecParams, LatentStats, PatchDct
+from vssflow_jax.audio.codec import CodecParams, LatentStats
 from vssflow_jax.models import convert_vssflow
 from vssflow_jax.models.vssflow import ModelConfig
 from vssflow_jax.run import run_config
@@ -91,7 +91,7 @@ def _from_run(experiment: Experiment, source: Path) -> TrainState:
     parts = {weights: abstract.params, "frozen": abstract.frozen, "codec": abstract.codec}
     with Checkpoints(run) as checkpoints:
         found, _ = checkpoints.restore(parts, step)
-    if not isinstance(experiment.codec, PatchDct):
+    if not experiment.codec.fitted:
         _check_same_codec(source, found["codec"], experiment.codec.load(None))
     state = _init(experiment, found["codec"])
     return dataclasses.replace(

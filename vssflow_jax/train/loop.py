@@ -61,7 +61,9 @@ def train(
     with ExitStack() as closing:
         # --------------------------------------------------------------------------- restore
         checkpoints = closing.enter_context(Checkpoints(workdir, config.train.keep_checkpoints))
-        state, goodput = start_or_resume(experiment, dataset, iterator, checkpoints, started_sec)
+        state, goodput = start_or_resume(
+            config, experiment, dataset, iterator, checkpoints, started_sec
+        )
         done = int(state.step)
         resolved = run_config.write(workdir, config)
         note_end_of_schedule(config.train, done)
@@ -83,6 +85,7 @@ def train(
                     "account": dataclasses.asdict(throughput.goodput),
                 }
                 checkpoints.save(done, state, progress, resolved)
+            writer.last_saved = done
 
         train_steps = compiled_steps(config, experiment) if done < steps else {}
         while done < steps and not stop_after(done):

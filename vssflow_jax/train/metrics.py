@@ -53,6 +53,8 @@ class MetricWriter(contextlib.ExitStack):
                 disable=not main,
             )
         )
+        self.last_saved: int | None = done or None
+        """Step of the last checkpoint, for whoever hears that the loss is no number."""
         self._pending: tuple[int, Metrics, Future[StepTimes], int] | None = None
 
     def write(self, step: int, metrics: Metrics, times: Future[StepTimes], num_bad: int) -> None:
@@ -84,8 +86,8 @@ class MetricWriter(contextlib.ExitStack):
         if not np.isfinite([values["loss"], values["grad_norm"]]).all():
             raise UserError(
                 f"step {step}: the loss is {values['loss']}, the norm of its gradient "
-                f"{values['grad_norm']}; lower train.learning_rate or set train.grad_clip_norm, "
-                "and start again from the last checkpoint"
+                f"{values['grad_norm']}; lower train.learning_rate or set train.grad_clip_norm; "
+                f"the last checkpoint is of step {self.last_saved}"
             )
         self._throughput.add(times.result())
         self._bar.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)

@@ -7,7 +7,7 @@ from typing import Any
 import ml_collections
 
 from vssflow_jax import config as checks
-from vssflow_jax.audio.codec import latents_digest
+from vssflow_jax.audio.codec import latents_digest, make_codec
 from vssflow_jax.audio.vocoder import make_vocoder
 from vssflow_jax.input_pipeline.batches import train_batches, windows
 from vssflow_jax.input_pipeline.dataset import Dataset
@@ -30,6 +30,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: Path) -> ml_collections.
     """
     checks.check(config)
     config = run_config.for_training(workdir, config)
+    make_codec(config.codec)
     make_vocoder(config.vocoder)
     if not run_config.exists(workdir):
         check_source(config)
@@ -74,6 +75,7 @@ def batches_of(
 
 
 def start_or_resume(
+    config: ml_collections.ConfigDict,
     experiment: Experiment,
     dataset: Dataset,
     batches: BatchIterator,
@@ -83,7 +85,8 @@ def start_or_resume(
     """The state to go on from: that of the newest checkpoint, if there is one.
 
     Args:
-      experiment: of the run.
+      config: of the run.
+      experiment: of it.
       dataset: that it is trained on.
       batches: put where the checkpoint left them.
       checkpoints: of the run.
@@ -93,6 +96,7 @@ def start_or_resume(
       UserError: a damaged checkpoint, another dataset, or weights that cannot be started from.
     """
     if checkpoints.latest is None:
+        check_source(config)  # again: a run that was stopped before its first checkpoint may differ
         return initial_state(experiment, dataset.latent_stats), Goodput(started_sec)
     state, progress = checkpoints.resume(experiment.abstract_state)
     dataset.check_counts(progress["clips"])

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ class JsonLines(contextlib.AbstractContextManager["JsonLines"]):
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a small file so that it is there whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")  # another may write it too
     partial.write_text(text)
     partial.replace(path)
 

@@ -21,7 +21,7 @@ NETWORKS: Final[Mapping[str, Callable[[Path], Network]]] = {
     "panns": panns.load,
     "vggish": vggish.load,
 }
-"""Those that hear by themselves; "synchformer" is one that compares (`caches`)."""
+"""Those that hear by themselves; "synchformer" is one that compares (`files`)."""
 
 _SUFFIXES = (".wav", ".flac")
 
@@ -53,7 +53,7 @@ def extract(
 
     Args:
       sounds_dir: holds `.wav` or `.flac` files, called like their clips.
-      out_dir: gets a file for each network (`caches`).
+      out_dir: gets a file for each network (`files`).
       backbones: name in `NETWORKS` -> the file of its weights.
       max_sec: sounds are cut to it, as av-benchmark does by `--audio_length`; None leaves them.
 

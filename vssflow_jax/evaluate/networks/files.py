@@ -1,8 +1,8 @@
-"""Scores of features that lie in folders as av-benchmark keeps them.
+"""Features that lie in folders as av-benchmark keeps them.
 
 A folder of `.pth` files, each a dict of clip name -> tensor, for the generated sounds, and another
 for the references: sounds, and videos. They are made by av-benchmark's own `extract.py` and
-`extract_video.py`, or, for the networks that are at hand, by `backbones.extract`. What is paired,
+`extract_video.py`, or, for the networks that are at hand, by `networks.extract`. What is paired,
 and what is not, is as in its `av_bench/evaluate.py`.
 """
 

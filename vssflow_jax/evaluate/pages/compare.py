@@ -26,6 +26,7 @@ from vssflow_jax.evaluate.metrics.registry import in_order, label
 from vssflow_jax.evaluate.pages.tables import Cell, Table, Whisker, flat, whiskers
 from vssflow_jax.html import clip_view, page
 from vssflow_jax.html.clip_view import ClipView, Sound
+from vssflow_jax.utils import plugins
 from vssflow_jax.utils.errors import UserError
 
 CLIPS_PER_TASK = 4  # to look at and listen to
@@ -63,6 +64,7 @@ class Evaluation:
         folder = path / "eval" if (path / "eval" / "metrics.json").is_file() else path
         try:
             settings = json.loads((folder / "evaluation.json").read_text())
+            plugins.load(settings["config"].get("plugins", ""))
             results = json.loads((folder / "metrics.json").read_text())
             with (folder / "per_clip.csv").open(newline="") as file:
                 clips = {line["clip_id"]: line for line in csv.DictReader(file)}
