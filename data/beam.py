@@ -17,7 +17,8 @@ def run(jobs: Sequence[Job], options: str) -> Iterator[Report]:
 
     Args:
       jobs: each of them one element of the pipeline.
-      options: of the pipeline, as on a command line: `--runner=FlinkRunner --parallelism=64`.
+      options: options of the pipeline, as on a command line: `--runner=FlinkRunner
+        --parallelism=64`.
 
     Raises:
       UserError: Beam is not installed, or the workers wrote to a folder of their own.

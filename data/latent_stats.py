@@ -52,7 +52,7 @@ def fit(shards: Sequence[Path], widths: Mapping[str, int], spec: ClipSpec) -> st
     """The statistics, as JSON.
 
     Args:
-      shards: whose sounds to look at, in order.
+      shards: shards of the sounds to look at, in order.
       widths: channels of each of `records.STREAMS`.
       spec: geometry of the clips; a sound is padded to the window first.
     """

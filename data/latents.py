@@ -26,7 +26,7 @@ class Latents:
     """The posterior of AudioLDM's autoencoder for int16 samples: means and log-variances [t, 2 c].
 
     Attributes:
-      folder: of the autoencoder.
+      folder: folder of the autoencoder.
       spec: geometry of the clips; a sound is padded to the window first.
     """
 
@@ -60,7 +60,7 @@ class WithLatents:
     Rows have the name of a `shard` and the `index` of a record in it.
 
     Attributes:
-      directory: of its shards.
+      directory: directory of its shards.
       widths: channels of each of `vssflow_jax.input_pipeline.records.STREAMS`.
       videos_root: its folder, as seen from that of the new dataset.
       latents: to add.

@@ -129,10 +129,10 @@ class Manifest:
     """The source of the rows that `read_rows` finds.
 
     Attributes:
-      root: of the files that rows name.
+      root: root of the files that rows name.
       spec: geometry of the clips.
       tolerance_sec: by which lips may last longer or shorter than the sound.
-      latents: of what is kept of the sound's latents, if anything is.
+      latents: what is kept of the sound's latents, if anything is.
     """
 
     root: Path
@@ -181,7 +181,7 @@ class Manifest:
         return in_shape(array, name, self.spec, path)
 
     def _check_lips(self, row: Row, lips: np.ndarray, duration_sec: float) -> None:
-        """See that there are lips where the task says so, as long as the sound."""
+        """Checks that there are lips where the task says so, as long as the sound."""
         if row["task"] == "visualtts" and not len(lips):
             raise Rejected(
                 f"zeros for lips: {row['lips']}; if it stands for no lips, name it in "

@@ -34,7 +34,7 @@ def cuts(duration_sec: float, segment_sec: float, speech: Sequence[Span] = ()) -
     leaves at least half of the length.
 
     Args:
-      duration_sec: of the video.
+      duration_sec: duration of the video.
       segment_sec: length of a piece.
       speech: when somebody speaks, in order.
     """
@@ -79,7 +79,7 @@ def spans(probabilities: Sequence[float], window_sec: float) -> list[Span]:
     """Stretches of windows that begin with a likely one and end with a silence of some length.
 
     Args:
-      probabilities: of speech, of each window.
+      probabilities: probabilities of speech, of each window.
       window_sec: how long a window is.
     """
     found: list[Span] = []

@@ -48,9 +48,9 @@ class Contents:
 
     Attributes:
       rows: what to make records of, in the order of the dataset.
-      source: of the records.
+      source: source of the records.
       spec: geometry of the clips.
-      widths: of each of `vssflow_jax.input_pipeline.records.STREAMS`.
+      widths: width of each of `vssflow_jax.input_pipeline.records.STREAMS`.
       origin: what the rows were made from, and all settings that change a record.
       rejected: names and reasons of rows that were bad before anything was read.
     """
@@ -78,9 +78,9 @@ class Job:
     """One shard of one split.
 
     Attributes:
-      path: of the shard.
-      rows: that it holds, in order.
-      source: of their records.
+      path: path of the shard.
+      rows: rows of the shard, in order.
+      source: source of their records.
       compression: a key of `COMPRESSIONS`.
     """
 
@@ -101,13 +101,13 @@ class Report:
     Attributes:
       shard: name of its file.
       clips: records written.
-      num_bytes: of them.
+      num_bytes: size of them in bytes.
       rejected: clip ids and reasons of the other rows.
       absent: how many of the records are without a stream, by its name.
-      durations_sec: of the records, in order.
+      durations_sec: durations of the records, in order.
       sha256: of the file, in hexadecimal digits.
-      corpora: of the records, in order (`vssflow_jax.input_pipeline.dataset.corpus_of`); unfinished
-        builds of earlier versions have none.
+      corpora: corpora of the records, in order (`vssflow_jax.input_pipeline.dataset.corpus_of`);
+        unfinished builds of earlier versions have none.
     """
 
     shard: str

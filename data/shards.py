@@ -146,7 +146,7 @@ def _alone(directory: Path) -> Iterator[None]:
     """While no other process builds there.
 
     Raises:
-      UserError: one does.
+      UserError: another process builds there.
     """
     with (directory / UNFINISHED / "lock").open("w") as file:
         try:
@@ -157,7 +157,7 @@ def _alone(directory: Path) -> Iterator[None]:
 
 
 def _check_same(directory: Path, contents: Contents) -> None:
-    """See that the whole dataset in the folder is made of `contents`."""
+    """Checks that the whole dataset in the folder is made of `contents`."""
     try:
         found = json.loads((directory / "metadata.json").read_text())
     except (OSError, ValueError) as error:
@@ -170,7 +170,7 @@ def _check_same(directory: Path, contents: Contents) -> None:
 
 
 def _claim(directory: Path, jobs: Mapping[str, list[Job]], contents: Contents) -> None:
-    """See that an unfinished build in the folder is of the same rows."""
+    """Checks that an unfinished build in the folder is of the same rows."""
     shards = {job.path.name: _digest(job) for split in jobs.values() for job in split}
     wanted = {"metadata": contents.metadata, "shards": shards, "source": repr(contents.source)}
     text = json.dumps(wanted, sort_keys=True)
@@ -190,7 +190,7 @@ def _digest(job: Job) -> int:
 def _check_rejected(
     directory: Path, bad: Sequence[tuple[str, str]], total: int, max_rejected: float
 ) -> None:
-    """See that there are not too many bad rows, and any good ones."""
+    """Checks that there are not too many bad rows, and any good ones."""
     if len(bad) < total and len(bad) <= max_rejected * total:
         return
     _write_rejected(directory, bad)

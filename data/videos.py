@@ -49,10 +49,10 @@ class Videos:
     """The source of rows that name a video file.
 
     Attributes:
-      root: of the files that rows name.
-      encoders: of the features.
+      root: root of the files that rows name.
+      encoders: encoders of the features.
       spec: geometry of the clips.
-      latents: of what is kept of the sound's latents, if anything is.
+      latents: what is kept of the sound's latents, if anything is.
       find_mouths: whether to find the mouth in rows of speech that do not say where it is.
     """
 
@@ -275,7 +275,7 @@ def _row(videos_dir: Path, fields: Mapping[str, str]) -> dict[str, Any]:
 def _check(
     samples: np.ndarray, audio_sec: float, num_phonemes: int, num_frames: int, spec: ClipSpec
 ) -> None:
-    """See that there is a sound, and that what is said fits into the clip."""
+    """Checks that there is a sound, and that what is said fits into the clip."""
     if not samples.any():
         raise Rejected("no sound: it is silent")
     if num_phonemes and audio_sec > spec.duration_sec + _SPEECH_SLACK_SEC:

@@ -166,7 +166,7 @@ def _check_local(values: dict[str, Any]) -> None:
     """Check that no flag or field names a file by a URL.
 
     Raises:
-      UserError: one does.
+      UserError: a flag or a field names a file by a URL.
     """
     for name, value in values.items():
         if name.removeprefix("--") in _PROSE:

@@ -110,7 +110,7 @@ def make_demo_clips(
 
     Args:
       root: folder to fill; made when missing.
-      seed: of everything that varies.
+      seed: seed of everything that varies.
       num_train, num_test: clips of each split.
       workers: processes to use; with 1 the work is done in this process.
 

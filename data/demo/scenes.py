@@ -66,7 +66,8 @@ class Scene:
         look: variation of the picture.
         timbre: variation of the sound.
         loudness: peak of the sound, in (0, 1].
-        noise_seed: of the noise in the sound, so that each call of `sound` gives the same samples.
+        noise_seed: seed of the noise in the sound, so that each call of `sound` gives
+          the same samples.
     """
 
     kind: str
@@ -107,7 +108,7 @@ class Scene:
         """Paint the scene onto a black area of 96x128 unit pixels.
 
         Args:
-          draw: of an RGB image.
+          draw: drawing tool of an RGB image.
           time_sec: moment to show.
           origin: upper-left corner (x, y) of the area, in pixels of the image.
           scale: pixels of the image to a unit pixel; more than 1 to supersample.

@@ -31,8 +31,8 @@ class Shard:
 
     Attributes:
       path: where it should be.
-      split: that it is a part of, `train_v2s`.
-      num_records: that it should hold.
+      split: split that the shard is a part of, such as `train_v2s`.
+      num_records: number of records that it should hold.
     """
 
     path: Path
@@ -75,7 +75,7 @@ class Stored:
     """The metadata of a dataset.
 
     Attributes:
-      directory: of the shards.
+      directory: directory of the shards.
       spec: geometry that the clips were made for.
       widths: channels of each of `vssflow_jax.input_pipeline.records.STREAMS`.
       origin: what the records were made from.

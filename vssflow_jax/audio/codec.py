@@ -45,7 +45,7 @@ class Codec(Protocol):
         """The parameters.
 
         Args:
-          stats: of the dataset, if it has any.
+          stats: statistics of the dataset, if it has any.
 
         Raises:
           UserError: the codec needs them and there are none, or its weights are not there.

@@ -33,12 +33,12 @@ class DurationConfig:
     Attributes:
       phoneme_features, lip_features: of a phoneme's embedding and of a lip frame.
       phoneme_width, phoneme_heads, lip_width, lip_heads: of the two encoders.
-      encoder_layers: of either.
+      encoder_layers: encoder layers of either.
       encoded: channels that both hand to the decoder.
       decoder_width, decoder_heads, decoder_layers: of the decoder.
       decoded: channels that it hands to the output map.
       outputs: output channels.
-      ffw_width: of the feed-forward maps everywhere.
+      ffw_width: width of the feed-forward maps everywhere.
     """
 
     phoneme_features: int = 64
@@ -313,7 +313,7 @@ def harden(attention: np.ndarray) -> np.ndarray:
     Where the path passes several phonemes in a frame, the one most attended to stands for it.
 
     Args:
-      attention: of one clip without padding, [t, p].
+      attention: attention of one clip without padding, [t, p].
 
     Returns:
       index of the phoneme, int64 [t], never falling.

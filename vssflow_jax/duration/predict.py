@@ -37,8 +37,8 @@ def predict(
     """Durations of all clips with speech, by the newest checkpoint.
 
     Args:
-      config: of the run, with changes.
-      workdir: of the run.
+      config: config of the run, with changes.
+      workdir: folder of the run.
       parts: parts of the dataset.
       overrides: fields of the config that were set, as in `run_config.for_use`.
 

@@ -67,7 +67,7 @@ class DurationState:
     Attributes:
       step: steps done, int32.
       params: the weights.
-      opt_state: of the optimizer.
+      opt_state: state of the optimizer.
     """
 
     step: Any
@@ -83,7 +83,7 @@ class DurationExperiment:
       spec: geometry of the clips.
       model: sizes of the network.
       train: the `train` section of the config.
-      seed: of the first weights and of the order of clips.
+      seed: seed of the first weights and of the order of clips.
     """
 
     spec: ClipSpec

@@ -28,15 +28,15 @@ class Benchmark:
     """Which clips are evaluated, and how.
 
     Attributes:
-      name: of the benchmark; published figures are found by it.
-      part: of the dataset, one of `PARTS`.
-      tasks: whose clips are taken, some of `vssflow_jax.input_pipeline.dataset.TASKS`.
-      max_clips: of each task, evenly spread; 0 for all.
+      name: name of the benchmark; published figures are found by it.
+      part: part of the dataset, one of `PARTS`.
+      tasks: tasks whose clips are taken, some of `vssflow_jax.input_pipeline.dataset.TASKS`.
+      max_clips: largest number of clips of each task, evenly spread; 0 for all.
       clip_sec: sounds are cut to it before they are measured; 0 leaves them as long as the clip.
       metrics: some of `METRICS`; all that are measured here, unless they are given.
-      recogniser: of words: "grid", whose sentences it knows alone, or "none".
+      recogniser: recogniser of words: "grid", whose sentences it knows alone, or "none".
       versions: some of `EXTRA_VERSIONS`, measured beside the generated and the true sounds.
-      normalisation: of texts before words are compared (`metrics.wer.Normalisation`).
+      normalisation: normalisation of texts before words are compared (`metrics.wer.Normalisation`).
       mp4: whether each generated sound is also written beside the clip's pictures.
     """
 
@@ -112,7 +112,7 @@ class Benchmark:
         """The clips, by task and index, without reading any.
 
         Raises:
-          UserError: there are none.
+          UserError: the dataset has no clips of the benchmark.
         """
         places = []
         for task in self.tasks:

@@ -43,9 +43,9 @@ class Evaluation:
     """Clips of a benchmark to rows.
 
     Attributes:
-      config: of the model.
-      benchmark: that they are of.
-      dataset: that they are in.
+      config: config of the model.
+      benchmark: the benchmark that the clips are of.
+      dataset: the dataset that holds them.
       places: where in it.
       out: gets rows and sounds.
     """

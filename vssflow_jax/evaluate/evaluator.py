@@ -42,13 +42,13 @@ def evaluate(
     """Evaluate a trained model on a benchmark, or go on with it.
 
     Args:
-      config: of the model; its `eval` section says how sounds are generated. What may not differ
-        from the config of the run (`run_config.USABLE`) is taken from there.
-      benchmark: which clips, and what is measured.
+      config: config of the model; its `eval` section says how sounds are generated. What may not
+        differ from the config of the run (`run_config.USABLE`) is taken from there.
+      benchmark: says which clips, and what is measured.
       out: gets `metrics.json`, `per_clip.csv`, `report.html`, `wav/`, Kaldi's lists, `mp4/` if the
         benchmark asks for it, and `evaluation.json` with all settings.
       run: folder of the run; None for the weights that `train.init_from` names.
-      step: of the checkpoint; the newest, if None.
+      step: step of the checkpoint; the newest, if None.
       replace: whether an evaluation of something else in `out` is deleted; else it is an error.
 
     Returns:
@@ -91,9 +91,9 @@ class InTraining:
     What it finds lies in `eval-steps/STEP/` of the run.
 
     Args:
-      config: of the run; every `eval.every_steps` steps, `eval.every_clips` clips of a task.
-      benchmark: whose clips and metrics are taken; the generated sounds alone are measured.
-      workdir: of the run.
+      config: config of the run; every `eval.every_steps` steps, `eval.every_clips` clips of a task.
+      benchmark: its clips and metrics are taken; the generated sounds alone are measured.
+      workdir: folder of the run.
     """
 
     def __init__(self, config: ml_collections.ConfigDict, benchmark: Benchmark, workdir: Path):

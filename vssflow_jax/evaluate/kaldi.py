@@ -25,7 +25,7 @@ def write_lists(directory: Path, rows: Iterable[Row]) -> None:
 
     Args:
       directory: holds CLIP_ID.wav for each row.
-      rows: in any order.
+      rows: rows in any order.
 
     Raises:
       UserError: two clips would be one utterance.

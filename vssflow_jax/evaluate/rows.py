@@ -21,7 +21,7 @@ class Row:
       task, index: where it lies in its part of the dataset.
       clip_id: its name; "" if its record could not be read.
       transcript: what is said.
-      voice: whose voice.
+      voice: name of the speaker.
       failed: why there is nothing of it, or "".
       problems: what could not be done or measured -> why.
       recognised: version -> the words that were read.

@@ -70,7 +70,7 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def claim(out: Path, settings: Mapping[str, Any], replace: bool) -> None:
-    """See that the folder is new or holds this evaluation, and write the settings there.
+    """Checks that the folder is new or holds this evaluation, and write the settings there.
 
     Raises:
       UserError: it holds another one, and is not to be replaced.

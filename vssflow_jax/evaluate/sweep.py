@@ -70,7 +70,7 @@ def _at(config: ml_collections.ConfigDict, point: Mapping[str, Any]) -> ml_colle
     """The config with the sampler of a point.
 
     Raises:
-      UserError: it is none.
+      UserError: the point has values that no sampler can have.
     """
     own = copy.deepcopy(config)
     try:

@@ -26,7 +26,7 @@ class Sound(NamedTuple):
 
     Attributes:
       samples: int16 [n], 16 kHz.
-      log_mel: of them [m, bands].
+      log_mel: log-mel of them [m, bands].
     """
 
     samples: np.ndarray
@@ -42,9 +42,9 @@ class Renderer:
     """Makes the sounds of batches of one size.
 
     Args:
-      config: of the run; `eval.sampler`, `eval.batch_size` and the vocoder matter.
-      experiment: of the model.
-      versions: to make (`metrics.of_clips.VERSIONS`).
+      config: config of the run; `eval.sampler`, `eval.batch_size` and the vocoder matter.
+      experiment: experiment of the model.
+      versions: versions to make (`metrics.of_clips.VERSIONS`).
     """
 
     def __init__(
@@ -67,9 +67,9 @@ class Renderer:
         Every process calls this with the same clips.
 
         Args:
-          state: whose averaged weights are used.
+          state: state of a run; its averaged weights are used.
           clips: b of them.
-          others: whose conditions the "shuffled" ones are generated from.
+          others: clips whose conditions the "shuffled" sounds are generated from.
         """
         config, spec = self._config, self._experiment.spec
         names = [clip.clip_id for clip in clips]
@@ -100,8 +100,8 @@ class Renderer:
         """All versions of each clip, by name, the true sound too.
 
         Args:
-          clips: of this process.
-          log_mels: of the other versions of these clips [b, n, m].
+          clips: clips of this process.
+          log_mels: log-mels of the other versions of these clips [b, n, m].
           clip_sec: sounds are cut to it; 0 leaves them as long as the true one.
         """
         spec = self._experiment.spec

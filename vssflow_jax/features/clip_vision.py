@@ -29,7 +29,7 @@ class ClipVision:
     Pictures are stretched to the network's square, and black after the end of the video.
 
     Attributes:
-      folder: of a CLIP network, or of its picture half alone; the paper has ViT-B/16.
+      folder: folder of a CLIP network, or of its picture half alone; the paper has ViT-B/16.
     """
 
     folder: Path

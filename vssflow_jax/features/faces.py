@@ -77,7 +77,7 @@ def find_mouths(
     """Where the mouth is in pictures at even times, by the largest face of each.
 
     Args:
-      track: of the video; it is decoded once.
+      track: track of the video; it is decoded once.
       rate: pictures a second.
       count: number of pictures.
       tick: is told how many frames more have been read.

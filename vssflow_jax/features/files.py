@@ -15,7 +15,7 @@ class Absent:
     """A stream that no clip has.
 
     Attributes:
-      width: that it would have.
+      width: channels that the stream would have.
     """
 
     width: int
@@ -34,7 +34,7 @@ class Files:
     A clip has none where the file is not there or holds zeros.
 
     Attributes:
-      folder: of the files; its name is the stream's.
+      folder: folder of the files; its name is the stream's.
       width: channels of each.
     """
 
@@ -94,7 +94,7 @@ def read_features(path: Path) -> np.ndarray:
 
 
 def in_shape(array: np.ndarray, stream: str, spec: ClipSpec, path: Path) -> np.ndarray:
-    """See that features have the shape of their stream, if there are any.
+    """Checks that features have the shape of their stream, if there are any.
 
     Those of clip and synch are of the whole window, however short the clip; the frames of synch may
     lie in windows of their own, [30, 8, i].

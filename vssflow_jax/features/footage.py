@@ -36,7 +36,7 @@ class Footage:
     Attributes:
       clip_id: its name.
       spec: geometry of the clips.
-      duration_sec: of the clip itself.
+      duration_sec: duration of the clip itself.
       kept: what each encoder that looks at pictures has kept of them, [rate * window, ...].
       voice: name of the speaker, empty without one.
       voice_sample: float32 [samples] at `spec.sampling_rate`; None without one.
@@ -110,7 +110,7 @@ class Encoders:
         """What they keep of a clip that is the start of a video.
 
         Args:
-          track: of the video, which is decoded once for all of them.
+          track: track of the video, which is decoded once for all of them.
           spec: geometry of the clip.
           mouth: where the mouth is, in pixels of the picture as it is shown, if that is known.
           tick: is told how many frames more have been read.

@@ -29,7 +29,7 @@ class Seen:
 
     Attributes:
       spec: geometry of a clip that holds all of it, and is no shorter than those of training.
-      duration_sec: of the video itself.
+      duration_sec: duration of the video itself.
       streams: features by name, of the dtypes of records; an absent one has no frames, an absent
         speaker is zeros.
     """
@@ -83,8 +83,8 @@ def look(
     """Features of a whole video.
 
     Args:
-      track: of the video; its name is the clip's, for features from files.
-      spec: of the clips of training.
+      track: track of the video; its name is the clip's, for features from files.
+      spec: geometry of the clips of training.
       chosen: encoders.
       mouth: where it is, in pixels of the video as it is shown; found if it is None.
       voice: sound file of the speaker, of whom its name is the voice's.

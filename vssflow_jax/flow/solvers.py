@@ -27,7 +27,7 @@ class Tableau:
 
     Attributes:
       stages: for each evaluation after the first, what it adds of the velocities before it.
-      weights: of all velocities in the step.
+      weights: weights of all velocities in the step.
     """
 
     stages: tuple[tuple[float, ...], ...]
@@ -49,7 +49,7 @@ def make_solver(method: str, steps: int, tolerance: float) -> Solver:
 
     Args:
       method: one of `TABLEAUS`, or `ADAPTIVE`.
-      steps: of a fixed-step method.
+      steps: steps of a fixed-step method.
       tolerance: absolute and relative, of the adaptive method.
 
     Raises:

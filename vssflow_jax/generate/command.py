@@ -105,10 +105,10 @@ def _evaluations(sampler: ml_collections.ConfigDict, candidates: int) -> int | N
 
 # ------------------------------------------------------------------------------- what it is told
 def check_widths(widths: Mapping[str, int], expected: Mapping[str, int]) -> None:
-    """See that encoders are those of the model, by the channels of each stream.
+    """Checks that encoders are those of the model, by the channels of each stream.
 
     Raises:
-      UserError: one is not.
+      UserError: a stream of the encoders has another width than the model's.
     """
     for name, width in expected.items():
         if widths[name] != width:
@@ -126,8 +126,8 @@ def speech(
     Args:
       values: `transcript`, `speech_start` and `speech_end`.
       window: geometry of the clips of training.
-      whole: that of the video.
-      duration_sec: of the video.
+      whole: geometry of the whole video.
+      duration_sec: duration of the video.
 
     Returns:
       int32 [n], laid evenly over the time of speech, by default the whole of a single window.
@@ -207,7 +207,7 @@ def plan_output(track: media.Track, suffix: str) -> media.Plan | None:
     """How the video is written with its sound; None if the sound is written alone.
 
     Raises:
-      UserError: it cannot be.
+      UserError: the video cannot be written to such a file.
     """
     if suffix.lower() not in media.SUFFIXES:
         return None

@@ -66,7 +66,7 @@ def make_generate(experiment: Experiment, sampler: ml_collections.ConfigDict) ->
     """A jitted function from (state, features, start) to log-mels [b, n, m].
 
     Args:
-      experiment: of the run whose averaged weights are used.
+      experiment: experiment of the run whose averaged weights are used.
       sampler: `method`, `steps` or `tolerance`, `guidance` and `guidance_interval`.
 
     Raises:
@@ -114,7 +114,7 @@ def make_generate_long(
     window either, and log-mels are blended alike. Of a single window it is the same function.
 
     Args:
-      experiment: of the run whose averaged weights are used.
+      experiment: experiment of the run whose averaged weights are used.
       sampler: as for `make_generate`.
       windows: over the latent frames of the clip.
       tick: called at each evaluation of the velocity.

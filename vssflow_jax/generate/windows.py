@@ -29,8 +29,8 @@ class Windows:
         """As few as overlap by half of their frames or more, at even distances.
 
         Args:
-          num_frames: of the whole, `size` or more.
-          size: of a window.
+          num_frames: number of frames of the whole, `size` or more.
+          size: size of a window.
         """
         beyond = num_frames - size
         assert beyond >= 0, f"{num_frames} frames do not fill a window of {size}"

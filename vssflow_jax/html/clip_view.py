@@ -19,7 +19,7 @@ class Sound:
     """One sound of a clip.
 
     Attributes:
-      name: whose it is, shown above the player.
+      name: name of the clip, shown above the player.
       media: data URI of a video or a sound.
       log_mel: natural log-mel [n, m], at the rate of `audio.mel`.
     """

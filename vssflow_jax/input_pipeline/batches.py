@@ -28,7 +28,7 @@ class Drawn(NamedTuple):
     """What a row of a batch is made of.
 
     Attributes:
-      features: of the clip.
+      features: features of the clip.
       posterior: what a codec knows of its latents [t, 2 c], or no frames.
       passed_over: what was wrong with each record that stood here before it.
     """
@@ -60,7 +60,7 @@ def train_batches(
       mixture: `weights` of each of `MIXABLE`, `synthetic_ratio` of joint clips, `joint_modes`,
         `speech_sources`: corpora that clips with speech alone are taken from; all, if empty.
       batch_size: clips in a batch.
-      seed: of every draw.
+      seed: seed of every draw.
       latents: "online" for batches with sounds, "offline" with what a codec knows of them.
       rows: places in a batch to read (`sharding.MeshRules.local_rows`); all, if None.
       read_options: processes and threads.
@@ -204,7 +204,7 @@ def _posteriors(drawn: Sequence[Drawn], spec: ClipSpec) -> Example:
 
 
 def check_mixture(mixture: ml_collections.ConfigDict) -> None:
-    """See that the mixture can be drawn from.
+    """Checks that the mixture can be drawn from.
 
     Raises:
       UserError: a weight below 0, all of them 0, a ratio outside [0, 1], or an unknown mode.

@@ -14,7 +14,7 @@ def to_latent_rate(features: ClipFeatures, spec: ClipSpec) -> Example:
     """Bring every condition of a clip to the latent frames (REFERENCE section 3).
 
     Args:
-      features: of one clip; a stream without frames is absent and becomes zeros.
+      features: features of one clip; a stream without frames is absent and becomes zeros.
       spec: geometry of the window.
 
     Returns:

@@ -90,10 +90,10 @@ class Dataset:
         return dict(self._metadata["widths"])
 
     def check_widths(self, widths: Mapping[str, int]) -> None:
-        """See that the streams are as wide as the model's config says.
+        """Checks that the streams are as wide as the model's config says.
 
         Raises:
-          UserError: one is not.
+          UserError: a stream has another width.
         """
         for name, width in widths.items():
             if self.widths[name] != width:
@@ -103,10 +103,10 @@ class Dataset:
                 )
 
     def check_part(self, part: str) -> None:
-        """See that there are clips of any task in `part`.
+        """Checks that there are clips of any task in `part`.
 
         Raises:
-          UserError: there are none.
+          UserError: `part` has no clips.
         """
         if not any(self.count(part, task) for task in TASKS):
             raise UserError(
@@ -115,7 +115,7 @@ class Dataset:
             )
 
     def check_latents(self, digest: str) -> None:
-        """See that the latents kept here are those of the codec whose weights have this digest.
+        """Checks that the latents kept here are those of the codec whose weights have this digest.
 
         Raises:
           UserError: there are none, or they are of another codec.
@@ -135,7 +135,7 @@ class Dataset:
         return {name: splits[name].num_examples for name in sorted(splits)}
 
     def check_counts(self, earlier: Mapping[str, int]) -> None:
-        """See that this is the dataset that a run was trained on so far.
+        """Checks that this is the dataset that a run was trained on so far.
 
         Raises:
           UserError: it has other splits or numbers of clips.
@@ -301,10 +301,10 @@ def all_finite(values: np.ndarray) -> bool:
 
 
 def check_shard(path: Path, expected: int) -> None:
-    """See that a shard is there, ends as it should, and has `expected` records.
+    """Checks that a shard is there, ends as it should, and has `expected` records.
 
     Raises:
-      UserError: it does not.
+      UserError: the shard is missing, cut short or has another number of records.
     """
     if not path.exists():
         raise UserError(f"dataset shard {path} is missing; restore it or {REBUILD}")

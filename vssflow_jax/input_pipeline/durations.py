@@ -21,7 +21,7 @@ class Durations:
     Attributes:
       kind: one of `DURATIONS`: all alike, by the dataset's own alignment, or by a file that
         `run_duration.py` wrote.
-      path: that file.
+      path: path of that file.
       predicted: what it says, latent frames of each phoneme by clip id.
     """
 

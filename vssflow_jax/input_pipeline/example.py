@@ -18,7 +18,7 @@ class ClipFeatures:
       phonemes: a phoneme id for each latent frame [frames], 25/s, 0 where there is none.
       speaker: speaker embedding [width], zeros when there is none.
       sound: [samples], int16 as recorded, or float32 of a mix.
-      duration_sec: of the clip itself, before any padding to the window.
+      duration_sec: duration of the clip itself, before any padding to the window.
     """
 
     clip: np.ndarray

@@ -35,8 +35,8 @@ class ReadOptions:
 
     Attributes:
       workers: processes that read; 0 for threads of this one.
-      threads: that read, of each process.
-      batches_ahead: that each process makes before they are asked for.
+      threads: reading threads of each process.
+      batches_ahead: batches that each process makes before they are asked for.
       max_bad_records: records that may be passed over since they cannot be used.
     """
 

@@ -65,7 +65,7 @@ def decode(record: bytes, widths: Mapping[str, int]) -> dict[str, Any]:
 
     Args:
       record: as `encode` makes it.
-      widths: of each of `STREAMS`.
+      widths: width of each of `STREAMS`.
 
     Raises:
       ValueError, KeyError: it is no such record.

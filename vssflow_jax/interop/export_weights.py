@@ -64,7 +64,7 @@ def of_folder(folder: Path) -> tuple[Weights, Weights, ModelConfig]:
 
 
 def check_out(out: Path) -> None:
-    """See that a state dict can be written there.
+    """Checks that a state dict can be written there.
 
     Raises:
       UserError: the file is there, or its name ends otherwise.

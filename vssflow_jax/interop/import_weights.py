@@ -83,7 +83,7 @@ def import_weights(
 
 
 def check_config(kind: str, config: ml_collections.ConfigDict | None) -> None:
-    """See that a config says the sizes of a kind of source that takes one.
+    """Checks that a config says the sizes of a kind of source that takes one.
 
     Raises:
       UserError: there is none, or it is of another network.

@@ -55,7 +55,7 @@ def from_stable_audio(
       source: its state dict.
       options: its `config.json`.
       cfg: sizes of our network.
-      seed: of the initial values of the rest.
+      seed: seed of the initial values of the rest.
       init: how they are drawn, one of `run.experiment.INITS`.
 
     Raises:

@@ -22,7 +22,7 @@ class Place(NamedTuple):
     """A file, or a piece of one.
 
     Attributes:
-      path: of the file.
+      path: path of the file.
       piece: seconds after the first picture at which it begins and ends; None for all of it. The
         end is None where it is that of the file.
     """
@@ -127,7 +127,7 @@ def audio_stream(container: Any, path: str | Path) -> Any:
     """The stream that a player plays: the first that is marked as default, or the first.
 
     Raises:
-      UserError: there is none.
+      UserError: the file has no sound.
     """
     chosen = _default(container.streams.audio)
     if chosen is None:

@@ -35,7 +35,7 @@ def write_video(
       frames: uint8 [n, h, w, 3] RGB, h and w even.
       fps: frames per second.
       waveform: float [m], full scale 1; louder samples are clipped.
-      sampling_rate: of the waveform, in Hz.
+      sampling_rate: sampling rate of the waveform, in Hz.
 
     Raises:
       UserError: the file cannot be written.

@@ -38,7 +38,7 @@ def blocks(
     of two that are as near it is the one of even number. After the end of the video it is black.
 
     Args:
-      track: of the video; it is decoded once, and no further than needed.
+      track: track of the video; it is decoded once, and no further than needed.
       counts: how many pictures of each view are wanted.
       tick: is told how many frames more have been read.
 

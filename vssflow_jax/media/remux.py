@@ -41,7 +41,7 @@ class Plan:
 
     Attributes:
       track: the pictures.
-      suffix: of the container to write, one of `container.SUFFIXES`.
+      suffix: suffix of the container to write, one of `container.SUFFIXES`.
       tag: FFmpeg's name of the codec in that container; None leaves it to the muxer.
       obstacle: why the coded pictures cannot be copied, and are encoded to H.264; empty if they
         are copied bit for bit.
@@ -58,7 +58,7 @@ class Plan:
         Args:
           path: the file to write, of the planned suffix; its folder exists.
           waveform: float [m], full scale 1; cut or filled with zeros to the video's duration.
-          sampling_rate: of the waveform, in Hz.
+          sampling_rate: sampling rate of the waveform, in Hz.
 
         Raises:
           UserError: the video can no longer be read, or the file cannot be written.
@@ -74,7 +74,7 @@ def plan(track: Track, suffix: str) -> Plan:
 
     Args:
       track: the pictures.
-      suffix: of the file to write, one of `container.SUFFIXES`.
+      suffix: suffix of the file to write, one of `container.SUFFIXES`.
 
     Raises:
       UserError: there is no way.
@@ -104,7 +104,7 @@ def replace_audio(
     Args:
       video_path: any container that PyAV reads.
       waveform: float [m], full scale 1; cut or filled with zeros to the video's duration.
-      sampling_rate: of the waveform, in Hz.
+      sampling_rate: sampling rate of the waveform, in Hz.
       out_path: the file to write, .mp4, .mkv or .mov; its folder exists.
 
     Raises:
@@ -280,7 +280,7 @@ class _Look(NamedTuple):
 
     Attributes:
       codec: name of it.
-      format: of the pixels.
+      format: format of the pixels.
       size: height and width, as stored.
       aspect: width of a stored pixel over its height.
       rotation: how they are turned to be shown.

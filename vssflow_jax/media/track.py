@@ -90,7 +90,7 @@ class Track:
     """The pictures of a video file and their times.
 
     Attributes:
-      path: of the file.
+      path: path of the file.
       stream: index of the video stream in it.
       time_base: unit of the stream's times, in seconds.
       packets: times of the coded pictures, in the order of decoding.
@@ -102,7 +102,7 @@ class Track:
       aspect: width of a stored pixel over its height.
       turn: how pictures are turned to be shown.
       fields: FFmpeg's number for the order of fields, if pictures are made of two.
-      start: of a piece of the file's pictures, the seconds at which it begins; None for all.
+      start: start of a piece of the file's pictures, the seconds at which it begins; None for all.
     """
 
     path: Path
@@ -215,7 +215,7 @@ def read_track(path: str | Path) -> Track:
     """Reads the times of all pictures, without decoding more than the first.
 
     Args:
-      path: of a file, or of a piece of one (`container.located`).
+      path: path of a file, or of a piece of one (`container.located`).
 
     Raises:
       UserError: the file is missing, unreadable, cut short, or has no video, or no such piece.

@@ -191,12 +191,12 @@ class Attend:
 
 
 def check(implementation: str, mesh_rules: MeshRules, dtype: str, head_dim: int) -> None:
-    """See that an implementation can run on the devices of a layout, which need not be at hand.
+    """Checks that an implementation can run on the devices of a layout, which need not be at hand.
 
     Args:
       implementation: one of `IMPLEMENTATIONS`.
-      mesh_rules: of the devices.
-      dtype: of queries, keys and values.
+      mesh_rules: mesh and rules of the devices.
+      dtype: dtype of queries, keys and values.
       head_dim: k.
 
     Raises:

@@ -137,7 +137,7 @@ class ConditionEncoder(nnx.Module):
             speaker, [b, t, i] for the others. A missing one is zeros.
           frame_masks: for any of `MASKABLE`, 0 where a projected frame is hidden, else 1; [b, t].
           keep: 0 for clips whose conditions are all dropped, else 1; [b].
-          dtype: of the computation.
+          dtype: dtype of the computation.
         """
         projected = {}
         for name, projector in self.projectors.items():

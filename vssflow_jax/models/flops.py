@@ -27,7 +27,7 @@ def step_flops(model: ModelConfig, frames: int, clips: int) -> int:
     Args:
       model: sizes of the network.
       frames: latent frames of a clip, `t`.
-      clips: of the whole batch, over all devices.
+      clips: clips of the whole batch, over all devices.
     """
     return _PASSES * clips * forward_flops(model, frames)
 

@@ -30,8 +30,8 @@ class Chip:
       name: as people call it.
       kinds: what `jax.Device.device_kind` says, or starts with.
       flops_per_sec: bfloat16, dense.
-      memory_bytes: that a program may have.
-      memory_bytes_per_sec: of its own memory.
+      memory_bytes: memory that a program may have.
+      memory_bytes_per_sec: bandwidth of its own memory.
       link_bytes_per_sec: to other chips of the slice or node, one way, all links together.
       source: where the figures are from.
     """

@@ -84,7 +84,7 @@ def wait_for_all(name: str) -> None:
     """Return when all processes are here, however long that takes.
 
     Args:
-      name: of this place in the program, where each process comes by once.
+      name: name of this place in the program, where each process comes by once.
     """
     if not jax.distributed.is_initialized():
         return

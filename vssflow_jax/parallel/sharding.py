@@ -151,7 +151,7 @@ def make_mesh_rules(
       config: the `sharding` section: `strategy`, a key of `STRATEGIES` or of its own `strategies`;
         `mesh`, devices along each of `MESH_AXES`, where one may be -1 for all that are left and 0
         leaves it to the strategy.
-      devices: to lay out; those that JAX sees, if None.
+      devices: devices to lay out; those that JAX sees, if None.
 
     Raises:
       UserError: an unknown strategy or axis, or sizes that do not make up the devices there are.
@@ -199,7 +199,7 @@ def mesh_shape(sizes: Mapping[str, int], strategy: Strategy, devices: int) -> tu
     """Devices along each of `MESH_AXES`: as given, or where that is 0 as suits the strategy.
 
     Raises:
-      UserError: they do not make up as many devices.
+      UserError: the sizes do not make up as many devices.
     """
 
     def size(axis: str) -> int:

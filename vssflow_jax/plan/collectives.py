@@ -43,7 +43,7 @@ class Collective:
     Attributes:
       kind: one of `KINDS`.
       payload_bytes: the whole array, see above.
-      devices: that take part in one group.
+      devices: number of devices in one group.
     """
 
     kind: str
@@ -64,7 +64,7 @@ def find_collectives(hlo: str, devices: int) -> list[Collective]:
 
     Args:
       hlo: the text of the program, one device's part (`jax.stages.Compiled.as_text`).
-      devices: that run it.
+      devices: number of devices that run the program.
 
     Raises:
       AssertionError: one is in a loop, where it would run more often than it is written, or is of

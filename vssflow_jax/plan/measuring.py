@@ -22,9 +22,9 @@ class Measured:
 
     Attributes:
       step_sec: median of the steps after the first.
-      loss: of the last.
+      loss: loss of the last step.
       peak_bytes: most that was in use on a device, if it says so.
-      limit_bytes: that a device may use, if it says so.
+      limit_bytes: memory that a device may use, if it says so.
     """
 
     step_sec: float

@@ -81,8 +81,8 @@ def largest_batch(
 
     Args:
       config: with the batch size that `memory` is of.
-      devices: to lay out.
-      memory: of a step of that config.
+      devices: devices to lay out.
+      memory: memory of a step of that config.
       limit: bytes that a device has for a program.
 
     Returns:

@@ -13,7 +13,7 @@ _GB, _MS = 1e9, 1e-3
 
 
 def check() -> None:
-    """See that pictures can be drawn.
+    """Checks that pictures can be drawn.
 
     Raises:
       UserError: matplotlib is not installed.

@@ -76,7 +76,7 @@ class TooLarge(Exception):
     """A program does not fit a device's memory.
 
     Attributes:
-      temporary_bytes: that the compiler would have needed beside the arguments, if it says so.
+      temporary_bytes: memory that the program needs beside its arguments, if the compiler says so.
     """
 
     def __init__(self, temporary_bytes: int | None):

@@ -76,9 +76,9 @@ class Job:
     Attributes:
       task: its name.
       config: with the strategy; its batch size does not count.
-      topology: to plan for.
-      clips_per_device: of a batch, on average: `tp` and `sp` put the clips of a group on each of
-        its devices.
+      topology: topology to plan for.
+      clips_per_device: clips of a batch, on average: `tp` and `sp` put the clips of a group on each
+        of its devices.
     """
 
     task: str

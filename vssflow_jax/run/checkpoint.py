@@ -49,7 +49,7 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
     """The checkpoints of one workdir; leaving the context waits for what is being written.
 
     Args:
-      workdir: of the run; they lie in `checkpoints/`.
+      workdir: folder of the run; they lie in `checkpoints/`.
       keep: how many of the newest are kept when others are added; None opens them to be read.
     """
 
@@ -86,7 +86,7 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
 
         Args:
           step: steps done.
-          state: of the run.
+          state: state of the run.
           progress: JSON: the position in the data and timers.
           config: JSON: the resolved config.
 
@@ -118,7 +118,7 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         Args:
           abstract: shapes, dtypes and shardings of the state, or, a dict, of some of its fields by
             name; what is not asked for is not read.
-          step: of the checkpoint; the newest, if None.
+          step: step of the checkpoint; the newest, if None.
 
         Raises:
           UserError: there is none, it is of another model, or it is damaged; then the newest whole
@@ -169,7 +169,7 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         """Steps that have a checkpoint, the newest first.
 
         Raises:
-          UserError: there are none.
+          UserError: the run has no checkpoint.
         """
         there = sorted(self._manager.all_steps(), reverse=True)
         if not there:
@@ -327,7 +327,8 @@ def _own_bytes(array: jax.Array) -> int:
 
 
 def _check_room(directory: Path, size: int) -> None:
-    """See that `size` bytes can be written below `directory`, by setting them aside for a moment.
+    """Checks that `size` bytes can be written below `directory`, by setting them aside for a
+    moment.
 
     Raises:
       OSError: they cannot: the disk is full, or a quota or limit stands in the way.

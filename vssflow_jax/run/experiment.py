@@ -42,7 +42,7 @@ class TrainState:
       params: trained weights.
       frozen: weights that are never trained.
       ema: running mean of `params`; empty where none is kept.
-      opt_state: of the optimizer.
+      opt_state: state of the optimizer.
       codec: parameters of the audio codec.
     """
 
@@ -82,7 +82,7 @@ class Experiment:
       model: sizes of the network.
       codec: turns log-mels into the latents that are learned, and back.
       train: the `train` section of the config.
-      seed: of every draw.
+      seed: seed of every draw.
       mesh_rules: the devices, and where arrays lie on them.
     """
 
@@ -105,7 +105,7 @@ class Experiment:
 
         Args:
           config: the whole of it, checked (`vssflow_jax.config.check`).
-          devices: to lay out; those that JAX sees, if None.
+          devices: devices to lay out; those that JAX sees, if None.
           codec: in place of the config's.
 
         Raises:
@@ -161,7 +161,7 @@ class Experiment:
         """Checks that the batch divides over the devices.
 
         Raises:
-          UserError: it does not.
+          UserError: the number of clips in a batch does not divide.
         """
         clips = self.train.accumulation_steps * self.mesh_rules.batch_devices
         if self.train.batch_size % clips:

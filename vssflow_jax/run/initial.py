@@ -30,8 +30,8 @@ def initial_state(experiment: Experiment, latent_stats: LatentStats | None = Non
     """The state that a run starts from.
 
     Args:
-      experiment: of the run; `train.init_from` names what to start from, or is empty.
-      latent_stats: of the dataset, for a codec that is fitted to its sounds.
+      experiment: experiment of the run; `train.init_from` names what to start from, or is empty.
+      latent_stats: statistics of the dataset, for a codec that is fitted to its sounds.
 
     Raises:
       UserError: weights that are not there, or are of another model; no statistics for a codec
@@ -52,7 +52,7 @@ def check_source(config: ml_collections.ConfigDict) -> None:
     """Check that what `train.init_from` names is there, and of the config's model if it is a run.
 
     Raises:
-      UserError: it is not.
+      UserError: there is nothing of that name, or a run of another model.
     """
     source = Path(config.train.init_from)
     if not config.train.init_from:

@@ -55,10 +55,11 @@ def restore(
     """The state of a run, or that of the weights which `train.init_from` names.
 
     Args:
-      experiment: of the model.
+      experiment: experiment of the model.
       run: its folder; None for imported weights.
-      step: of the checkpoint; the newest, if None.
-      latent_stats: of a dataset, for imported weights and a codec that is fitted to its sounds.
+      step: step of the checkpoint; the newest, if None.
+      latent_stats: statistics of a dataset, for imported weights and a codec that is fitted to
+        its sounds.
 
     Raises:
       UserError: no such checkpoint or weights, or they are of another model.

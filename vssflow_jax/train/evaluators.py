@@ -34,10 +34,10 @@ class Samples:
     """Writes sounds generated from a few test clips to TensorBoard; measures nothing.
 
     Args:
-      config: of the run; every `train.sample_every` steps by `eval.sampler`.
-      experiment: of the run.
-      dataset: whose first test clip of each task is taken.
-      board: to write to.
+      config: config of the run; every `train.sample_every` steps by `eval.sampler`.
+      experiment: experiment of the run.
+      dataset: its first test clip of each task is taken.
+      board: board to write to.
     """
 
     def __init__(

@@ -36,7 +36,7 @@ def train(
     """Train until `config.train.steps`, from the newest checkpoint of `workdir` if there is one.
 
     Args:
-      config: of the experiment, as `setup.prepare` returns it.
+      config: config of the experiment, as `setup.prepare` returns it.
       workdir: gets `config.json`, `metrics.jsonl`, `throughput.jsonl`, `checkpoints/`,
         `tensorboard/`, and `profile/` if a trace is asked for.
       evaluators: called now and then; what they yield is shown in TensorBoard.

@@ -24,7 +24,7 @@ class MetricWriter(contextlib.ExitStack):
     A step's metrics are read when the next step is under way, so that nothing waits for them.
 
     Args:
-      workdir: of the run.
+      workdir: folder of the run.
       throughput: to which steps are added as they are reported.
       done: steps of the run that are done.
       train: the `train` section of the config.
@@ -63,7 +63,7 @@ class MetricWriter(contextlib.ExitStack):
         Args:
           step: steps done with it.
           metrics: on the devices, perhaps not computed yet.
-          times: of the step, when it is done.
+          times: times of the step, when it is done.
           num_bad: records that were skipped until now.
 
         Raises:

@@ -85,11 +85,11 @@ def start_or_resume(
     """The state to go on from: that of the newest checkpoint, if there is one.
 
     Args:
-      config: of the run.
-      experiment: of it.
-      dataset: that it is trained on.
+      config: config of the run.
+      experiment: experiment of it.
+      dataset: the dataset that it is trained on.
       batches: put where the checkpoint left them.
-      checkpoints: of the run.
+      checkpoints: checkpoints of the run.
       started_sec: Unix time of the first start, for a run that has none.
 
     Raises:

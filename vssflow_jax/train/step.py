@@ -35,7 +35,7 @@ class Draws:
 
     Attributes:
       noise: x_0 [b, t, c].
-      latent_noise: that picks the latents x_1 of what the codec knows of them [b, t, c].
+      latent_noise: picks the latents x_1 among those that the codec holds likely [b, t, c].
       t: flow time [b], uniform.
       keep: 1 where a clip keeps its conditions, else 0; [b].
       frame_masks: for each of `MASKABLE`, 1 where a frame is seen, else 0; [b, t].

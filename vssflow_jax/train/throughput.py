@@ -23,7 +23,7 @@ class StepTimes(NamedTuple):
 
     Attributes:
       asked: the loop asked for the batch.
-      called: it had the batch on its way to the devices, and called the step.
+      called: the batch was on its way to the devices, and the loop called the step.
       done: the devices had finished the step.
       flops: model FLOPs of the step (`vssflow_jax.models.flops`), no time.
     """
@@ -61,8 +61,8 @@ class Throughput(contextlib.AbstractContextManager["Throughput"]):
     is later. With several processes each has its own, and a wait of one is work to others.
 
     Args:
-      goodput: of the run until now: a new one, or as the checkpoint has it.
-      clips: of a batch, over all devices.
+      goodput: goodput of the run until now: a new one, or as the checkpoint has it.
+      clips: clips of a batch, over all devices.
       peak_flops: FLOPs a second that all devices together could do at best, in bfloat16; None
         where that is not known.
       clock: seconds that only go forward.

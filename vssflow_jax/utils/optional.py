@@ -33,7 +33,7 @@ def package_file(package: str, name: str, extra: str) -> Path:
 
     Args:
       package: the name that it would be imported by.
-      name: of the file, relative to the package's folder.
+      name: name of the file, relative to the package's folder.
       extra: the extra of setup.py that installs it.
 
     Raises:

@@ -11,7 +11,7 @@ def load(names: str) -> None:
     """Import modules; those in the folder that the command runs in are found too.
 
     Args:
-      names: of the modules, with commas; "" for none.
+      names: names of the modules, with commas; "" for none.
 
     Raises:
       UserError: one is not found, or raises an exception.

@@ -25,7 +25,7 @@ WEIGHTS_FILE = "weights.safetensors"
 
 
 def check_new(folder: Path) -> None:
-    """See that nothing would be overwritten.
+    """Checks that nothing would be overwritten.
 
     Raises:
       UserError: the folder is there and not empty.

@@ -92,9 +92,9 @@ def compare(
     Args:
       first: of one run.
       second: of the other, clip for clip in the same order.
-      confidence: of the interval.
+      confidence: confidence of the interval.
       resamples: how many.
-      seed: of the draws.
+      seed: seed of the draws.
 
     Raises:
       UserError: another number of clips; as `interval`.

@@ -31,7 +31,7 @@ def kl_softmax(
 
     Args:
       reference_logits: [n, c].
-      generated_logits: of the same clips, [n, c].
+      generated_logits: logits of the same clips, [n, c].
 
     Returns:
       A value for each clip [n]; their mean is the published KL.
@@ -65,7 +65,7 @@ def inception_score(
     """exp of the mean over clips of KL(classes of the clip || classes of all), split by split.
 
     Args:
-      logits: of generated clips, [n, c].
+      logits: logits of generated clips, [n, c].
       splits: parts into which the clips are divided; the score depends on it.
       shuffle: permute the clips before, always alike for one n.
 

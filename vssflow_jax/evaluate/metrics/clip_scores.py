@@ -38,7 +38,7 @@ def score_clip(
     Args:
       reference: what is known of it.
       sounds: version -> waveform [n] and log-mel [n, m]; the true one is among them.
-      metrics: of clips, by name.
+      metrics: metrics of clips, by name.
     """
     heard = {version: Prediction(*sound) for version, sound in sounds.items()}
     scores: dict[str, dict[str, Fraction]] = {version: {} for version in heard}

@@ -35,12 +35,12 @@ class Label:
 
     Attributes:
       name: what it is called.
-      better: which values are; "" if nobody can say.
+      better: whether lower or higher values are better; "" if nobody can say.
       explanation: what it is; "" if the name says it.
-      unit: of the numbers shown; "" for a bare number.
+      unit: unit of the numbers shown; "" for a bare number.
       scale: from the value that is stored to that which is shown.
       decimals: shown; None for four significant digits.
-      task: whose clips alone it is of; "" for all that can have it.
+      task: the task whose clips alone have the metric; "" for all that can have it.
     """
 
     name: str

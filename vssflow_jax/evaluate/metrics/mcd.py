@@ -55,7 +55,7 @@ def mel_cepstral_distortion(
     Args:
       reference: waveform [n], full scale 1.
       generated: waveform [m], full scale 1.
-      sampling_rate: of both, in Hz.
+      sampling_rate: sampling rate of both, in Hz.
 
     Raises:
       UserError: a waveform is shorter than the analysis window (23 ms) or not finite; pyworld is

@@ -32,10 +32,10 @@ class Reference:
     """What is known of a clip, to hold its sounds against.
 
     Attributes:
-      task: of the clip.
+      task: task of the clip.
       transcript: what is said, or "".
       event_times_sec: when the picture shows an event that sounds [k].
-      normalisation: of texts before words are compared.
+      normalisation: normalisation of texts before words are compared.
     """
 
     task: str
@@ -49,7 +49,7 @@ class Prediction:
 
     Args:
       waveform: float32 [n] at 16 kHz.
-      log_mel: of it [n, m].
+      log_mel: log-mel of it [n, m].
     """
 
     def __init__(self, waveform: np.ndarray, log_mel: np.ndarray):

@@ -60,7 +60,7 @@ class OfFeatures:
       generated: features of the generated sounds.
       reference: features of the references; None if they are not needed.
       score: of the former, the latter, and the networks.
-      network: whose file is needed beside the features; "" if none.
+      network: name of a network that is needed beside the features; "" for none.
     """
 
     generated: Cache

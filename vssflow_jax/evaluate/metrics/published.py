@@ -12,7 +12,7 @@ class Publication:
     Attributes:
       source: where it is printed.
       caveat: what keeps its figures from being compared with those of an evaluation.
-      metrics: of the columns, named and scaled as in `metrics.json`.
+      metrics: metrics of the columns, named and scaled as in `metrics.json`.
       systems: system -> values, in the order of `metrics`.
     """
 

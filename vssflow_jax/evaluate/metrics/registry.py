@@ -27,13 +27,13 @@ class Metric:
 
     Attributes:
       label: how it is called, written and judged.
-      tasks: of clips that have it.
+      tasks: tasks of clips that have it.
       of_clip: of a clip's sound, the true one, and what is known of the clip. It may raise
         UserError where a clip is not fit for it.
       of_features: of features of all sounds that lie in folders.
       of_rows: of the rows of all clips, for each version.
       needs: what a clip must have, `WORDS` or `EVENTS`; "" for nothing.
-      package: that it needs, by the name to import; "" for none.
+      package: package that it needs, by the name to import; "" for none.
       install: the command that installs the package.
       elsewhere: how to get it where it is not measured here.
     """

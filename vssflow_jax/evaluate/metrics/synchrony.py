@@ -20,7 +20,7 @@ def desync(
 
     Args:
       first_logits: Synchformer's of the first window of each clip, [n, 21].
-      last_logits: of the last window, [n, 21].
+      last_logits: logits of the last window, [n, 21].
 
     Returns:
       Seconds [n], 0 to 2; their mean is the published DeSync.

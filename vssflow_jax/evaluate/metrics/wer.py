@@ -74,7 +74,7 @@ def word_errors(
     Args:
       references: n texts.
       hypotheses: n texts, as recognised.
-      normalisation: of both.
+      normalisation: normalisation of both.
 
     Returns:
       Two arrays [n].

@@ -36,7 +36,7 @@ class Cache:
 
     Attributes:
       file: its name.
-      shape: of the tensor of a clip; None where any size may be.
+      shape: shape of the tensor of a clip; None where any size may be.
       key: of it, where a clip has a dict of tensors.
       network: at hand that makes it; "" if only av-benchmark does.
     """

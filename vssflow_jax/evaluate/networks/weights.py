@@ -55,7 +55,7 @@ def read_weights(path: Path, what: str, shapes: Shapes, ignored: Sequence[str] =
       path: a file of torch, with the tensors or with a dict of them called "model", or a
         `.safetensors` file.
       what: the network and its published file, for messages.
-      shapes: of all its tensors.
+      shapes: shapes of all its tensors.
       ignored: patterns of names that may be there and are not needed.
 
     Raises:

@@ -41,9 +41,9 @@ class Evaluation:
     """What an evaluation left in its folder.
 
     Attributes:
-      folder: that it is in.
-      settings: of `evaluation.json`.
-      results: of `metrics.json`.
+      folder: folder of the evaluation.
+      settings: settings of `evaluation.json`.
+      results: results of `metrics.json`.
       clips: clip -> its line of `per_clip.csv`.
       scores: clip -> metric -> value, those that it has.
     """
@@ -172,7 +172,7 @@ def compare(paths: Sequence[Path], out: Path, clips_per_task: int = CLIPS_PER_TA
     """Write the page of several evaluations to `out`, whole or not at all.
 
     Args:
-      paths: of two evaluations at least; the first is what the others are compared with.
+      paths: paths of two evaluations at least; the first is what the others are compared with.
       out: the HTML file.
       clips_per_task: how many clips to show of each task, those that differ most.
 
