@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import ml_collections
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_data_source import ArrayRecordDataSource
@@ -27,6 +26,7 @@ from data import shard_writer, shards
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.input_pipeline.batches import train_batches
 from vssflow_jax.input_pipeline.dataset import Dataset
+from vssflow_jax.input_pipeline.mixture import Mixture
 
 CLIPS = 256  # of each task; much fewer take long to shuffle
 BATCH_SIZE = 16
@@ -86,12 +86,9 @@ def make_sides(folder: Path, closing: contextlib.ExitStack) -> dict[str, Side]:
         "clips": one_by_one(dataset.clips("train", "visualtts")),
     }
     for name, weights in batches.items():
-        mixture = ml_collections.ConfigDict(
-            {"weights": weights, "synthetic_ratio": 1.0, "joint_modes": ("add", "insert")}
-        )
-        made = closing.enter_context(
-            contextlib.closing(iter(train_batches(dataset, mixture, BATCH_SIZE, seed=0)))
-        )
+        mixture = Mixture(weights, 1.0, joint_modes=("add", "insert"), speech_sources=())
+        made = iter(train_batches(dataset, mixture, BATCH_SIZE, seed=0))
+        closing.enter_context(contextlib.closing(made))
         sides[name] = batch_by_batch(made)
     return sides
 

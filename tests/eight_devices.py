@@ -14,6 +14,7 @@ import ml_collections
 import numpy as np
 
 from tests import tiny
+from vssflow_jax.flow.sampler import Sampler
 from vssflow_jax.generate.sampler import draw_start, make_generate
 from vssflow_jax.parallel.sharding import STRATEGIES
 from vssflow_jax.run.experiment import Experiment
@@ -61,7 +62,7 @@ def run(config: ml_collections.ConfigDict, devices: list[jax.Device]) -> dict[st
     adam = state.opt_state[1][0]
     clips = [f"clip-{index}" for index in range(CLIPS)]
     features = jax.tree.map(lambda x: x[:CLIPS], batch)
-    generate = make_generate(experiment, config.eval.sampler)
+    generate = make_generate(experiment, Sampler.from_config(config.eval.sampler))
     return {
         "loss": np.array(losses),
         "generated": np.asarray(generate(state, features, draw_start(experiment, 0, clips))),

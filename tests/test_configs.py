@@ -8,7 +8,7 @@ import pytest
 from configs import demo, vssflow
 from tests import tiny
 from vssflow_jax.config import check
-from vssflow_jax.input_pipeline.batches import check_mixture
+from vssflow_jax.input_pipeline.mixture import Mixture
 from vssflow_jax.models.conditions import PLACEMENTS
 from vssflow_jax.models.vssflow import ModelConfig
 from vssflow_jax.utils.errors import UserError
@@ -23,7 +23,7 @@ def test_every_recipe_and_placement_is_sound(placement: str, recipe: str):
             check(config)
         config.train.init_from = "weights"
     check(config)
-    check_mixture(config.data.mixture)
+    Mixture.from_config(config.data.mixture)
     assert ModelConfig.from_config(config.model).placement == placement
 
 

@@ -13,6 +13,7 @@ from jax.experimental import topologies
 
 from configs import demo
 from tests import tiny
+from vssflow_jax.flow.sampler import Sampler
 from vssflow_jax.generate.sampler import draw_start, make_generate
 from vssflow_jax.models.attention import Attend
 from vssflow_jax.parallel.sharding import make_mesh_rules
@@ -70,7 +71,7 @@ def sampler_and_inputs(experiment: Experiment) -> tuple[Any, tuple[Any, ...]]:
     batch = experiment.abstract_batch(CLIPS)
     del batch["waveform"]
     start = jax.eval_shape(lambda: draw_start(experiment, 0, ["clip"] * CLIPS))
-    generate = make_generate(experiment, demo.get_config().eval.sampler)
+    generate = make_generate(experiment, Sampler.from_config(demo.get_config().eval.sampler))
     return generate, (experiment.abstract_state, batch, start)
 
 

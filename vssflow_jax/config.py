@@ -11,13 +11,15 @@ from vssflow_jax.audio.codec import CODECS, LATENTS
 from vssflow_jax.audio.vocoder import VOCODERS
 from vssflow_jax.clip import LATENT_CHANNELS
 from vssflow_jax.features.phonemes import NUM_IDS
-from vssflow_jax.flow.solvers import ADAPTIVE, TABLEAUS
+from vssflow_jax.flow.sampler import Sampler
 from vssflow_jax.input_pipeline.durations import DURATIONS
+from vssflow_jax.input_pipeline.mixture import Mixture
 from vssflow_jax.models import attention
 from vssflow_jax.models.transformer import REMAT
 from vssflow_jax.run.experiment import INITS, WEIGHTS_OF_A_RUN
 from vssflow_jax.run.optimizer import OPTIMIZERS, SCHEDULES
 from vssflow_jax.utils import plugins
+from vssflow_jax.utils.checks import check_choice, check_within
 from vssflow_jax.utils.errors import UserError
 
 INFINITY = math.inf
@@ -50,10 +52,6 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "train.checkpoint_every": (1, INFINITY),
     "train.keep_checkpoints": (1, INFINITY),
     "train.sample_every": (1, INFINITY),
-    "eval.sampler.steps": (1, INFINITY),
-    "eval.sampler.tolerance": (1e-9, 1),
-    "eval.sampler.guidance": (0, INFINITY),
-    "eval.sampler.mask_ratio": (0, 1),
     "eval.batch_size": (1, INFINITY),
     "eval.report_clips": (0, INFINITY),
     "eval.seed": (0, 2**31 - 1),
@@ -77,7 +75,6 @@ def choices() -> dict[str, Collection[Any]]:
         "train.init": INITS,
         "train.loss_mask": ("window", "clip"),
         "train.condition_dropout_per": ("example", "batch"),
-        "eval.sampler.method": (*TABLEAUS, ADAPTIVE),
         "data.source": ("demo", "none"),
         "train.optimizer": OPTIMIZERS,
         "train.schedule": SCHEDULES,
@@ -118,15 +115,11 @@ def clear_misfits(config: ml_collections.ConfigDict) -> Iterator[None]:
 
 def _check(config: ml_collections.ConfigDict) -> None:
     for name, (low, high) in BOUNDS.items():
-        value = _get(config, name)
-        if not low <= value <= high:
-            allowed = f"at least {low}" if high == INFINITY else f"from {low} to {high}"
-            raise UserError(f"{name} is {value}; it must be {allowed}")
+        check_within(name, _get(config, name), low, high)
     for name, possible in choices().items():
-        value = _get(config, name)
-        if value not in possible:
-            known = ", ".join(map(str, possible))
-            raise UserError(f"{name} is '{value}'; choose one of: {known}")
+        check_choice(name, _get(config, name), possible)
+    sampler = Sampler.from_config(config.eval.sampler)
+    Mixture.from_config(config.data.mixture)
     ratios = config.train.mask_ratios
     if not all(isinstance(ratio, int | float) and 0 <= ratio <= 1 for ratio in ratios):
         raise UserError(f"train.mask_ratios are {ratios}; choose numbers from 0 to 1")
@@ -136,17 +129,10 @@ def _check(config: ml_collections.ConfigDict) -> None:
             "set --config.codec.latents=online"
         )
     _check_profile(config)
-    interval = config.eval.sampler.guidance_interval
-    numbers = all(isinstance(time, int | float) for time in interval)
-    if len(interval) != 2 or not numbers or not 0 <= interval[0] < interval[1] <= 1:
+    if sampler.adaptive and config.model.transformer.attention != "xla":
         raise UserError(
-            f"eval.sampler.guidance_interval is {interval}; give two flow times from 0 to 1, the "
-            "earlier one first"
-        )
-    if config.eval.sampler.method == ADAPTIVE and config.model.transformer.attention != "xla":
-        raise UserError(
-            f"eval.sampler.method is '{ADAPTIVE}', which takes each clip by itself and works with "
-            "--config.model.transformer.attention=xla only; choose that or another method"
+            f"eval.sampler.method is '{sampler.method}', which takes each clip by itself and works "
+            "with --config.model.transformer.attention=xla only; choose that or another method"
         )
     if config.train.fine_tune and not config.train.init_from:
         raise UserError(

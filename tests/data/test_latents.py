@@ -23,6 +23,7 @@ from vssflow_jax.evaluate.evaluator import evaluate
 from vssflow_jax.input_pipeline.batches import train_batches
 from vssflow_jax.input_pipeline.dataset import ClipSource, Dataset
 from vssflow_jax.input_pipeline.example import Clip
+from vssflow_jax.input_pipeline.mixture import Mixture
 from vssflow_jax.interop.import_weights import import_weights
 from vssflow_jax.models.convert_vssflow import abstract_weights
 from vssflow_jax.models.vssflow import ModelConfig
@@ -58,8 +59,9 @@ def test_latents_in_the_dataset_are_those_of_the_sound(data_with_latents: Path, 
     dataset = Dataset(data_with_latents, experiment.spec)
     params = experiment.codec.load(None)
     config = learned(data_with_latents, vae, **NO_JOINT)
+    mixture = Mixture.from_config(config.data.mixture)
     batches = {
-        latents_are: next(iter(train_batches(dataset, config.data.mixture, 4, 0, latents_are)))
+        latents_are: next(iter(train_batches(dataset, mixture, 4, 0, latents_are)))
         for latents_are in ("online", "offline")
     }
     assert batches["offline"].keys() ^ batches["online"].keys() == {"waveform", "posterior"}

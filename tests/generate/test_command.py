@@ -29,6 +29,7 @@ from vssflow_jax.audio import mel
 from vssflow_jax.audio.patch_dct import CEPSTRA, LatentStats
 from vssflow_jax.clip import LATENT_CHANNELS, ClipSpec, stretch_phonemes
 from vssflow_jax.features.weights_free import WEIGHTS_FREE
+from vssflow_jax.flow.sampler import Sampler
 from vssflow_jax.generate import command as generate
 from vssflow_jax.generate.sampler import draw_start, make_generate
 from vssflow_jax.generate.windows import Windows
@@ -227,8 +228,7 @@ def test_a_clip_as_long_as_a_window_is_what_evaluation_generates(
         duration_sec=record["duration_sec"],
     )
     features = {name: x[None] for name, x in to_latent_rate(clip, EXPERIMENT.spec).items()}
-    sampler = CONFIG.eval.sampler.copy_and_resolve_references()
-    sampler.update({"steps": 3, "guidance": 1.5})
+    sampler = dataclasses.replace(Sampler.from_config(CONFIG.eval.sampler), steps=3, guidance=1.5)
     expected = make_generate(EXPERIMENT, sampler)(
         state, features, draw_start(EXPERIMENT, 3, ["clip"])
     )

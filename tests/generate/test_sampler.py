@@ -8,7 +8,6 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import pytest
 
@@ -16,6 +15,7 @@ from tests import tiny
 from vssflow_jax.audio.patch_dct import LatentStats
 from vssflow_jax.clip import LATENT_CHANNELS, ClipSpec
 from vssflow_jax.flow.guidance import guided
+from vssflow_jax.flow.sampler import Sampler
 from vssflow_jax.generate.sampler import Start, draw_start, make_generate
 from vssflow_jax.models.conditions import Conditioning
 from vssflow_jax.run.experiment import Experiment, TrainState
@@ -27,9 +27,9 @@ LONG = dataclasses.replace(EXPERIMENT, spec=ClipSpec())
 CLIP_IDS = ["test-speech-000", "test-foley-001", "test-joint-002"]
 
 
-def sampler(**changes: object) -> ml_collections.ConfigDict:
+def sampler(**changes: object) -> Sampler:
     wanted = {"method": "euler", "steps": 2, "guidance": 2.0, **changes}
-    return ml_collections.ConfigDict({**CONFIG.eval.sampler.to_dict(), **wanted})
+    return dataclasses.replace(Sampler.from_config(CONFIG.eval.sampler), **wanted)
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ from vssflow_jax.input_pipeline.batches import train_batches
 from vssflow_jax.input_pipeline.collate import to_latent_rate
 from vssflow_jax.input_pipeline.dataset import BadRecord, ClipSource, Dataset
 from vssflow_jax.input_pipeline.example import Clip
+from vssflow_jax.input_pipeline.mixture import Mixture
 from vssflow_jax.input_pipeline.prefetch import (
     Batches,
     BatchIterator,
@@ -39,7 +40,7 @@ SPEC = ClipSpec(duration_sec=3.0)
 def batches(data: Path, seed: int = 0, batch_size: int = 8, **mixture: Any) -> Batches:
     config: ml_collections.ConfigDict = tiny.config(data).data.mixture
     config.update(mixture)
-    return train_batches(Dataset(data, SPEC), config, batch_size, seed)
+    return train_batches(Dataset(data, SPEC), Mixture.from_config(config), batch_size, seed)
 
 
 def task_of(batch: Example, row: int) -> str:
@@ -134,7 +135,7 @@ def test_speech_without_a_picture_comes_from_its_own_split_where_there_is_one(
     assert dataset.count("train", "tts") == 1
     only = tiny.config(tmp_path).data.mixture
     only.update(weights={"v2s": 0.0, "visualtts": 0.0, "tts": 1.0, "joint": 0.0})
-    batch = next(iter(train_batches(dataset, only, 4, 0)))
+    batch = next(iter(train_batches(dataset, Mixture.from_config(only), 4, 0)))
     expected = dataset.clips("train", "tts")[0].features.phonemes
     for ids in batch["phonemes"]:
         np.testing.assert_array_equal(ids[: len(expected)], expected)
@@ -170,7 +171,7 @@ def test_speech_is_taken_from_the_corpora_that_are_named(corpora: Dataset, task:
         return {np.unique(row[row > 0]).tobytes() for row in rows}
 
     def drawn() -> set[bytes]:
-        read = iter(train_batches(corpora, mixture, 8, 0))
+        read = iter(train_batches(corpora, Mixture.from_config(mixture), 8, 0))
         return sounds(row for _ in range(8) for row in next(read)["phonemes"])
 
     mixture.speech_sources = ("LRS2", "LibriTTS")
@@ -186,7 +187,7 @@ def test_corpora_that_are_not_there_are_named(corpora: Dataset, task: str) -> No
     mixture.synthetic_ratio = 1.0
     mixture.speech_sources = ("LRS3",)
     with pytest.raises(UserError, match=r"speech_sources are LRS3, .* are from GRID, LRS2"):
-        train_batches(corpora, mixture, 4, 0)
+        train_batches(corpora, Mixture.from_config(mixture), 4, 0)
 
 
 def manifest(data: Path) -> list[str]:
@@ -196,7 +197,11 @@ def manifest(data: Path) -> list[str]:
 def read(data: Path, **how: Any) -> BatchIterator:
     """Batches of all tasks, read in some way."""
     mixture = tiny.config(data).data.mixture
-    return iter(train_batches(Dataset(data, SPEC), mixture, 4, 0, read_options=ReadOptions(**how)))
+    return iter(
+        train_batches(
+            Dataset(data, SPEC), Mixture.from_config(mixture), 4, 0, read_options=ReadOptions(**how)
+        )
+    )
 
 
 def read_through(iterator: BatchIterator) -> None:
@@ -240,8 +245,8 @@ def test_batches_put_on_devices_ahead_are_the_same_and_know_their_position(
 def test_rows_of_a_batch_are_what_the_whole_batch_has_there(demo_data: Path) -> None:
     mixture = tiny.config(demo_data).data.mixture
     dataset, rows = Dataset(demo_data, SPEC), np.array([1, 4, 6])
-    whole = iter(train_batches(dataset, mixture, 8, 0))
-    part = iter(train_batches(dataset, mixture, 8, 0, rows=rows))
+    whole = iter(train_batches(dataset, Mixture.from_config(mixture), 8, 0))
+    part = iter(train_batches(dataset, Mixture.from_config(mixture), 8, 0, rows=rows))
     for _ in range(3):
         assert_same(next(part), {name: value[rows] for name, value in next(whole).items()})
 
@@ -265,7 +270,7 @@ def bucketed(dataset: Dataset, bucket_sec: Sequence[float], **weights: float) ->
     mixture = tiny.config(dataset.path).data.mixture
     mixture.weights.update({"v2s": 0.0, "visualtts": 0.0, "tts": 0.0, "joint": 0.0, **weights})
     mixture.synthetic_ratio = 1.0
-    return train_batches(dataset, mixture, 4, 0, bucket_sec=bucket_sec)
+    return train_batches(dataset, Mixture.from_config(mixture), 4, 0, bucket_sec=bucket_sec)
 
 
 def test_batches_are_as_long_as_their_clips_need(lasting: Dataset) -> None:

@@ -17,6 +17,7 @@ from tests.restored import SMALLER
 from vssflow_jax import cli
 from vssflow_jax.input_pipeline.batches import train_batches
 from vssflow_jax.input_pipeline.dataset import Dataset
+from vssflow_jax.input_pipeline.mixture import Mixture
 from vssflow_jax.run import workdir as run_files
 from vssflow_jax.run.checkpoint import Checkpoints
 from vssflow_jax.run.experiment import Experiment, TrainState
@@ -144,7 +145,8 @@ def test_processes_read_their_own_rows_of_the_same_batches(demo_data: Path) -> N
 
     def batches(*rows: int) -> Any:
         given = np.array(rows) if rows else None
-        return iter(train_batches(dataset, config.data.mixture, 8, config.seed, rows=given))
+        mixture = Mixture.from_config(config.data.mixture)
+        return iter(train_batches(dataset, mixture, 8, config.seed, rows=given))
 
     whole, parts = batches(), [batches(0, 1, 6), batches(2, 3, 4, 5, 7)]
     for _ in range(3):

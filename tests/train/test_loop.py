@@ -15,6 +15,7 @@ import pytest
 from tests import noise, tiny
 from vssflow_jax.input_pipeline.batches import train_batches
 from vssflow_jax.input_pipeline.dataset import Dataset
+from vssflow_jax.input_pipeline.mixture import Mixture
 from vssflow_jax.models.conditions import PLACEMENTS
 from vssflow_jax.models.vssflow import VSSFlow
 from vssflow_jax.run import workdir as run_files
@@ -106,7 +107,8 @@ def test_accumulation_gives_the_same_step(demo_data: Path) -> None:
 def start(data: Path, experiment: Experiment) -> tuple[TrainState, Any]:
     config = tiny.config(data)
     dataset = Dataset(data, experiment.spec)
-    batches = train_batches(dataset, config.data.mixture, config.train.batch_size, config.seed)
+    mixture = Mixture.from_config(config.data.mixture)
+    batches = train_batches(dataset, mixture, config.train.batch_size, config.seed)
     return initial_state(experiment, dataset.latent_stats), iter(batches)
 
 

@@ -14,7 +14,7 @@ from vssflow_jax.config import check
 from vssflow_jax.evaluate import evaluator
 from vssflow_jax.evaluate.benchmark import Benchmark
 from vssflow_jax.evaluate.metrics.registry import label
-from vssflow_jax.flow.solvers import ADAPTIVE, TABLEAUS
+from vssflow_jax.flow.sampler import Sampler
 from vssflow_jax.parallel import distributed
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.files import write_atomically
@@ -81,13 +81,6 @@ def _at(config: ml_collections.ConfigDict, point: Mapping[str, Any]) -> ml_colle
     return own
 
 
-def evaluations(sampler: ml_collections.ConfigDict) -> int | None:
-    """Of the velocity, guided or not, for a clip; None where the solver finds out."""
-    if sampler.method == ADAPTIVE:
-        return None
-    return sampler.steps * len(TABLEAUS[sampler.method].weights)
-
-
 def row(sampler: ml_collections.ConfigDict, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """A line of the table: the sampler, what it costs, and the scores of the generated sounds."""
     scores = {
@@ -97,7 +90,7 @@ def row(sampler: ml_collections.ConfigDict, metrics: Mapping[str, Any]) -> dict[
     }
     return {
         **{name: sampler[name] for name in FIELDS},
-        "evaluations": evaluations(sampler),
+        "evaluations": Sampler.from_config(sampler).evaluations,
         "sec_per_clip": metrics["generate_sec_per_clip"],
         **scores,
     }

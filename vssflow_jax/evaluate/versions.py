@@ -15,6 +15,7 @@ from vssflow_jax.audio import mel
 from vssflow_jax.audio.codec import CodecParams
 from vssflow_jax.audio.vocoder import make_vocoder
 from vssflow_jax.clip import ClipSpec, fit_length, to_float, to_int16
+from vssflow_jax.flow.sampler import Sampler
 from vssflow_jax.generate.sampler import draw_start, make_generate
 from vssflow_jax.input_pipeline.collate import to_latent_rate
 from vssflow_jax.input_pipeline.example import Clip
@@ -52,7 +53,7 @@ class Renderer:
     ):
         self._config, self._experiment = config, experiment
         self._versions = versions
-        self._generate = make_generate(experiment, config.eval.sampler)
+        self._generate = make_generate(experiment, Sampler.from_config(config.eval.sampler))
         self._vocoder = make_vocoder(config.vocoder)
         self._through_codec = jax.jit(functools.partial(through_codec, experiment))
         self.generate_sec: float | None = None

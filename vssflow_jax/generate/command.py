@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import ml_collections
 import numpy as np
 import tqdm
 from absl import flags
@@ -25,7 +24,7 @@ from vssflow_jax.config import check, clear_misfits
 from vssflow_jax.features.phonemes import phoneme_ids
 from vssflow_jax.features.text import read
 from vssflow_jax.features.video import encoders_of, look, parse_box
-from vssflow_jax.flow.solvers import ADAPTIVE, TABLEAUS
+from vssflow_jax.flow.sampler import Sampler
 from vssflow_jax.generate.sampler import draw_start, make_generate_long
 from vssflow_jax.generate.windows import Windows
 from vssflow_jax.input_pipeline.collate import conditions
@@ -82,10 +81,12 @@ def generate(values: flags.FlagValues) -> list[Path]:
     print(f"{video}: {seen.duration_sec:.2f} s in {len(windows.starts)} windows{without}")
 
     vocoder = make_vocoder(config.vocoder)
-    state = restore.restore(experiment, run, step, latent_stats(config.data.path))
+    stats = None if run else latent_stats(config.data.path)  # a run has its own
+    state = restore.restore(experiment, run, step, stats)
     whole = dataclasses.replace(experiment, spec=seen.spec)
-    sampler = config.eval.sampler
-    with tqdm.tqdm(total=_evaluations(sampler, values.candidates), desc="generate") as bar:
+    sampler = Sampler.from_config(config.eval.sampler)
+    evaluations = sampler.evaluations and values.candidates * sampler.evaluations
+    with tqdm.tqdm(total=evaluations, desc="generate") as bar:
         sample = make_generate_long(experiment, sampler, windows, bar.update)
         for seed, path in enumerate(paths, start=values.seed):
             start = draw_start(whole, seed, [track.name], sampler.mask_ratio)
@@ -94,13 +95,6 @@ def generate(values: flags.FlagValues) -> list[Path]:
             write(path, waveform, seen.spec.sampling_rate, output)
         jax.effects_barrier()  # The last ticks of the bar.
     return paths
-
-
-def _evaluations(sampler: ml_collections.ConfigDict, candidates: int) -> int | None:
-    """Of the velocity, for all candidates; None where the solver finds out."""
-    if sampler.method == ADAPTIVE:
-        return None
-    return candidates * sampler.steps * len(TABLEAUS[sampler.method].weights)
 
 
 # ------------------------------------------------------------------------------- what it is told

@@ -11,11 +11,10 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 from flax import nnx
 
-from vssflow_jax.flow import solvers
 from vssflow_jax.flow.guidance import guided
+from vssflow_jax.flow.sampler import Sampler
 from vssflow_jax.generate.windows import Windows
 from vssflow_jax.models.conditions import MASKABLE
 from vssflow_jax.parallel.sharding import MeshRules
@@ -62,20 +61,19 @@ def draw_start(
     return jax.vmap(start)(names)
 
 
-def make_generate(experiment: Experiment, sampler: ml_collections.ConfigDict) -> Generate:
+def make_generate(experiment: Experiment, sampler: Sampler) -> Generate:
     """A jitted function from (state, features, start) to log-mels [b, n, m].
 
     Args:
       experiment: experiment of the run whose averaged weights are used.
-      sampler: `method`, `steps` or `tolerance`, `guidance` and `guidance_interval`.
+      sampler: how latents are drawn.
 
     Raises:
-      UserError: an unknown method.
+      UserError: a package that the solver needs is not installed.
     """
-    solve = solvers.make_solver(sampler.method, sampler.steps, sampler.tolerance)
+    solve = sampler.make_solver()
     # Steps that adapt must adapt to each clip alone, or a clip would depend on its batch.
-    adaptive = sampler.method == solvers.ADAPTIVE
-    network = experiment.unplaced_network if adaptive else experiment.network
+    network = experiment.unplaced_network if sampler.adaptive else experiment.network
     spread = functools.partial(_spread, experiment.mesh_rules)
 
     @functools.partial(jax.jit, out_shardings=experiment.mesh_rules.replicated)
@@ -86,15 +84,13 @@ def make_generate(experiment: Experiment, sampler: ml_collections.ConfigDict) ->
 
         def latents(features: Batch, start: Start) -> jax.Array:
             conditioning = model.encode(features, frame_masks=start.frame_masks)
-            velocity = guided(
-                model, conditioning, sampler.guidance, tuple(sampler.guidance_interval)
-            )
+            velocity = guided(model, conditioning, sampler.guidance, sampler.guidance_interval)
             return solve(velocity, start.noise)
 
         def latent(features: Batch, start: Start) -> jax.Array:
             return latents(*jax.tree.map(lambda x: x[None], (features, start)))[0]
 
-        found = (jax.vmap(latent) if adaptive else latents)(features, start)
+        found = (jax.vmap(latent) if sampler.adaptive else latents)(features, start)
         return experiment.codec.decode(state.codec, found)[:clips]
 
     return generate
@@ -102,7 +98,7 @@ def make_generate(experiment: Experiment, sampler: ml_collections.ConfigDict) ->
 
 def make_generate_long(
     experiment: Experiment,
-    sampler: ml_collections.ConfigDict,
+    sampler: Sampler,
     windows: Windows,
     tick: Callable[[], None],
 ) -> Generate:
@@ -124,9 +120,9 @@ def make_generate_long(
       [1, n, m], where n are frames of the whole clip, each at its own rate.
 
     Raises:
-      UserError: an unknown method.
+      UserError: a package that the solver needs is not installed.
     """
-    solve = solvers.make_solver(sampler.method, sampler.steps, sampler.tolerance)
+    solve = sampler.make_solver()
     definition = experiment.network.definition
     count = len(windows.starts)
 
@@ -141,7 +137,7 @@ def make_generate_long(
         rows = len(conditions["phonemes"])
         conditions["speaker"] = jnp.repeat(features["speaker"], rows, axis=0)
         conditioning = model.encode(conditions, frame_masks=jax.tree.map(cut, start.frame_masks))
-        of_windows = guided(model, conditioning, sampler.guidance, tuple(sampler.guidance_interval))
+        of_windows = guided(model, conditioning, sampler.guidance, sampler.guidance_interval)
 
         def velocity(x: jax.Array, t: jax.Array) -> jax.Array:
             jax.debug.callback(tick)

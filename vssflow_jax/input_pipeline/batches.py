@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import grain
-import ml_collections
 import numpy as np
 
 from vssflow_jax.clip import ClipSpec
@@ -18,10 +17,9 @@ from vssflow_jax.input_pipeline import joint
 from vssflow_jax.input_pipeline.collate import conditions, cut, stacked, waveforms, without_video
 from vssflow_jax.input_pipeline.dataset import BadRecord, ClipSource, Dataset
 from vssflow_jax.input_pipeline.example import Clip, ClipFeatures
+from vssflow_jax.input_pipeline.mixture import MIXABLE, Mixture
 from vssflow_jax.input_pipeline.prefetch import AS_USUAL, Batches, Example, ReadOptions
 from vssflow_jax.utils.errors import UserError
-
-MIXABLE = ("v2s", "visualtts", "tts", "joint")
 
 
 class Drawn(NamedTuple):
@@ -40,7 +38,7 @@ class Drawn(NamedTuple):
 
 def train_batches(
     dataset: Dataset,
-    mixture: ml_collections.ConfigDict,
+    mixture: Mixture,
     batch_size: int,
     seed: int,
     latents: str = "online",
@@ -57,8 +55,7 @@ def train_batches(
 
     Args:
       dataset: opened dataset.
-      mixture: `weights` of each of `MIXABLE`, `synthetic_ratio` of joint clips, `joint_modes`,
-        `speech_sources`: corpora that clips with speech alone are taken from; all, if empty.
+      mixture: shares of the tasks.
       batch_size: clips in a batch.
       seed: seed of every draw.
       latents: "online" for batches with sounds, "offline" with what a codec knows of them.
@@ -68,12 +65,11 @@ def train_batches(
         none of them into a shorter one. Joint clips always have the dataset's.
 
     Raises:
-      UserError: unknown task, mode or weight, a task that the dataset has no clips for, or joint
-        clips to be made of sounds that are not there.
+      UserError: a task that the dataset has no clips for, or joint clips to be made of sounds that
+        are not there.
     """
-    check_mixture(mixture)
     offline = latents == "offline"
-    if offline and mixture.weights.joint > 0 and mixture.synthetic_ratio > 0:
+    if offline and mixture.synthesises:
         raise UserError(
             "codec.latents is 'offline', but joint clips are made by mixing sounds: set "
             "--config.codec.latents=online, or --config.data.mixture.synthetic_ratio=0"
@@ -131,22 +127,21 @@ Share = tuple[float, grain.MapDataset]  # of all examples drawn, and endless exa
 
 def _by_window(
     dataset: Dataset,
-    mixture: ml_collections.ConfigDict,
+    mixture: Mixture,
     seed: int,
     limit: int,
     bucket_sec: Sequence[float],
 ) -> Iterator[tuple[ClipSpec, list[Share]]]:
     """For each window that clips are drawn for, what they are drawn from."""
     specs = windows(dataset.spec, bucket_sec)
-    tasks = [task for task in MIXABLE if mixture.weights[task] > 0]
-    corpora = tuple(mixture.speech_sources)
+    tasks, corpora = mixture.tasks, mixture.speech_sources
     places = {task: _places(dataset, task, specs, corpora) for task in tasks}
     for number, spec in enumerate(specs):
         sources = []
         for task in tasks:
             own = np.flatnonzero(places[task] == number)
             if len(own):
-                share = mixture.weights[task] * len(own) / np.sum(places[task] >= 0)
+                share = mixture.weights[task] * len(own) / int(np.sum(places[task] >= 0))
                 task_seed = seed + MIXABLE.index(task)
                 sources.append((share, _examples(dataset, mixture, task, task_seed, limit, own)))
         if sources:
@@ -203,31 +198,9 @@ def _posteriors(drawn: Sequence[Drawn], spec: ClipSpec) -> Example:
     return {"posterior": stacked([row.posterior for row in drawn], spec.latent_frames)}
 
 
-def check_mixture(mixture: ml_collections.ConfigDict) -> None:
-    """Checks that the mixture can be drawn from.
-
-    Raises:
-      UserError: a weight below 0, all of them 0, a ratio outside [0, 1], or an unknown mode.
-    """
-    weights = mixture.weights.to_dict()
-    if min(weights.values()) < 0 or sum(weights.values()) == 0:
-        raise UserError(
-            f"data.mixture.weights are {weights}; give at least one above 0, none below"
-        )
-    if not 0 <= mixture.synthetic_ratio <= 1:
-        raise UserError(
-            f"data.mixture.synthetic_ratio is {mixture.synthetic_ratio}; choose from 0 to 1"
-        )
-    unknown = set(mixture.joint_modes) - set(joint.MODES)
-    if unknown or not mixture.joint_modes:
-        raise UserError(
-            f"data.mixture.joint_modes are {tuple(mixture.joint_modes)}; choose from {joint.MODES}"
-        )
-
-
 def _examples(
     dataset: Dataset,
-    mixture: ml_collections.ConfigDict,
+    mixture: Mixture,
     task: str,
     seed: int,
     limit: int,
@@ -279,15 +252,12 @@ def first_good(clips: ClipSource | Chosen, index: int, limit: int) -> tuple[Clip
     )
 
 
-def _joint_examples(
-    dataset: Dataset, mixture: ml_collections.ConfigDict, seed: int, limit: int
-) -> grain.MapDataset:
+def _joint_examples(dataset: Dataset, mixture: Mixture, seed: int, limit: int) -> grain.MapDataset:
     """Joint clips: synthesised from a sound and a speech clip, or native, by ratio."""
     ratio = mixture.synthetic_ratio
     native = dataset.clips("train", "joint") if ratio < 1 else None
-    speeches = _speeches(dataset, tuple(mixture.speech_sources)) if ratio > 0 else []
-    modes = tuple(mixture.joint_modes)
-    synthetic = _synthesis(dataset, speeches, modes, limit) if speeches else None
+    speeches = _speeches(dataset, mixture.speech_sources) if ratio > 0 else []
+    synthetic = _synthesis(dataset, speeches, mixture.joint_modes, limit) if speeches else None
 
     def example(index: int, rng: np.random.Generator) -> Drawn:
         if synthetic and (native is None or rng.random() < ratio):

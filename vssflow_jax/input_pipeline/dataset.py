@@ -360,7 +360,7 @@ def latent_stats(path: str | Path) -> dict[str, list[float]] | None:
     Raises:
       UserError: their file is damaged.
     """
-    file = version_dir(Path(path)) / LATENT_STATS
+    file = Path(path, NAME, SCHEMA_VERSION, LATENT_STATS)
     if not file.exists():
         return None
     try:

@@ -185,20 +185,28 @@ class Block(nnx.Module):
         unconditional pass: zero context means zero keys and values, and without biases the branch
         adds exactly nothing, so nothing is computed.
         """
-        normed = self.norm1(x, dtype)
-        x = x + self.self_attention(normed, normed, valid, tables, rotate_keys=True)
-        if context is None:
-            normed = self.norm2(x, dtype)
-            x = x + self.cross_attention(normed, normed, valid, tables, rotate_keys=True)
+        with jax.named_scope("self_attention"):
+            normed = self.norm1(x, dtype)
+            x = x + self.self_attention(normed, normed, valid, tables, rotate_keys=True)
+        with jax.named_scope("cross_attention"):
+            if context is None:
+                normed = self.norm2(x, dtype)
+                x = x + self.cross_attention(normed, normed, valid, tables, rotate_keys=True)
+            else:
+                x = self._attend(x, context, tables, dtype)
+        with jax.named_scope("feed_forward"):
             return x + self.ffw(self.norm3(x, dtype))
-        clips = context.shape[0]
-        by_clip = x.reshape(clips, -1, *x.shape[1:])  # [b, r, n, d]
+
+    def _attend(
+        self, x: jax.Array, context: jax.Array, tables: RopeTables, dtype: jnp.dtype
+    ) -> jax.Array:
+        """x [b r, n, d] after the first row of each clip has seen its context [b, s, e]."""
+        by_clip = x.reshape(context.shape[0], -1, *x.shape[1:])  # [b, r, n, d]
         # Queries only are rotated here, a habit of the reference that its checkpoints expect.
         attended = self.cross_attention(
             self.norm2(by_clip[:, 0], dtype), context, context.shape[1], tables, rotate_keys=False
         )
-        x = by_clip.at[:, 0].add(attended).reshape(x.shape)
-        return x + self.ffw(self.norm3(x, dtype))
+        return by_clip.at[:, 0].add(attended).reshape(x.shape)
 
 
 class Transformer(nnx.Module):

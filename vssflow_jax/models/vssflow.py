@@ -92,7 +92,8 @@ class VSSFlow(nnx.Module):
     ) -> Conditioning:
         """Features of b clips to their conditioning; see `ConditionEncoder`."""
         keep = jnp.ones(features["speaker"].shape[0]) if keep is None else keep
-        return self.conditions(features, frame_masks or {}, keep, self.dtype)
+        with jax.named_scope("conditions"):
+            return self.conditions(features, frame_masks or {}, keep, self.dtype)
 
     def __call__(self, x: jax.Array, t: jax.Array, conditioning: Conditioning) -> jax.Array:
         """Velocity at x [b r, t, c] and flow time [b r]; float32 [b r, t, c].

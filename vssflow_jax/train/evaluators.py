@@ -6,15 +6,16 @@ from typing import Protocol
 import jax
 import ml_collections
 import numpy as np
-import tensorboardX
 
 from vssflow_jax.audio import mel
 from vssflow_jax.audio.vocoder import make_vocoder
+from vssflow_jax.flow.sampler import Sampler
 from vssflow_jax.generate.sampler import draw_start, make_generate
 from vssflow_jax.input_pipeline.collate import to_latent_rate
 from vssflow_jax.input_pipeline.dataset import TASKS, Dataset
 from vssflow_jax.parallel import distributed
 from vssflow_jax.run.experiment import Experiment, TrainState
+from vssflow_jax.train.metrics import MetricWriter
 
 
 class Evaluator(Protocol):
@@ -37,7 +38,7 @@ class Samples:
       config: config of the run; every `train.sample_every` steps by `eval.sampler`.
       experiment: experiment of the run.
       dataset: its first test clip of each task is taken.
-      board: board to write to.
+      writer: writes to TensorBoard.
     """
 
     def __init__(
@@ -45,17 +46,17 @@ class Samples:
         config: ml_collections.ConfigDict,
         experiment: Experiment,
         dataset: Dataset,
-        board: tensorboardX.SummaryWriter,
+        writer: MetricWriter,
     ):
         self.every_steps = config.train.sample_every
-        self._board = board
+        self._writer = writer
         sources = [dataset.clips("test", task) for task in TASKS if dataset.count("test", task)]
         clips = [source[0] for source in sources]
         self._names = [clip.clip_id for clip in clips]
         examples = [to_latent_rate(clip.features, experiment.spec) for clip in clips]
         self._features = jax.tree.map(lambda *x: np.stack(x), *examples) if examples else {}
         self._start = draw_start(experiment, config.seed, self._names)
-        self._generate = make_generate(experiment, config.eval.sampler)
+        self._generate = make_generate(experiment, Sampler.from_config(config.eval.sampler))
         self._vocoder = make_vocoder(config.vocoder)
 
     def __call__(
@@ -68,5 +69,7 @@ class Samples:
         if distributed.is_main():
             for name, log_mel in zip(self._names, log_mels, strict=True):
                 sound = self._vocoder(log_mel)
-                self._board.add_audio(f"sample/{name}", sound, int(state.step), mel.SAMPLING_RATE)
+                self._writer.board.add_audio(
+                    f"sample/{name}", sound, int(state.step), mel.SAMPLING_RATE
+                )
         return ()

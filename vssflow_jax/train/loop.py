@@ -75,7 +75,7 @@ def train(
         throughput = closing.enter_context(Throughput(goodput, clips=clips, peak_flops=peak_flops))
         writer = closing.enter_context(MetricWriter(workdir, throughput, done, config.train))
         trace = closing.enter_context(StepTrace(config.profile, workdir / "profile", writer.pause))
-        evaluators = [Samples(config, experiment, dataset, writer.board), *evaluators]
+        evaluators = [Samples(config, experiment, dataset, writer), *evaluators]
 
         def save() -> None:
             with writer.pause():

@@ -1,14 +1,15 @@
 """What a run reports while it goes on: rows, TensorBoard, a progress bar; one step late."""
 
 import contextlib
+import functools
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jax
 import ml_collections
 import numpy as np
-import tensorboardX
 import tqdm
 
 from vssflow_jax.parallel import distributed
@@ -16,6 +17,9 @@ from vssflow_jax.run.workdir import MetricsLog
 from vssflow_jax.train.step import Metrics
 from vssflow_jax.train.throughput import StepTimes, Throughput
 from vssflow_jax.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from tensorboardX import SummaryWriter
 
 
 class MetricWriter(contextlib.ExitStack):
@@ -39,11 +43,7 @@ class MetricWriter(contextlib.ExitStack):
         self._log = self.enter_context(MetricsLog(workdir))
         self._speed_log = self.enter_context(MetricsLog(workdir, "throughput.jsonl"))
         main = distributed.is_main()
-        self.board = self.enter_context(
-            tensorboardX.SummaryWriter(
-                str(workdir / "tensorboard"), purge_step=done, write_to_disk=main
-            )
-        )
+        self._folder, self._done = str(workdir / "tensorboard"), done
         self._bar = self.enter_context(
             tqdm.tqdm(
                 total=train.steps,
@@ -56,6 +56,16 @@ class MetricWriter(contextlib.ExitStack):
         self.last_saved: int | None = done or None
         """Step of the last checkpoint, for whoever hears that the loss is no number."""
         self._pending: tuple[int, Metrics, Future[StepTimes], int] | None = None
+
+    @functools.cached_property
+    def board(self) -> "SummaryWriter":
+        """TensorBoard's writer, made when there is something to write."""
+        # Imported here: it imports PyTorch where that is installed, and the first step waits.
+        from tensorboardX import SummaryWriter
+
+        return self.enter_context(
+            SummaryWriter(self._folder, purge_step=self._done, write_to_disk=distributed.is_main())
+        )
 
     def write(self, step: int, metrics: Metrics, times: Future[StepTimes], num_bad: int) -> None:
         """Take what a step gave; report the step before.

@@ -11,6 +11,7 @@ from vssflow_jax.audio.codec import latents_digest, make_codec
 from vssflow_jax.audio.vocoder import make_vocoder
 from vssflow_jax.input_pipeline.batches import train_batches, windows
 from vssflow_jax.input_pipeline.dataset import Dataset
+from vssflow_jax.input_pipeline.mixture import Mixture
 from vssflow_jax.input_pipeline.prefetch import Batches, BatchIterator, ReadOptions
 from vssflow_jax.parallel import distributed
 from vssflow_jax.run import run_config
@@ -64,7 +65,7 @@ def batches_of(
     clips = config.train.batch_size
     return train_batches(
         dataset,
-        config.data.mixture,
+        Mixture.from_config(config.data.mixture),
         clips,
         config.seed,
         config.codec.latents,

@@ -105,7 +105,8 @@ def make_train_step(
         return jnp.sum(losses), path.loss_by_time(losses, draws.t)
 
     def gradients(state: TrainState, batch: Batch, draws: Draws) -> Any:
-        latent = latents(experiment, state.codec, batch, draws.latent_noise)
+        with jax.named_scope("latents"):
+            latent = latents(experiment, state.codec, batch, draws.latent_noise)
         gradient = jax.value_and_grad(loss_sum, has_aux=True)
         sums, grads = gradient(state.params, state.frozen, latent, batch, draws)
         return sums, experiment.mesh_rules.constrain_tree(grads, experiment.param_shardings)
@@ -136,8 +137,9 @@ def make_train_step(
         (total, (time_sum, time_count)), grads = sum_up(state, batch, draws)
         grads = jax.tree.map(lambda g: g / clips, grads)
 
-        updates, opt_state = experiment.optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        with jax.named_scope("optimizer"):
+            updates, opt_state = experiment.optimizer.update(grads, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
         ema = state.ema
         if ema:
             # A young average must not remember the random start.

@@ -23,9 +23,21 @@ def require(package: str, extra: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != package.partition(".")[0]:
             raise  # The package is there; something that it needs is not.
-        raise UserError(
-            f"the package {package!r} is not installed: run  pip install -e '.[{extra}]'"
-        ) from error
+        raise UserError(_missing(package, extra)) from error
+
+
+def check(package: str, extra: str) -> None:
+    """Checks that an optional package is installed, without importing it.
+
+    Args:
+      package: the name that it would be imported by.
+      extra: the extra of setup.py that installs it.
+
+    Raises:
+      UserError: the package is not installed; the message names the extra that installs it.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise UserError(_missing(package, extra))
 
 
 def package_file(package: str, name: str, extra: str) -> Path:
@@ -41,7 +53,9 @@ def package_file(package: str, name: str, extra: str) -> Path:
     """
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise UserError(
-            f"the package {package!r} is not installed: run  pip install -e '.[{extra}]'"
-        )
+        raise UserError(_missing(package, extra))
     return Path(spec.submodule_search_locations[0]) / name
+
+
+def _missing(package: str, extra: str) -> str:
+    return f"the package {package!r} is not installed: run  pip install -e '.[{extra}]'"

@@ -8,9 +8,10 @@ generated ones.
 from typing import NamedTuple
 
 import librosa
-import mir_eval
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from vssflow_jax.utils.optional import require
 
 WINDOW_SEC = 0.1  # how far an estimated onset may lie from the reference
 
@@ -104,5 +105,5 @@ def count_onsets(
     """
     reference = np.asarray(reference_times_sec, dtype=float)
     estimated = np.asarray(estimated_times_sec, dtype=float)
-    matches = mir_eval.util.match_events(reference, estimated, window_sec)
+    matches = require("mir_eval.util", "demo").match_events(reference, estimated, window_sec)
     return OnsetCounts(len(matches), len(reference), len(estimated))
