@@ -21,6 +21,7 @@ from vssflow_jax.features.footage import Encoders, Footage, Mouth
 from vssflow_jax.features.phonemes import phoneme_ids
 from vssflow_jax.features.text import read
 from vssflow_jax.features.video import VOICE_SAMPLE_SEC, parse_box
+from vssflow_jax.input_pipeline.tasks import TASKS
 from vssflow_jax.utils.errors import Rejected, UserError
 
 COLUMNS = (
@@ -36,7 +37,6 @@ COLUMNS = (
     "end_sec",
 )
 SPLITS = ("train", "test")
-TASKS = ("v2s", "visualtts", "joint")  # those that have a picture
 
 _INT16_MAX = 32767
 _BEYOND = ""  # what a line has after the fields of its header
@@ -245,7 +245,8 @@ def _row(videos_dir: Path, fields: Mapping[str, str]) -> dict[str, Any]:
     for name, value in (("clip_id", clip_id), ("voice", fields["voice"])):
         if "/" in value or value.startswith("."):
             raise Rejected(f"bad {name}: '{value}' names files: no '/', and no '.' in front")
-    for name, value, known in (("split", split, SPLITS), ("task", task, TASKS)):
+    pictured = [name for name, task in TASKS.items() if task.pictured]
+    for name, value, known in (("split", split, SPLITS), ("task", task, pictured)):
         if value not in known:
             raise Rejected(f"bad {name}: '{value}', not one of {', '.join(known)}")
     if fields["transcript"] and not any(map(str.isalnum, transcript)):

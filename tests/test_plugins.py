@@ -5,11 +5,22 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests import tiny
+from tests import noise, tiny
+from vssflow_jax.audio.vocoder import VOCODERS
+from vssflow_jax.evaluate.benchmark import Benchmark
+from vssflow_jax.evaluate.metrics.registry import METRICS
+from vssflow_jax.flow.solvers import TABLEAUS
+from vssflow_jax.input_pipeline.batches import train_batches
+from vssflow_jax.input_pipeline.dataset import Dataset
+from vssflow_jax.input_pipeline.mixture import Mixture
+from vssflow_jax.input_pipeline.tasks import TASKS, on_pages
+from vssflow_jax.run.optimizer import OPTIMIZERS, SCHEDULES
 from vssflow_jax.utils import plugins
 from vssflow_jax.utils.errors import UserError
 
@@ -25,7 +36,7 @@ def documented() -> str:
     """The module that docs/extending.md shows, without the vocoder that it leaves to the reader."""
     text = (tiny.ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
     parts = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    assert len(parts) == 4
+    assert len(parts) == 5
     return "\n".join(parts[:-1]) + VOCODER
 
 
@@ -73,6 +84,38 @@ def test_one_of_each_is_trained_with_and_evaluated(demo_data: Path, folder: Path
     assert found["metrics"]["level_difference_db"]["generated"]["value"] > 0
     assert found["metrics"]["level_difference_db"]["ground_truth"]["value"] == 0
     assert "Level difference" in (workdir / "eval" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def in_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Work there, and leave the tables as they were."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    tables: list[dict[str, Any]] = [METRICS, OPTIMIZERS, SCHEDULES, TABLEAUS, TASKS, VOCODERS]
+    before = [dict(table) for table in tables]
+    yield
+    sys.modules.pop("my_module", None)
+    for table, entries in zip(tables, before, strict=True):
+        table.clear()
+        table.update(entries)
+
+
+@pytest.mark.usefixtures("in_folder")
+def test_a_task_is_drawn_evaluated_and_shown(tmp_path: Path) -> None:
+    plugins.load("my_module")
+    noise.make(tmp_path, music=[2.0] * 6, v2s=[3.0] * 6)
+    weights = {"v2s": 0.5, "music": 0.5}
+    mixture = Mixture(weights, 0.0, joint_modes=("add",), speech_sources=())
+    dataset = Dataset(tmp_path, noise.SPEC)
+    batch = next(iter(train_batches(dataset, mixture, 8, seed=0)))
+    lengths = (batch["waveform"] != 0).sum(axis=1) / noise.SPEC.sampling_rate
+    assert sorted({round(float(x)) for x in lengths}) == [2, 3]
+    places = Benchmark("all", part="train").places(dataset)
+    assert [place.task for place in places].count("music") == 6
+    assert on_pages()[-1] == "music"
+    del TASKS["music"]
+    with pytest.raises(UserError, match=r"data\.mixture\.weights has 'music'"):
+        Mixture(weights, 0.0, joint_modes=("add",), speech_sources=())
 
 
 @pytest.mark.parametrize(

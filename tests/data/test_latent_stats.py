@@ -12,7 +12,8 @@ from tests import tiny
 from vssflow_jax.audio import mel
 from vssflow_jax.audio.codec import PatchDct
 from vssflow_jax.clip import ClipSpec, fit_length, to_float
-from vssflow_jax.input_pipeline.dataset import LATENT_STATS, TASKS, Dataset
+from vssflow_jax.input_pipeline.dataset import LATENT_STATS, Dataset
+from vssflow_jax.input_pipeline.tasks import TASKS
 from vssflow_jax.utils.errors import UserError
 
 SPEC = ClipSpec(duration_sec=3.0)

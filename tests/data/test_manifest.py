@@ -18,8 +18,9 @@ from tests.data.reference_files import LONG_SEC, ODD_SEC, SPEC, Reference
 from vssflow_jax.clip import stretch_phonemes
 from vssflow_jax.features.footage import WIDTHS
 from vssflow_jax.input_pipeline import records
-from vssflow_jax.input_pipeline.dataset import TASKS, Dataset, version_dir
+from vssflow_jax.input_pipeline.dataset import Dataset, version_dir
 from vssflow_jax.input_pipeline.example import Clip
+from vssflow_jax.input_pipeline.tasks import TASKS
 from vssflow_jax.utils.errors import Rejected, UserError
 
 ROOM_FOR_WORDS = 1000  # bytes of a record beside its arrays

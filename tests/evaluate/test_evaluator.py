@@ -30,8 +30,9 @@ from vssflow_jax.evaluate.metrics.of_clips import Reference
 from vssflow_jax.evaluate.metrics.registry import METRICS
 from vssflow_jax.evaluate.rows import Row
 from vssflow_jax.evaluate.versions import of_samples
-from vssflow_jax.input_pipeline.dataset import TASKS, Dataset
+from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.input_pipeline.example import Clip
+from vssflow_jax.input_pipeline.tasks import TASKS
 from vssflow_jax.utils.errors import UserError
 
 SPEC = ClipSpec(duration_sec=3.0)

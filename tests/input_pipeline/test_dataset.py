@@ -15,6 +15,7 @@ from vssflow_jax.features.phonemes import IDS, SYMBOLS
 from vssflow_jax.features.weights_free import WEIGHTS_FREE
 from vssflow_jax.input_pipeline import dataset, records
 from vssflow_jax.input_pipeline.dataset import BadRecord, Dataset, to_clip
+from vssflow_jax.input_pipeline.tasks import TASKS
 from vssflow_jax.utils.errors import UserError
 
 SPEC = ClipSpec(duration_sec=3.0)
@@ -32,7 +33,7 @@ def test_every_clip_of_the_manifest_is_there_once(demo_data: Path) -> None:
     assert len(rows) == tiny.NUM_TRAIN + tiny.NUM_TEST
     found = {}
     for part in ("train", "test"):
-        for task in dataset.TASKS:
+        for task in TASKS:
             if opened.count(part, task):
                 clips = opened.clips(part, task)
                 for index in range(len(clips)):

@@ -21,11 +21,10 @@ from vssflow_jax.duration.train import (
 )
 from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.input_pipeline.example import Clip
+from vssflow_jax.input_pipeline.tasks import TASKS
 from vssflow_jax.parallel import sharding
 from vssflow_jax.run import run_config
 from vssflow_jax.run.checkpoint import Checkpoints
-
-SPEECH_TASKS = ("visualtts", "joint")
 
 
 def predict(
@@ -116,7 +115,7 @@ def uniform(clips: Iterable[Clip]) -> dict[str, list[int]]:
 def speech_clips(dataset: Dataset, parts: Sequence[str]) -> Iterator[Clip]:
     """All clips with phonemes."""
     for part in parts:
-        for task in SPEECH_TASKS:
+        for task in (name for name, task in TASKS.items() if task.spoken and task.pictured):
             if dataset.count(part, task):
                 source = dataset.clips(part, task)
                 clips = (source[index] for index in range(len(source)))

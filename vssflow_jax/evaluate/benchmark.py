@@ -15,7 +15,8 @@ import ml_collections
 from vssflow_jax.evaluate.metrics.of_clips import EXTRA_VERSIONS, VERSIONS
 from vssflow_jax.evaluate.metrics.registry import METRICS, SCORERS, WORDS
 from vssflow_jax.evaluate.metrics.wer import Normalisation
-from vssflow_jax.input_pipeline.dataset import TASKS, Dataset
+from vssflow_jax.input_pipeline.dataset import Dataset
+from vssflow_jax.input_pipeline.tasks import TASKS
 from vssflow_jax.utils.errors import UserError
 
 SHORTEST_SEC = 0.1
@@ -30,7 +31,7 @@ class Benchmark:
     Attributes:
       name: name of the benchmark; published figures are found by it.
       part: part of the dataset, one of `PARTS`.
-      tasks: tasks whose clips are taken, some of `vssflow_jax.input_pipeline.dataset.TASKS`.
+      tasks: tasks whose clips are taken, some of `vssflow_jax.input_pipeline.tasks.TASKS`.
       max_clips: largest number of clips of each task, evenly spread; 0 for all.
       clip_sec: sounds are cut to it before they are measured; 0 leaves them as long as the clip.
       metrics: some of `METRICS`; all that are measured here, unless they are given.
@@ -42,7 +43,7 @@ class Benchmark:
 
     name: str
     part: str = "test"
-    tasks: tuple[str, ...] = TASKS
+    tasks: tuple[str, ...] = dataclasses.field(default_factory=lambda: tuple(TASKS))
     max_clips: int = 0
     clip_sec: float = 0.0
     metrics: tuple[str, ...] = dataclasses.field(
@@ -69,7 +70,7 @@ class Benchmark:
                 f"{SHORTEST_SEC}, mp4 True or False"
             )
         self._check("part", (self.part,), PARTS)
-        self._check("tasks", self.tasks, TASKS)
+        self._check("tasks", self.tasks, tuple(TASKS))
         known = (name for name, metric in METRICS.items() if metric.measured or metric.elsewhere)
         self._check("metrics", self.metrics, tuple(known))
         self._check("recogniser", (self.recogniser,), RECOGNISERS)

@@ -17,8 +17,9 @@ from vssflow_jax.input_pipeline import joint
 from vssflow_jax.input_pipeline.collate import conditions, cut, stacked, waveforms, without_video
 from vssflow_jax.input_pipeline.dataset import BadRecord, ClipSource, Dataset
 from vssflow_jax.input_pipeline.example import Clip, ClipFeatures
-from vssflow_jax.input_pipeline.mixture import MIXABLE, Mixture
+from vssflow_jax.input_pipeline.mixture import Mixture
 from vssflow_jax.input_pipeline.prefetch import AS_USUAL, Batches, Example, ReadOptions
+from vssflow_jax.input_pipeline.tasks import TASKS
 from vssflow_jax.utils.errors import UserError
 
 
@@ -142,7 +143,7 @@ def _by_window(
             own = np.flatnonzero(places[task] == number)
             if len(own):
                 share = mixture.weights[task] * len(own) / int(np.sum(places[task] >= 0))
-                task_seed = seed + MIXABLE.index(task)
+                task_seed = seed + TASKS[task].seed
                 sources.append((share, _examples(dataset, mixture, task, task_seed, limit, own)))
         if sources:
             yield spec, sources

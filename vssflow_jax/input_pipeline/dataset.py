@@ -28,11 +28,10 @@ from vssflow_jax.input_pipeline import records
 from vssflow_jax.input_pipeline.durations import Durations
 from vssflow_jax.input_pipeline.example import Clip, ClipFeatures
 from vssflow_jax.input_pipeline.records import SCHEMA_VERSION, STREAMS
+from vssflow_jax.input_pipeline.tasks import TASKS
 from vssflow_jax.utils.errors import UserError
 
 NAME = "vssflow"
-TASKS = ("v2s", "visualtts", "tts", "joint")
-
 NO_LATENTS = "none"
 DURATIONS_SEC = "durations_sec.json"  # of the clips of each split, beside the shards
 CORPORA = "corpora.json"  # those that they are from

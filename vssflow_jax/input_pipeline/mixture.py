@@ -6,10 +6,8 @@ from collections.abc import Mapping
 import ml_collections
 
 from vssflow_jax.input_pipeline import joint
+from vssflow_jax.input_pipeline.tasks import TASKS
 from vssflow_jax.utils.errors import UserError
-
-MIXABLE = ("v2s", "visualtts", "tts", "joint")
-"""Tasks that can be drawn; the order is part of the draws."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +15,7 @@ class Mixture:
     """What batches are drawn from: the section `data.mixture` of a config.
 
     Attributes:
-      weights: share of each of `MIXABLE`; they need not sum to 1.
+      weights: share of each task, which need not sum to 1; a task that is not there has none.
       synthetic_ratio: share of the joint clips that are made of a sound and a speech.
       joint_modes: how those are made, some of `joint.MODES`.
       speech_sources: corpora that clips with speech alone are taken from; all, if empty.
@@ -44,6 +42,10 @@ class Mixture:
 
     def __post_init__(self) -> None:
         """Raises UserError for a mixture that cannot be drawn from."""
+        if unknown := set(self.weights) - set(TASKS):
+            raise UserError(
+                f"data.mixture.weights has '{min(unknown)}'; the tasks are {', '.join(TASKS)}"
+            )
         if min(self.weights.values()) < 0 or sum(self.weights.values()) == 0:
             raise UserError(
                 f"data.mixture.weights are {dict(self.weights)}; give at least one above 0, none "
@@ -60,10 +62,11 @@ class Mixture:
 
     @property
     def tasks(self) -> list[str]:
-        """Those that are drawn, in the order of `MIXABLE`."""
-        return [task for task in MIXABLE if self.weights[task] > 0]
+        """Those that are drawn, in the order of their seeds."""
+        drawn = [task for task, weight in self.weights.items() if weight > 0]
+        return sorted(drawn, key=lambda task: TASKS[task].seed)
 
     @property
     def synthesises(self) -> bool:
         """Whether any joint clip is made of two."""
-        return self.weights["joint"] > 0 and self.synthetic_ratio > 0
+        return self.weights.get("joint", 0) > 0 and self.synthetic_ratio > 0

@@ -12,7 +12,8 @@ from vssflow_jax.audio.vocoder import make_vocoder
 from vssflow_jax.flow.sampler import Sampler
 from vssflow_jax.generate.sampler import draw_start, make_generate
 from vssflow_jax.input_pipeline.collate import to_latent_rate
-from vssflow_jax.input_pipeline.dataset import TASKS, Dataset
+from vssflow_jax.input_pipeline.dataset import Dataset
+from vssflow_jax.input_pipeline.tasks import TASKS
 from vssflow_jax.parallel import distributed
 from vssflow_jax.run.experiment import Experiment, TrainState
 from vssflow_jax.train.metrics import MetricWriter

@@ -1,6 +1,5 @@
 """Training, top to bottom: mesh, model, data, restore, loop."""
 
-import dataclasses
 import functools
 import time
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ import jax
 import ml_collections
 
 from vssflow_jax.input_pipeline.prefetch import OnDevices
-from vssflow_jax.parallel import chips, distributed, sharding
+from vssflow_jax.parallel import distributed, sharding
 from vssflow_jax.parallel.stopping import stop_requested
 from vssflow_jax.run import run_config
 from vssflow_jax.run.checkpoint import Checkpoints
@@ -21,10 +20,12 @@ from vssflow_jax.train.metrics import MetricWriter
 from vssflow_jax.train.profiler import StepTrace
 from vssflow_jax.train.setup import (
     batches_of,
+    begin,
     compiled_steps,
     note_end_of_schedule,
     open_dataset,
-    start_or_resume,
+    progress_of,
+    throughput_of,
 )
 from vssflow_jax.train.throughput import Throughput
 from vssflow_jax.utils.errors import UserError
@@ -45,8 +46,7 @@ def train(
       whether the last step was reached: False after Ctrl-C or SIGTERM, with all saved.
 
     Raises:
-      UserError: bad data, or sizes that do not fit the devices; a loss that is no number; a full
-        disk.
+      UserError: bad data, sizes that do not fit the devices, a loss that is no number, a full disk.
     """
     started_sec = time.time()
     # ------------------------------------------------------------- mesh, model, shardings, data
@@ -55,15 +55,13 @@ def train(
     dataset = open_dataset(config, experiment, for_test=bool(evaluators))
     iterator = iter(batches_of(config, experiment, dataset))
     put = functools.partial(sharding.put_batch, mesh_rules=experiment.mesh_rules)
-    clips, steps = config.train.batch_size, config.train.steps
+    steps = config.train.steps
 
     workdir.mkdir(parents=True, exist_ok=True)
     with ExitStack() as closing:
         # --------------------------------------------------------------------------- restore
         checkpoints = closing.enter_context(Checkpoints(workdir, config.train.keep_checkpoints))
-        state, goodput = start_or_resume(
-            config, experiment, dataset, iterator, checkpoints, started_sec
-        )
+        state, goodput = begin(config, experiment, dataset, iterator, checkpoints, started_sec)
         done = int(state.step)
         resolved = run_config.write(workdir, config)
         note_end_of_schedule(config.train, done)
@@ -71,19 +69,14 @@ def train(
         # ------------------------------------------------------------------------------ loop
         stop_after = closing.enter_context(stop_requested())
         batches = closing.enter_context(OnDevices(iterator, put))
-        peak_flops = chips.total_peak_flops(experiment.mesh_rules.mesh)
-        throughput = closing.enter_context(Throughput(goodput, clips=clips, peak_flops=peak_flops))
+        throughput = closing.enter_context(throughput_of(config, experiment, goodput))
         writer = closing.enter_context(MetricWriter(workdir, throughput, done, config.train))
         trace = closing.enter_context(StepTrace(config.profile, workdir / "profile", writer.pause))
         evaluators = [Samples(config, experiment, dataset, writer), *evaluators]
 
         def save() -> None:
             with writer.pause():
-                progress = {
-                    "data": batches.get_state(),
-                    "clips": dataset.counts,
-                    "account": dataclasses.asdict(throughput.goodput),
-                }
+                progress = progress_of(batches, dataset, throughput.goodput)
                 checkpoints.save(done, state, progress, resolved)
             writer.last_saved = done
 

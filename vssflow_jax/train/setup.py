@@ -1,5 +1,6 @@
 """What training is set up from, before its first step."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,14 @@ from vssflow_jax.audio.vocoder import make_vocoder
 from vssflow_jax.input_pipeline.batches import train_batches, windows
 from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.input_pipeline.mixture import Mixture
-from vssflow_jax.input_pipeline.prefetch import Batches, BatchIterator, ReadOptions
-from vssflow_jax.parallel import distributed
+from vssflow_jax.input_pipeline.prefetch import Batches, BatchIterator, OnDevices, ReadOptions
+from vssflow_jax.parallel import chips, distributed
 from vssflow_jax.run import run_config
 from vssflow_jax.run.checkpoint import Checkpoints
 from vssflow_jax.run.experiment import Experiment, TrainState
 from vssflow_jax.run.initial import check_source, initial_state
 from vssflow_jax.train.step import compiled_step
-from vssflow_jax.train.throughput import Goodput
+from vssflow_jax.train.throughput import Goodput, Throughput
 
 
 def prepare(config: ml_collections.ConfigDict, workdir: Path) -> ml_collections.ConfigDict:
@@ -75,7 +76,7 @@ def batches_of(
     )
 
 
-def start_or_resume(
+def begin(
     config: ml_collections.ConfigDict,
     experiment: Experiment,
     dataset: Dataset,
@@ -103,6 +104,23 @@ def start_or_resume(
     dataset.check_counts(progress["clips"])
     batches.set_state(progress["data"])
     return state, Goodput(**progress["account"])
+
+
+def throughput_of(
+    config: ml_collections.ConfigDict, experiment: Experiment, goodput: Goodput
+) -> Throughput:
+    """The speed of a run on the devices of its mesh."""
+    peak_flops = chips.total_peak_flops(experiment.mesh_rules.mesh)
+    return Throughput(goodput, clips=config.train.batch_size, peak_flops=peak_flops)
+
+
+def progress_of(batches: OnDevices, dataset: Dataset, goodput: Goodput) -> dict[str, Any]:
+    """What a checkpoint keeps beside the state, for `begin`."""
+    return {
+        "data": batches.get_state(),
+        "clips": dataset.counts,
+        "account": dataclasses.asdict(goodput),
+    }
 
 
 def compiled_steps(

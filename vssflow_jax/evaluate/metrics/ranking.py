@@ -3,17 +3,9 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from vssflow_jax.evaluate.metrics.registry import label
-
-MAIN_SCORES: Final[Mapping[str, tuple[str, ...]]] = {
-    "visualtts": ("wer", "lse_d", "mcd_dtw", "mel_distance_db_visualtts"),
-    "tts": ("wer_tts", "mcd_dtw", "mel_distance_db_tts"),
-    "v2s": ("onset_f1", "desync", "ib_score", "mel_distance_db_v2s"),
-    "joint": ("wer_joint", "onset_recall_joint", "desync", "mel_distance_db_joint"),
-}
-"""Task -> metrics; the first one that clips have orders them."""
+from vssflow_jax.input_pipeline.tasks import TASKS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +27,7 @@ def rank(task: str, scores: Sequence[Mapping[str, float]]) -> Ranking:
     """Order clips of a task by their main score.
 
     Args:
-      task: a key of `MAIN_SCORES`.
+      task: a key of `TASKS`.
       scores: metric -> value, for each clip.
     """
     score = main_score(task, scores)
@@ -51,9 +43,9 @@ def rank(task: str, scores: Sequence[Mapping[str, float]]) -> Ranking:
 
 
 def main_score(task: str, scores: Sequence[Mapping[str, float]]) -> str:
-    """Name of the first of the task's main scores that any clip has; "" if there is none."""
+    """Name of the first of the task's main metrics that any clip has; "" if there is none."""
     names = {name for clip in scores for name, value in clip.items() if math.isfinite(value)}
-    return next((main for main in MAIN_SCORES[task] if main in names), "")
+    return next((main for main in TASKS[task].main_metrics if main in names), "")
 
 
 def extremes(task: str, scores: Sequence[Mapping[str, float]], count: int) -> list[int]:

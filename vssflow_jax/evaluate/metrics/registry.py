@@ -15,10 +15,9 @@ from vssflow_jax.evaluate.metrics.of_clips import OfClip, Reference
 from vssflow_jax.evaluate.metrics.of_sets import OfFeatures, OfRows
 from vssflow_jax.evaluate.networks import files
 from vssflow_jax.features import voices
+from vssflow_jax.input_pipeline.tasks import TASKS
 
-SPOKEN: Final = ("visualtts", "tts", "joint")
-ALL: Final = ("visualtts", "tts", "v2s", "joint")
-WORDS, EVENTS = "words", "events"
+WORDS, EVENTS, SPEECH = "words", "events", "speech"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,19 +26,19 @@ class Metric:
 
     Attributes:
       label: how it is called, written and judged.
-      tasks: tasks of clips that have it.
+      tasks: tasks of clips that have it; () for all.
       of_clip: of a clip's sound, the true one, and what is known of the clip. It may raise
         UserError where a clip is not fit for it.
       of_features: of features of all sounds that lie in folders.
       of_rows: of the rows of all clips, for each version.
-      needs: what a clip must have, `WORDS` or `EVENTS`; "" for nothing.
+      needs: what a clip must have, `WORDS`, `EVENTS` or `SPEECH`; "" for nothing.
       package: package that it needs, by the name to import; "" for none.
       install: the command that installs the package.
       elsewhere: how to get it where it is not measured here.
     """
 
     label: Label
-    tasks: tuple[str, ...] = ALL
+    tasks: tuple[str, ...] = ()
     of_clip: OfClip | None = None
     of_features: OfFeatures | None = None
     of_rows: OfRows | None = None
@@ -62,11 +61,13 @@ class Metric:
 
     def applies(self, reference: Reference) -> bool:
         """Whether a clip can have it at all."""
-        if reference.task not in self.tasks:
-            return False
-        if self.needs == WORDS:
-            return bool(reference.transcript)
-        return self.needs != EVENTS or len(reference.event_times_sec) > 0
+        has = {
+            "": True,
+            WORDS: bool(reference.transcript),
+            EVENTS: len(reference.event_times_sec) > 0,
+            SPEECH: TASKS[reference.task].spoken,
+        }
+        return has[self.needs] and (not self.tasks or reference.task in self.tasks)
 
 
 def _words(tasks: tuple[str, ...], label: Label, function: OfClip) -> Metric:
@@ -121,7 +122,7 @@ def _opinion(what: str, predictor: str) -> Label:
 def _dnsmos(name: str, what: str, predictor: str = "DNSMOS") -> Metric:
     return Metric(
         _opinion(what, predictor),
-        SPOKEN,
+        needs=SPEECH,
         of_clip=functools.partial(of_clips.opinion, name=name),
         package=dnsmos.PACKAGE,
         install=f"pip install -e '.[{dnsmos.EXTRA}]'",
@@ -197,8 +198,8 @@ METRICS: dict[str, Metric] = {
             explanation="cosine between the voice and that of the original sound; 1 is the same.",
             decimals=3,
         ),
-        SPOKEN,
         of_clip=of_clips.likeness_of_voices,
+        needs=SPEECH,
         package=voices.PACKAGE,
         install=voices.INSTALL,
     ),

@@ -30,14 +30,7 @@ from vssflow_jax.evaluate.pages.tables import (
 from vssflow_jax.flow.solvers import ADAPTIVE
 from vssflow_jax.html import clip_view, curves, page
 from vssflow_jax.html.clip_view import ClipView, Sound
-
-TASK_HEADINGS: Final[Mapping[str, str]] = {
-    "visualtts": "Speech from lips and text (VisualTTS)",
-    "tts": "Speech from text (TTS)",
-    "v2s": "Sound from video (V2S)",
-    "joint": "Both at once (joint)",
-}
-"""Task -> heading of its clips, in the order of the page."""
+from vssflow_jax.input_pipeline.tasks import TASKS, on_pages
 
 _HEADLINES: Final = (
     *("wer", "onset_f1", "wer_joint", "onset_recall_joint"),
@@ -63,7 +56,7 @@ class ReportClip:
 
     Attributes:
       clip_id: name of the clip, shown as its heading.
-      task: a key of `TASK_HEADINGS`.
+      task: a key of `TASKS`.
       transcript: what the reference says; "" when it says nothing.
       recognised: what the recogniser read in the generated sound; "" when nothing.
       scores: metric -> value for this clip alone; a value that is not finite shows as "-".
@@ -91,8 +84,8 @@ class ReportClip:
 
     def __post_init__(self) -> None:
         """Raises ValueError for a task that the page has no section for."""
-        if self.task not in TASK_HEADINGS:
-            raise ValueError(f"clip {self.clip_id}: task {self.task!r}, not in {[*TASK_HEADINGS]}")
+        if self.task not in TASKS:
+            raise ValueError(f"clip {self.clip_id}: task {self.task!r}, not in {[*TASKS]}")
 
 
 def write_report(
@@ -153,7 +146,7 @@ def write_report(
         "time_bin_chart": curves.time_bin_chart(history),
         "sections": [
             _section(task, shown)
-            for task in TASK_HEADINGS
+            for task in on_pages()
             if (shown := [clip for clip in clips if clip.task == task])
         ],
     }
@@ -323,7 +316,7 @@ def _section(task: str, clips: Sequence[ReportClip]) -> _Section:
     }
     return _Section(
         task,
-        TASK_HEADINGS[task],
+        TASKS[task].title,
         {
             heading: [_card(clips[index], ranking.score) for index in indices]
             for heading, indices in ends.items()
