@@ -46,8 +46,8 @@ def test_places_weights_as_their_shardings_say(folder: Path) -> None:
 import pathlib
 import jax, jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
-from tests.interop.test_weights import WEIGHTS
-from vssflow_jax.interop import weights
+from tests.weights.test_folder import WEIGHTS
+from vssflow_jax.weights import folder as weights
 mesh = jax.make_mesh((2, 4), ("a", "b"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
 specs = {{(6, 4): PartitionSpec("a", "b")}}
 abstract = jax.tree.map(
