@@ -22,6 +22,7 @@ from vssflow_jax.evaluate.metrics.published import PUBLISHED
 from vssflow_jax.evaluate.pages import report
 from vssflow_jax.html import curves
 from vssflow_jax.html.page import DYNAMIC_RANGE_DB
+from vssflow_jax.input_pipeline.tasks import TASKS
 from vssflow_jax.utils.errors import UserError
 
 NUM_FRAMES, NUM_BANDS = 30, 64
@@ -219,17 +220,17 @@ def test_clips_stand_under_their_task(write, clip):
     ]
     page = write(clips=clips)
     order = [
-        report.TASK_HEADINGS["visualtts"],
+        TASKS["visualtts"].title,
         "clip-visualtts-0",
         "clip-visualtts-1",
-        report.TASK_HEADINGS["joint"],
+        TASKS["joint"].title,
         "clip-joint-0",
         "clip-joint-1",
     ]
     body = page.text.partition("Not measured")[0].partition("Settings")[2]  # after the navigation
     assert sorted(order, key=body.index) == order
-    assert page.text.count(report.TASK_HEADINGS["visualtts"]) == 2  # in the navigation too
-    assert report.TASK_HEADINGS["v2s"] not in page.text
+    assert page.text.count(TASKS["visualtts"].title) == 2  # in the navigation too
+    assert TASKS["v2s"].title not in page.text
 
 
 def test_sounds_without_pictures_are_played_alone(write, clip, tmp_path):
