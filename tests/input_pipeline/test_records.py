@@ -33,14 +33,16 @@ def values() -> dict:
     }
 
 
-def test_what_goes_in_comes_out() -> None:
+def test_what_goes_in_comes_out_in_the_bytes_of_the_record() -> None:
     given = values()
     record = records.encode(given)
     found = records.decode(record, WIDTHS)
     assert found.keys() == given.keys()
+    whole = np.frombuffer(record, np.uint8)
     for name, dtype in records.DTYPES.items():
         assert found[name].dtype == dtype
         np.testing.assert_array_equal(found[name].ravel(), np.ravel(given[name]).astype(dtype))
+        assert not found[name].size or np.shares_memory(found[name], whole)
     for name in (*records.TEXTS, records.DURATION):
         assert found[name] == given[name]
     assert found["clip"].shape == (10, 3)

@@ -1,7 +1,8 @@
 """What a record holds, and how it lies in bytes (`docs/data.md`).
 
 A record is a `tf.train.Example` whose arrays are byte strings: TFDS reads it like any other, and
-here it is decoded without a look at single values. An array that a clip does not have is empty.
+here it is decoded without a look at single values and without a copy. An array that a clip does not
+have is empty.
 
 Letters: t latent frames, c latent channels, p phonemes.
 """
@@ -11,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2
 
 from vssflow_jax.clip import LATENT_CHANNELS
@@ -38,7 +38,16 @@ DTYPES = {
     }.items()
 }
 _POSTERIOR_WIDTH = 2 * LATENT_CHANNELS
+_FLOAT32 = np.dtype("<f4")
 _DURATION_DIGITS = 5
+
+# How protocol buffers lie in bytes: a varint holds seven bits a byte, the last byte below 128; a
+# tag is a varint of the field's number and, in its three low bits, the kind of what follows.
+_VARINT_BITS = 7
+_VARINT_MORE = 1 << _VARINT_BITS
+_VARINT_BYTES = 5  # reach 4 GB
+_KIND_BITS = 0b111
+_SIZED = 2  # the kind of what is preceded by its size: texts, bytes, messages, packed numbers
 
 
 def features() -> tfds.features.FeaturesDict:
@@ -61,7 +70,7 @@ def encode(values: Values) -> bytes:
 
 
 def decode(record: bytes, widths: Mapping[str, int]) -> dict[str, Any]:
-    """The values of a record: texts, the duration, and read-only arrays.
+    """The values of a record: texts, the duration, and read-only arrays of its own bytes.
 
     Args:
       record: as `encode` makes it.
@@ -70,28 +79,67 @@ def decode(record: bytes, widths: Mapping[str, int]) -> dict[str, Any]:
     Raises:
       ValueError, KeyError: it is no such record.
     """
-    try:
-        feature = tf_example_pb2.Example.FromString(record).features.feature
-    except DecodeError as error:
-        raise ValueError("it is no tf.train.Example") from error
-    found = {name: _only(feature, name, "bytes_list") for name in (*TEXTS, *DTYPES)}
-    values: dict[str, Any] = {name: found[name].decode() for name in TEXTS}
+    found = _places(record)
+    values: dict[str, Any] = {name: record[found[name]].decode() for name in TEXTS}
     # 1.8 as float32 is a little less: the number of frames in it must not be.
-    values[DURATION] = round(_only(feature, DURATION, "float_list"), _DURATION_DIGITS)
+    duration_sec = np.frombuffer(record[found[DURATION]], _FLOAT32).item()
+    values[DURATION] = round(duration_sec, _DURATION_DIGITS)
     shapes = {name: (-1, width) for name, width in widths.items()} | {
         "speaker": (-1,),
         "posterior": (-1, _POSTERIOR_WIDTH),
     }
     for name, dtype in DTYPES.items():
-        values[name] = np.frombuffer(found[name], dtype).reshape(shapes.get(name, (-1,)))
+        place = found[name]
+        count, rest = divmod(place.stop - place.start, dtype.itemsize)
+        if rest:
+            raise ValueError(f"{name} is cut short")
+        array = np.frombuffer(record, dtype, count, place.start)
+        values[name] = array.reshape(shapes.get(name, (-1,)))
     return values
 
 
-def _only(feature: Any, name: str, kind: str) -> Any:
-    """The one value of a feature whose list is of a kind."""
-    if name not in feature:
-        raise KeyError(name)
-    values = getattr(feature[name], kind).value
-    if len(values) != 1:
-        raise ValueError(f"{name} has {len(values)} values of {kind}, not one")
-    return values[0]
+def _places(record: bytes) -> dict[str, slice]:
+    """Where the bytes of each feature of a `tf.train.Example` lie.
+
+    The Example has one field, its features; these have one for each feature, of a name and a value;
+    the value has one, a list; and the list has one, here.
+
+    Raises:
+      ValueError: it is no such Example.
+    """
+    places = {}
+    try:
+        start, stop = _contents(record, 0, len(record))
+        while start < stop:
+            feature, end = _contents(record, start, stop)
+            name, name_end = _contents(record, feature, end)
+            inner = name_end
+            for _ in range(3):  # the value, its list, and what the list has
+                inner, inner_end = _contents(record, inner, end)
+            places[record[name:name_end].decode()] = slice(inner, inner_end)
+            start = end
+    except IndexError as error:
+        raise ValueError("it ends too early") from error
+    return places
+
+
+def _contents(message: bytes, start: int, stop: int) -> tuple[int, int]:
+    """Where the contents of the field that begins at `start` lie; it ends at `stop` or before."""
+    size, first = message[start + 1], start + 2  # numbers of fields are small: a tag is one byte
+    if size >= _VARINT_MORE:
+        size, first = _varint(message, start + 1)
+    if message[start] & _KIND_BITS != _SIZED or first + size > stop:
+        raise ValueError(f"no field at byte {start}")
+    return first, first + size
+
+
+def _varint(message: bytes, start: int) -> tuple[int, int]:
+    """The number that lies at `start`, and where it ends."""
+    value = shift = 0
+    for end in range(start + 1, min(start + _VARINT_BYTES, len(message)) + 1):
+        byte = message[end - 1]
+        if byte < _VARINT_MORE:
+            return value | byte << shift, end
+        value |= (byte - _VARINT_MORE) << shift
+        shift += _VARINT_BITS
+    raise ValueError(f"no number at byte {start}")
