@@ -99,9 +99,8 @@ class Benchmark:
     @property
     def of_clips(self) -> tuple[str, ...]:
         """Metrics of single clips that can be had."""
-        return tuple(
-            name for name in self.metrics if METRICS[name].of_clip and name not in self.absent
-        )
+        absent = self.absent
+        return tuple(name for name in self.metrics if METRICS[name].of_clip and name not in absent)
 
     @property
     def measured(self) -> tuple[str, ...]:

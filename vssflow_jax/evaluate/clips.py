@@ -24,7 +24,7 @@ from vssflow_jax.evaluate import rows
 from vssflow_jax.evaluate.benchmark import Benchmark, Place
 from vssflow_jax.evaluate.metrics.clip_scores import ClipScores, score_clip
 from vssflow_jax.evaluate.metrics.of_clips import Reference
-from vssflow_jax.evaluate.metrics.registry import METRICS
+from vssflow_jax.evaluate.metrics.registry import METRICS, Metric
 from vssflow_jax.evaluate.rows import Row
 from vssflow_jax.evaluate.versions import Renderer, Sound
 from vssflow_jax.input_pipeline.dataset import BadRecord, ClipSource, Dataset
@@ -155,6 +155,11 @@ class Evaluation:
             for place, following in zip(same, [*same[1:], same[0]], strict=True)
         }
 
+    @functools.cached_property
+    def _metrics(self) -> dict[str, Metric]:
+        """Of clips: themselves, not their names, for another process knows of no plugins."""
+        return {name: METRICS[name] for name in self.benchmark.of_clips}
+
     def _others(self, batch: Sequence[Place], clips: Mapping[Place, Clip]) -> list[Clip]:
         """For each clip the next one of its task, round about, if there is any that can be read."""
         if "shuffled" not in self.benchmark.versions:
@@ -192,8 +197,6 @@ class Evaluation:
         reference = Reference(
             clip.task, clip.transcript, clip.event_times_sec, self.benchmark.normalisation
         )
-        # Themselves, not their names: another process knows of no plugins.
-        metrics = {name: METRICS[name] for name in self.benchmark.of_clips}
         heard = {version: (sound.waveform, sound.log_mel) for version, sound in sounds.items()}
         row = Row(
             place.task,
@@ -204,7 +207,7 @@ class Evaluation:
             problems=problems,
             generate_sec=renderer.generate_sec,
         )
-        return row, workers.submit(score_clip, reference, heard, metrics)
+        return row, workers.submit(score_clip, reference, heard, self._metrics)
 
     def _finish(self, measured: Sequence[tuple[Row, Future[ClipScores]]], log: JsonLines) -> None:
         """Write the rows of clips as they are measured."""

@@ -102,19 +102,23 @@ class NoCodec:
     """In place of a codec whose weights are not at hand: steps with offline latents use none."""
 
     fitted = False
-    abstract: CodecParams = {}  # noqa: RUF012
+
+    @property
+    def abstract(self) -> CodecParams:
+        """See `Codec`."""
+        return {}
 
     def load(self, stats: LatentStats | None) -> CodecParams:
         """See `Codec`."""
         return {}
 
     def encode(self, params: CodecParams, log_mel: jax.Array) -> Posterior:
-        """See `Codec`."""
-        raise NotImplementedError
+        """Never called: a batch with posteriors is not encoded."""
+        raise AssertionError("a step with offline latents uses no codec")
 
     def decode(self, params: CodecParams, latent: jax.Array) -> jax.Array:
-        """See `Codec`."""
-        raise NotImplementedError
+        """Never called: a step decodes nothing."""
+        raise AssertionError("a step with offline latents uses no codec")
 
 
 def _needed_bytes(message: str) -> int | None:
