@@ -118,24 +118,19 @@ def attend(
     w: Weights, x: np.ndarray, source: np.ndarray, heads: int, kv_heads: int, *, rotate_keys: bool
 ) -> np.ndarray:
     """One clip: x [n, d], source [s, e]; consecutive query heads share a key/value head."""
-    q, k, v = linear(w["q"], x), linear(w["k"], source), linear(w["v"], source)
-    head_dim = q.shape[1] // heads
-    outputs = []
+    mixed = 0
     for head in range(heads):
         shared = head // (heads // kv_heads)
-        mine = slice(head * head_dim, (head + 1) * head_dim)
-        theirs = slice(shared * head_dim, (shared + 1) * head_dim)
-        keys = turn(k[:, theirs]) if rotate_keys else k[:, theirs]
-        scores = turn(q[:, mine]) @ keys.T / np.sqrt(head_dim)
+        q, k = x @ w["q_dhk"][:, head], source @ w["k_egk"][:, shared]
+        scores = turn(q) @ (turn(k) if rotate_keys else k).T / np.sqrt(q.shape[1])
         shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-        outputs.append(shares / shares.sum(axis=1, keepdims=True) @ v[:, theirs])
-    return linear(w["out"], np.concatenate(outputs, axis=1))
+        shares = shares / shares.sum(axis=1, keepdims=True)
+        mixed = mixed + shares @ source @ w["v_egk"][:, shared] @ w["out_hkd"][head]
+    return mixed
 
 
 def feed_forward(w: Weights, x: np.ndarray) -> np.ndarray:
-    inner = w["inner"]
-    value, gate = (x @ inner["w_io"][:, half] + inner["b_o"][half] for half in (0, 1))
-    return linear(w["outer"], value * silu(gate))
+    return linear(w["out"], linear(w["value"], x) * silu(linear(w["gate"], x)))
 
 
 def block(

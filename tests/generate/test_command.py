@@ -56,9 +56,18 @@ RNG = np.random.default_rng
 DEAF = (
     "input.",
     "conditions.inputs.",
-    "transformer.blocks.self_attention.q.",
-    "transformer.blocks.cross_attention.q.",
+    "transformer.blocks.self_attention.q_",
+    "transformer.blocks.cross_attention.q_",
 )
+
+
+def inputs(name: str, shape: tuple[int, ...]) -> int:
+    """Numbers that a weight sums over."""
+    if name.endswith(("q_dhk", "k_egk", "v_egk")):
+        return shape[-3]
+    if name.endswith("out_hkd"):
+        return shape[-3] * shape[-2]
+    return shape[-2] if len(shape) > 1 else 1
 
 
 def random_state(*silent: str) -> TrainState:
@@ -67,7 +76,7 @@ def random_state(*silent: str) -> TrainState:
     def weight(path: Any, shape: jax.ShapeDtypeStruct) -> jax.Array:
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         loud = 0.0 if name.startswith(silent) else LOUDNESS if name.startswith("output.") else 1.0
-        size = loud / np.sqrt(shape.shape[-2] if len(shape.shape) > 1 else 1)
+        size = loud / np.sqrt(inputs(name, shape.shape))
         return jnp.asarray(size * RNG(len(name)).normal(size=shape.shape), shape.dtype)
 
     # Quiet, and without changes within a patch, whose frames have a mean in the first channels.

@@ -23,8 +23,8 @@ SEED = 3
 FRAMES = 6
 PEER = 1e-4
 MARK = np.float32(7)
-CROSS_KEYS = "transformer.blocks.cross_attention.k.w_io"
-CROSS_VALUES = "transformer.blocks.cross_attention.v.w_io"
+CROSS_KEYS = "transformer.blocks.cross_attention.k_egk"
+CROSS_VALUES = "transformer.blocks.cross_attention.v_egk"
 
 
 @pytest.fixture(scope="module")

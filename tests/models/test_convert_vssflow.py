@@ -93,17 +93,19 @@ def test_uses_every_tensor_of_the_reference(cfg: ModelConfig) -> None:
     assert set(report.names("folded")) == FOLDED
     assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(weights))
     block = {
-        "cross_attention.q.w_io": "attn2.to_q.weight",
-        "self_attention.out.w_io": "attn1.to_out.0.weight",
-        "ffw.inner.w_io": "ff.net.0.proj.weight",
-        "ffw.outer.b_o": "ff.net.2.bias",
+        "cross_attention.q_dhk": "attn2.to_q.weight",
+        "self_attention.out_hkd": "attn1.to_out.0.weight",
+        "ffw.out.b_o": "ff.net.2.bias",
         "norm2.scale_d": "norm2.weight",
     }
     flat = mapping.flatten(weights)
     for ours, theirs in block.items():
         tensor = source[f"vaflow.transformer_blocks.1.{theirs}"].T
         found = flat[f"transformer.blocks.{ours}"][1]
-        np.testing.assert_array_equal(found.reshape(tensor.shape), tensor)  # [d, 2, f] is [d, 2 f]
+        np.testing.assert_array_equal(found.reshape(tensor.shape), tensor)  # [d, h, k], [d, h k]
+    halves = [flat[f"transformer.blocks.ffw.{half}.w_io"][1] for half in ("value", "gate")]
+    both = source["vaflow.transformer_blocks.1.ff.net.0.proj.weight"].T
+    np.testing.assert_array_equal(np.concatenate(halves, axis=1), both)
     np.testing.assert_array_equal(
         flat["conditions.speaker.outer.w_io"], source["ref_proj.2.weight"].T
     )

@@ -1,5 +1,7 @@
 """The whole network: folded maps, guidance, precision, and every placement."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -120,11 +122,12 @@ def test_a_fresh_network_predicts_zero(fresh: VSSFlow):
 def test_every_block_has_its_own_start_values(fresh: VSSFlow):
     for path, stacked in nnx.to_flat_state(nnx.state(fresh.transformer.blocks)):
         assert stacked.shape[0] == SIZES["layers"], path
-        if path[-1] == "w_io":
+        if path[-1] not in ("b_o", "scale_d", "bias_d"):
             assert not np.allclose(stacked[0], stacked[1]), path
             assert not np.allclose(stacked[1], stacked[2]), path
             # The fan-in of one block, not of the stack.
-            assert np.std(stacked[0]) == pytest.approx(stacked.shape[1] ** -0.5, rel=0.2), path
+            inputs = math.prod(stacked.shape[1 : 3 if path[-1] == "out_hkd" else 2])
+            assert np.std(stacked[0]) == pytest.approx(inputs**-0.5, rel=0.2), path
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
@@ -217,7 +220,7 @@ def test_config_section_becomes_a_network():
     config = ModelConfig.from_config(section)
     network = nnx.eval_shape(lambda: VSSFlow(config, rngs=nnx.Rngs(0)))
     # Attended: 64 channels of semantic features and 32 of phonemes, by 2 heads of 48.
-    assert network.transformer.blocks.cross_attention.k.w_io.shape == (8, 64 + 32, 2 * 48)
+    assert network.transformer.blocks.cross_attention.k_egk.shape == (8, 64 + 32, 2, 48)
 
 
 def test_an_unknown_placement_is_one_clear_line():

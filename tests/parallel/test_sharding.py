@@ -200,9 +200,10 @@ def test_data_parallel_weights_are_whole(weights: nnx.State):
 
 def test_fsdp_splits_the_model_width(weights: nnx.State):
     found = specs(weights, on_paper("fsdp"))
-    assert found["transformer.blocks.ffw.inner.w_io"] == PartitionSpec(None, "fsdp", None, None)
-    assert found["transformer.blocks.ffw.outer.w_io"] == PartitionSpec(None, None, "fsdp")
-    assert found["transformer.blocks.self_attention.q.w_io"] == PartitionSpec(None, "fsdp", None)
+    assert found["transformer.blocks.ffw.gate.w_io"] == PartitionSpec(None, "fsdp", None)
+    assert found["transformer.blocks.ffw.out.w_io"] == PartitionSpec(None, None, "fsdp")
+    queries = found["transformer.blocks.self_attention.q_dhk"]
+    assert queries == PartitionSpec(None, "fsdp", None, None)
     assert found["transformer.time.outer.w_io"] == PartitionSpec(None, "fsdp")
 
 

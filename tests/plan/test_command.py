@@ -51,10 +51,10 @@ def test_a_plan_has_figures_tables_and_a_picture(planned: Path):
     assert 0 < row["measured"]["loss"] < 100  # finite
     assert row["memory"]["peak"] > row["memory"]["parameters"] + row["memory"]["optimizer"]
     # Two heads do not divide over four devices: that strategy says so, the other goes on.
-    assert "model.transformer.heads is 2" in impossible["error"]
+    assert "axis 'kv_heads' of 2 does not divide over 4 devices" in impossible["error"]
     page = (planned / "plan.md").read_text()
     assert "| `dp` | data 8 |" in page
-    assert "- `tp`: model.transformer.heads is 2" in page
+    assert "- `tp`: weight transformer.blocks.cross_attention.k_egk: its axis" in page
     assert (planned / "plan.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -104,9 +104,9 @@ def test_an_unknown_strategy_is_one_clear_line(tmp_path: Path):
 def test_no_plan_at_all_is_an_error(tmp_path: Path):
     done = tiny.run(command(tmp_path, "--topology=v5e:2x4", "--strategies=tp"))
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith(
-        "error: no strategy can be planned; tp: model.transformer.heads is 2"
-    )
+    error = done.stderr.splitlines()[-1]
+    assert error.startswith("error: no strategy can be planned; tp: weight transformer.blocks.")
+    assert "its axis 'kv_heads' of 2 does not divide over 4 devices" in error
 
 
 def test_results_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

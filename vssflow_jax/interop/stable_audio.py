@@ -36,8 +36,8 @@ _NOT_OURS = (
 )
 _SPEAKER_TO_TOKEN = "conditions.speaker_to_token."
 _MAY_DIFFER = (
-    "transformer.blocks.cross_attention.k.w_io",
-    "transformer.blocks.cross_attention.v.w_io",
+    "transformer.blocks.cross_attention.k_egk",
+    "transformer.blocks.cross_attention.v_egk",
     f"{_SPEAKER_TO_TOKEN}inner.w_io",
 )
 

@@ -16,6 +16,7 @@ import numpy as np
 from flax import nnx
 from flax.traverse_util import flatten_dict
 
+from vssflow_jax.models import earlier
 from vssflow_jax.models.conditions import PLACEMENTS, ConditionWidths
 from vssflow_jax.models.transformer import TransformerConfig
 from vssflow_jax.models.vssflow import COMPUTED_ALIKE, ModelConfig, VSSFlow
@@ -50,18 +51,21 @@ _MODULES = {
     for part, item in (("inner", 0), ("outer", 2))
 }
 _BLOCKS = "transformer.blocks."
-_GLU = f"{_BLOCKS}ffw.inner."  # whose outputs are [2, f] here, [2 f] there
+_VALUE, _GATE = "ffw.value", "ffw.gate"  # two maps here, the halves of one there
 _BLOCK_MODULES = {
     "norm1": "norm1",
     "norm2": "norm2",
     "norm3": "norm3",
-    "ffw.inner": "ff.net.0.proj",
-    "ffw.outer": "ff.net.2",
-    **{
-        f"{ours}.{part}": f"{theirs}.to_{item}"
-        for ours, theirs in (("self_attention", "attn1"), ("cross_attention", "attn2"))
-        for part, item in (("q", "q"), ("k", "k"), ("v", "v"), ("out", "out.0"))
-    },
+    _VALUE: "ff.net.0.proj",
+    _GATE: "ff.net.0.proj",
+    "ffw.out": "ff.net.2",
+}
+# Heads and their width are two axes here, one there.
+_FROM_HEADS, _INTO_HEADS = "out_hkd", ("q_dhk", "k_egk", "v_egk")
+_BLOCK_TENSORS = {
+    f"{ours}.{weight}": f"{theirs}.to_{item}.weight"
+    for ours, theirs in (("self_attention", "attn1"), ("cross_attention", "attn2"))
+    for weight, item in zip((*_INTO_HEADS, _FROM_HEADS), ("q", "k", "v", "out.0"), strict=True)
 }
 _LEAVES = {"w_io": "weight", "b_o": "bias", "scale_d": "weight", "bias_d": "bias"}
 _TENSORS = {
@@ -92,14 +96,10 @@ def rules(cfg: ModelConfig) -> list[Rule]:
 
 def direct_rule(name: str, cfg: ModelConfig) -> Rule:
     """The rule of a weight that is no fold, but in another layout."""
-    turn = _transpose if _is_matrix(name) else np.asarray
-
-    def stack(*blocks: np.ndarray) -> np.ndarray:
-        stacked = turn(np.stack(blocks))
-        is_glu = name.startswith(_GLU)
-        return stacked.reshape(*stacked.shape[:-1], 2, -1) if is_glu else stacked
-
-    return Rule(name, _sources(name, cfg), stack if name.startswith(_BLOCKS) else turn)
+    sources, head_dim = _sources(name, cfg), cfg.transformer.head_dim
+    if not name.startswith(_BLOCKS):
+        return Rule(name, sources, _transpose if _is_matrix(name) else np.asarray)
+    return Rule(name, sources, lambda *blocks: _of_blocks(name, np.stack(blocks), head_dim))
 
 
 def from_reference(source: Mapping[str, np.ndarray], cfg: ModelConfig) -> mapping.Conversion:
@@ -127,7 +127,9 @@ def load(source: Path, cfg: ModelConfig, abstract: Weights) -> Weights:
     folder = source.parent if source.name == weights.WEIGHTS_FILE else source
     if (folder / weights.WEIGHTS_FILE).is_file():
         check_sizes(folder, weights.read_config(folder, KIND), cfg)
-        return weights.load(folder, KIND, abstract)
+        if not earlier.is_earlier(weights.names(folder)):
+            return weights.load(folder, KIND, abstract)
+        return earlier.upgrade(weights.load(folder, KIND, earlier.layout(abstract)), abstract)
     converted, _ = from_reference(read_state_dict(source), cfg)
     return jax.tree.map(weights.place, converted, abstract)
 
@@ -193,12 +195,44 @@ def to_reference(params: Weights, frozen: Weights, cfg: ModelConfig) -> StateDic
         _OUTPUT_CONV: no_convolution,
     }
     for name, value in flat.items():
-        if name.startswith(_GLU):
-            value = value.reshape(*value.shape[:-2], -1)
-        value = _transpose(value) if _is_matrix(name) else value
-        blocks = value if name.startswith(_BLOCKS) else [value]
-        state_dict |= dict(zip(_sources(name, cfg), blocks, strict=True))
+        if not name.startswith(_BLOCKS):
+            (source,) = _sources(name, cfg)
+            state_dict[source] = _transpose(value) if _is_matrix(name) else value
+        elif _GATE not in name:  # which goes where its value does
+            gate = flat.get(name.replace(_VALUE, _GATE))
+            blocks = _to_blocks(name, value, gate)
+            state_dict |= dict(zip(_sources(name, cfg), blocks, strict=True))
     return state_dict
+
+
+def _of_blocks(name: str, stacked: np.ndarray, head_dim: int) -> np.ndarray:
+    """A weight of the blocks from the reference's, stacked [l, ...]."""
+    if name.endswith(_INTO_HEADS):
+        matrices = _transpose(stacked)
+        return matrices.reshape(*matrices.shape[:-1], -1, head_dim)
+    if name.endswith(_FROM_HEADS):
+        matrices = _transpose(stacked)
+        return matrices.reshape(len(matrices), -1, head_dim, matrices.shape[-1])
+    if _VALUE in name or _GATE in name:
+        value, gate = np.split(stacked, 2, axis=1)
+        stacked = value if _VALUE in name else gate
+    return _transpose(stacked) if _is_matrix(name) else stacked
+
+
+def _to_blocks(name: str, weight: np.ndarray, gate: np.ndarray | None) -> np.ndarray:
+    """The reference's weights of all blocks, stacked [l, ...], from ours: back from `_of_blocks`.
+
+    Args:
+      name: our name.
+      weight: ours.
+      gate: if ours is the value's in a feed-forward, the gate's.
+    """
+    if name.endswith(_INTO_HEADS):
+        return _transpose(weight.reshape(*weight.shape[:-2], -1))
+    if name.endswith(_FROM_HEADS):
+        return _transpose(weight.reshape(len(weight), -1, weight.shape[-1]))
+    both = np.concatenate([weight, gate], axis=-1) if _VALUE in name else weight
+    return _transpose(both) if _is_matrix(name) else both
 
 
 def _sources(name: str, cfg: ModelConfig) -> tuple[str, ...]:
@@ -208,10 +242,10 @@ def _sources(name: str, cfg: ModelConfig) -> tuple[str, ...]:
     module, _, leaf = name.rpartition(".")
     if not name.startswith(_BLOCKS):
         return (f"{_MODULES[module]}.{_LEAVES[leaf]}",)
-    module = _BLOCK_MODULES[module.removeprefix(_BLOCKS)]
+    tensor = _BLOCK_TENSORS.get(name.removeprefix(_BLOCKS))
+    tensor = tensor or f"{_BLOCK_MODULES[module.removeprefix(_BLOCKS)]}.{_LEAVES[leaf]}"
     return tuple(
-        f"{TRUNK}transformer_blocks.{block}.{module}.{_LEAVES[leaf]}"
-        for block in range(cfg.transformer.layers)
+        f"{TRUNK}transformer_blocks.{block}.{tensor}" for block in range(cfg.transformer.layers)
     )
 
 

@@ -20,10 +20,17 @@ NORM_EPSILON = 1e-5
 ROPE_THETA = 10_000.0
 
 
-def fan_in(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
-    """Normal, of variance 1 / i for a map [i, ...]."""
-    outputs = tuple(range(1, len(shape)))
-    return nnx.initializers.lecun_normal(in_axis=0, out_axis=outputs)(key, shape, dtype)
+def fan_in_of(axes: int) -> Initializer:
+    """Normal, of variance 1 / i for a map from its first `axes` axes, i numbers, to the others."""
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
+        inputs, outputs = tuple(range(axes)), tuple(range(axes, len(shape)))
+        return nnx.initializers.lecun_normal(in_axis=inputs, out_axis=outputs)(key, shape, dtype)
+
+    return init
+
+
+fan_in = fan_in_of(1)
 
 
 def weight(
@@ -40,12 +47,12 @@ def weight(
 
 
 class Linear(nnx.Module):
-    """y = x w (+ b), computed in the dtype of x. [..., i] -> [..., o]; o may be several axes."""
+    """y = x w (+ b), computed in the dtype of x. [..., i] -> [..., o]."""
 
     def __init__(
         self,
-        shape: tuple[int, ...],
-        axes: tuple[str, ...],
+        shape: tuple[int, int],
+        axes: tuple[str, str],
         *,
         rngs: nnx.Rngs,
         bias: bool = False,
@@ -55,7 +62,7 @@ class Linear(nnx.Module):
         self.b_o = weight(rngs, shape[1:], axes[1:], zeros) if bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = jnp.tensordot(x, self.w_io.astype(x.dtype), axes=1)
+        y = x @ self.w_io.astype(x.dtype)
         return y if self.b_o is None else y + self.b_o.astype(x.dtype)
 
 

@@ -17,7 +17,15 @@ import jax.numpy as jnp
 from flax import nnx
 
 from vssflow_jax.models import attention
-from vssflow_jax.models.layers import LayerNorm, Linear, RopeTables, rope_tables, rotate
+from vssflow_jax.models.layers import (
+    LayerNorm,
+    Linear,
+    RopeTables,
+    fan_in_of,
+    rope_tables,
+    rotate,
+    weight,
+)
 from vssflow_jax.parallel.sharding import MeshRules
 from vssflow_jax.utils.errors import UserError
 
@@ -118,41 +126,41 @@ class Attention(nnx.Module):
         *,
         rngs: nnx.Rngs,
     ):
-        self.head_dim = cfg.head_dim
         self.attend = attention.Attend(cfg.attention, mesh_rules)
-        inner, inner_kv = cfg.heads * cfg.head_dim, kv_heads * cfg.head_dim
-        self.q = Linear((cfg.width, inner), ("embed", "heads"), rngs=rngs)
-        self.k = Linear((source_width, inner_kv), ("embed", "kv_heads"), rngs=rngs)
-        self.v = Linear((source_width, inner_kv), ("embed", "kv_heads"), rngs=rngs)
-        self.out = Linear((inner, cfg.width), ("heads", "embed"), rngs=rngs)
+        queries = (cfg.width, cfg.heads, cfg.head_dim)
+        keys = (source_width, kv_heads, cfg.head_dim)
+        self.q_dhk = weight(rngs, queries, ("embed", "heads", "head_dim"))
+        self.k_egk = weight(rngs, keys, ("embed", "kv_heads", "head_dim"))
+        self.v_egk = weight(rngs, keys, ("embed", "kv_heads", "head_dim"))
+        out = (cfg.heads, cfg.head_dim, cfg.width)
+        self.out_hkd = weight(rngs, out, ("heads", "head_dim", "embed"), fan_in_of(2))
 
     def __call__(
         self, x: jax.Array, source: jax.Array, valid: int, tables: RopeTables, *, rotate_keys: bool
     ) -> jax.Array:
         """Attend from x [b, n, d] to the first `valid` tokens of source [b, s, e]; [b, n, d]."""
-        q = rotate(self._heads(self.q(x)), tables)  # [b, n, h, k]
-        k = self._heads(self.k(source))  # [b, s, g, k]
-        v = self._heads(self.v(source))  # [b, s, g, k]
+        dtype = x.dtype
+        q = jnp.einsum("bnd,dhk->bnhk", x, self.q_dhk.astype(dtype))
+        k = jnp.einsum("bse,egk->bsgk", source, self.k_egk.astype(dtype))
+        v = jnp.einsum("bse,egk->bsgk", source, self.v_egk.astype(dtype))
+        q = rotate(q, tables)
         if rotate_keys:
             k = rotate(k, tables)
         mixed = self.attend(q, k, v, valid)  # [b, n, h, k]
-        return self.out(mixed.reshape(*x.shape[:-1], -1))
-
-    def _heads(self, x: jax.Array) -> jax.Array:
-        return x.reshape(*x.shape[:-1], -1, self.head_dim)
+        return jnp.einsum("bnhk,hkd->bnd", mixed, self.out_hkd.astype(dtype))
 
 
 class FeedForward(nnx.Module):
-    """SwiGLU: the first half of the inner map times silu of the second. [..., d] -> [..., d]."""
+    """SwiGLU: one map times silu of another, and a map back. [..., d] -> [..., d]."""
 
     def __init__(self, cfg: TransformerConfig, *, rngs: nnx.Rngs):
         width, inner = cfg.width, cfg.ffw_width
-        self.inner = Linear((width, 2, inner), ("embed", "glu", "ffw"), rngs=rngs, bias=True)
-        self.outer = Linear((inner, width), ("ffw", "embed"), rngs=rngs, bias=True)
+        self.value = Linear((width, inner), ("embed", "ffw"), rngs=rngs, bias=True)
+        self.gate = Linear((width, inner), ("embed", "ffw"), rngs=rngs, bias=True)
+        self.out = Linear((inner, width), ("ffw", "embed"), rngs=rngs, bias=True)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        value, gate = jnp.moveaxis(self.inner(x), -2, 0)
-        return self.outer(value * nnx.silu(gate))
+        return self.out(self.value(x) * nnx.silu(self.gate(x)))
 
 
 class Block(nnx.Module):

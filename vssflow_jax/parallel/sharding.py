@@ -28,7 +28,7 @@ WEIGHT_AXES = (
     "embed_in",
     "heads",
     "kv_heads",
-    "glu",
+    "head_dim",
     "ffw",
     "norm",
     "features",
@@ -251,7 +251,7 @@ def param_shardings(abstract: nnx.State, mesh_rules: MeshRules) -> Any:
                 raise UserError(
                     f"weight {name}: its axis '{axis}' of {size} does not divide over "
                     f"{mesh_rules.axis_size(axis)} devices of mesh axis "
-                    f"'{' x '.join(mesh_rules.rules[axis])}'; change the model's width, "
+                    f"'{' x '.join(mesh_rules.rules[axis])}'; change the model's sizes, "
                     "sharding.mesh or sharding.strategy"
                 )
         return mesh_rules.sharding(*axes)

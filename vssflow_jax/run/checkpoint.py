@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
+from vssflow_jax.models import earlier
 from vssflow_jax.parallel import distributed
 from vssflow_jax.utils.errors import UserError
 
@@ -193,12 +194,15 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         folder = self._path / str(step)
         states, problem, passing = ocp.PyTreeCheckpointHandler(), "", False
         try:
-            _check_shapes(folder, states.metadata(folder / "state"), abstract)
+            metadata = states.metadata(folder / "state")
+            is_earlier = earlier.is_earlier(_by_name(getattr(metadata, "tree", metadata)))
+            stored = earlier.layouts(abstract) if is_earlier else abstract
+            _check_shapes(folder, metadata, stored)
             state = states.restore(
                 folder / "state",
                 args=ocp.args.PyTreeRestore(
-                    item=abstract,
-                    restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
+                    item=stored,
+                    restore_args=ocp.checkpoint_utils.construct_restore_args(stored),
                     partial_restore=True,
                 ),
             )
@@ -223,7 +227,7 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         for name, found in checksums(state).items():
             if kept.get(name, found) != found:
                 raise DamagedError(folder, f"the numbers of {name} are not those that were saved")
-        return state, progress
+        return earlier.upgraded(state, abstract) if is_earlier else state, progress
 
     def _set_aside(self, step: int, why: str) -> None:
         if distributed.is_main():

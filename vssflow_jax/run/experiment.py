@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -143,13 +142,6 @@ class Experiment:
 
     def _check_mesh(self) -> None:
         axis_size, transformer = self.mesh_rules.axis_size, self.model.transformer
-        for axis, size in (("heads", transformer.heads), ("kv_heads", transformer.kv_heads)):
-            if size % axis_size(axis):
-                raise UserError(
-                    f"model.transformer.{axis} is {size}, which does not divide over "
-                    f"{axis_size(axis)} devices; sharding.mesh.tensor may be a divisor of "
-                    f"{math.gcd(transformer.heads, transformer.kv_heads)}"
-                )
         tokens, devices = transformer.tokens(self.spec.latent_frames), axis_size("tokens")
         if tokens % devices:
             raise UserError(

@@ -74,6 +74,16 @@ def read_config(folder: Path, kind: str) -> dict[str, Any]:
     return values["config"]
 
 
+def names(folder: Path) -> list[str]:
+    """Dotted names of the weights in a folder.
+
+    Raises:
+      UserError: no such folder, or one without weights.
+    """
+    with open_safetensors(folder / WEIGHTS_FILE) as tensors:
+        return list(tensors.keys())
+
+
 def load(folder: Path, kind: str, abstract: Weights) -> Weights:
     """Read a folder of weights onto the devices, each of which reads its own part only.
 

@@ -64,9 +64,13 @@ class Report:
     entries: tuple[Entry, ...]
 
     def names(self, state: str) -> list[str]:
-        """Source names, or our names where there is no source, of the entries in `state`."""
+        """Source names, or our names where there is no source, of the entries in `state`.
+
+        Each is there once, though several weights may be made of one tensor.
+        """
         entries = [entry for entry in self.entries if entry.state == state]
-        return [name for entry in entries for name in entry.sources or (entry.target,)]
+        names = [name for entry in entries for name in entry.sources or (entry.target,)]
+        return list(dict.fromkeys(names))
 
     def size(self, state: str) -> int:
         """Parameters in all entries of `state`."""
