@@ -114,6 +114,8 @@ def train() -> dict[str, Any]:
         "checkpoint_every": 5000,
         "keep_checkpoints": 3,
         "sample_every": 5000,
+        "held_out_every": 5000,  # steps between losses on test clips; 0: never
+        "held_out_clips": 16,  # of each task
     }
 
 

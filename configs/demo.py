@@ -83,6 +83,7 @@ def get_config(argument: str = "ablation=lip_synch_text") -> ml_collections.Conf
                 "checkpoint_every": 300,
                 "keep_checkpoints": 2,
                 "sample_every": 600,
+                "held_out_every": 150,
             },
             "eval": {
                 "after_training": True,

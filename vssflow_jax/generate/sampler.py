@@ -17,7 +17,6 @@ from vssflow_jax.flow.guidance import guided
 from vssflow_jax.flow.sampler import Sampler
 from vssflow_jax.generate.windows import Windows
 from vssflow_jax.models.conditions import MASKABLE
-from vssflow_jax.parallel.sharding import MeshRules
 from vssflow_jax.run.experiment import Batch, Experiment, TrainState
 
 
@@ -74,12 +73,11 @@ def make_generate(experiment: Experiment, sampler: Sampler) -> Generate:
     solve = sampler.make_solver()
     # Steps that adapt must adapt to each clip alone, or a clip would depend on its batch.
     network = experiment.unplaced_network if sampler.adaptive else experiment.network
-    spread = functools.partial(_spread, experiment.mesh_rules)
 
     @functools.partial(jax.jit, out_shardings=experiment.mesh_rules.replicated)
     def generate(state: TrainState, features: Batch, start: Start) -> jax.Array:
         clips = len(start.noise)
-        features, start = jax.tree.map(spread, (features, start))
+        features, start = jax.tree.map(experiment.mesh_rules.spread, (features, start))
         model = nnx.merge(network.definition, state.averaged, state.frozen)
 
         def latents(features: Batch, start: Start) -> jax.Array:
@@ -128,7 +126,7 @@ def make_generate_long(
 
     def cut(whole: jax.Array) -> jax.Array:
         """[1, n, ...] -> [w, t, ...], with more windows where devices need them."""
-        return _spread(experiment.mesh_rules, windows.cut(whole[0]))
+        return experiment.mesh_rules.spread(windows.cut(whole[0]))
 
     @functools.partial(jax.jit, out_shardings=experiment.mesh_rules.replicated)
     def generate(state: TrainState, features: Batch, start: Start) -> jax.Array:
@@ -147,9 +145,3 @@ def make_generate_long(
         return windows.finer(log_mels.shape[1] // windows.size).blend(log_mels)[None]
 
     return generate
-
-
-def _spread(mesh_rules: MeshRules, x: jax.Array) -> jax.Array:
-    """Over the devices, after as many of the last row as they need to have equally many."""
-    padding = -len(x) % mesh_rules.batch_devices
-    return mesh_rules.constrain(jnp.concatenate([x, *[x[-1:]] * padding]), "batch")

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from flax import nnx
@@ -132,6 +133,11 @@ class MeshRules:
         if self.mesh.size == 1:
             return tree
         return jax.lax.with_sharding_constraint(tree, shardings)
+
+    def spread(self, x: jax.Array) -> jax.Array:
+        """Rows over the devices, after as many of the last one as make them equally many each."""
+        padding = -len(x) % self.batch_devices
+        return self.constrain(jnp.concatenate([x, *[x[-1:]] * padding]), "batch")
 
     def local_rows(self, batch_size: int) -> np.ndarray:
         """Which clips of a batch the devices of this process hold, in order."""

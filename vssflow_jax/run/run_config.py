@@ -27,7 +27,13 @@ CHECKPOINTS = "checkpoints"
 _ADDED: dict[str, Any] = {
     "plugins": "",
     "data": {"mixture": {"speech_sources": ()}},
-    "train": {"init_weights": "ema", "init": "fan_in", "optimizer": "adamw"},
+    "train": {
+        "init_weights": "ema",
+        "init": "fan_in",
+        "optimizer": "adamw",
+        "held_out_every": 0,
+        "held_out_clips": 16,
+    },
     "model": {"transformer": {"residual_dtype": "bfloat16"}},
 }
 
@@ -43,6 +49,8 @@ RESUMABLE = (
     "train.checkpoint_every",
     "train.keep_checkpoints",
     "train.sample_every",
+    "train.held_out_every",
+    "train.held_out_clips",
     "train.init_from",
     "train.init_weights",
     "train.init",

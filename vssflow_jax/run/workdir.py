@@ -10,17 +10,19 @@ from pathlib import Path
 from vssflow_jax.parallel import distributed
 from vssflow_jax.utils.files import JsonLines, whole_lines
 
+METRICS, HELD_OUT = "metrics.jsonl", "held_out.jsonl"
+
 
 class MetricsLog(JsonLines):
     """Appends rows to `metrics.jsonl`, or to another such file of the workdir."""
 
-    def __init__(self, workdir: Path, name: str = "metrics.jsonl"):
+    def __init__(self, workdir: Path, name: str = METRICS):
         super().__init__(workdir / name if distributed.is_main() else Path(os.devnull))
 
 
-def read_metrics(workdir: Path) -> list[dict[str, float]]:
-    """Rows of `metrics.jsonl` by step; where a step was run twice the last row counts."""
-    path = workdir / "metrics.jsonl"
+def read_metrics(workdir: Path, name: str = METRICS) -> list[dict[str, float]]:
+    """Rows of `metrics.jsonl`, or another, by step; of a step that was run twice the last one."""
+    path = workdir / name
     lines = whole_lines(path).splitlines() if path.exists() else []
     rows = {row["step"]: row for row in map(json.loads, lines)}
     return [rows[step] for step in sorted(rows)]

@@ -24,7 +24,7 @@ class Evaluator(Protocol):
 
     @property
     def every_steps(self) -> int:
-        """Steps between calls."""
+        """Steps between calls; 0: none is made."""
 
     def __call__(
         self, experiment: Experiment, dataset: Dataset, state: TrainState

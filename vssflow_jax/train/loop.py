@@ -16,6 +16,7 @@ from vssflow_jax.run import run_config
 from vssflow_jax.run.checkpoint import Checkpoints
 from vssflow_jax.run.experiment import Experiment
 from vssflow_jax.train.evaluators import Evaluator, Samples
+from vssflow_jax.train.held_out import HeldOutLoss
 from vssflow_jax.train.metrics import MetricWriter
 from vssflow_jax.train.profiler import StepTrace
 from vssflow_jax.train.setup import (
@@ -38,8 +39,8 @@ def train(
 
     Args:
       config: config of the experiment, as `setup.prepare` returns it.
-      workdir: gets `config.json`, `metrics.jsonl`, `throughput.jsonl`, `checkpoints/`,
-        `tensorboard/`, and `profile/` if a trace is asked for.
+      workdir: gets `config.json`, `metrics.jsonl`, `held_out.jsonl`, `throughput.jsonl`,
+        `checkpoints/`, `tensorboard/`, and `profile/` if a trace is asked for.
       evaluators: called now and then; what they yield is shown in TensorBoard.
 
     Returns:
@@ -72,7 +73,11 @@ def train(
         throughput = closing.enter_context(throughput_of(config, experiment, goodput))
         writer = closing.enter_context(MetricWriter(workdir, throughput, done, config.train))
         trace = closing.enter_context(StepTrace(config.profile, workdir / "profile", writer.pause))
-        evaluators = [Samples(config, experiment, dataset, writer), *evaluators]
+        evaluators = [
+            Samples(config, experiment, dataset, writer),
+            HeldOutLoss(config, experiment, dataset, workdir),
+            *evaluators,
+        ]
 
         def save() -> None:
             with writer.pause():
@@ -102,7 +107,7 @@ def train(
             if done % config.train.checkpoint_every == 0:
                 save()
             for evaluator in evaluators:
-                if done % evaluator.every_steps == 0:
+                if evaluator.every_steps and done % evaluator.every_steps == 0:
                     with writer.pause():
                         writer.scalars("eval", done, evaluator(experiment, dataset, state))
         save()
