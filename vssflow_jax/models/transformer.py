@@ -139,15 +139,29 @@ class Attention(nnx.Module):
         self, x: jax.Array, source: jax.Array, valid: int, tables: RopeTables, *, rotate_keys: bool
     ) -> jax.Array:
         """Attend from x [b, n, d] to the first `valid` tokens of source [b, s, e]; [b, n, d]."""
-        dtype = x.dtype
-        q = jnp.einsum("bnd,dhk->bnhk", x, self.q_dhk.astype(dtype))
-        k = jnp.einsum("bse,egk->bsgk", source, self.k_egk.astype(dtype))
-        v = jnp.einsum("bse,egk->bsgk", source, self.v_egk.astype(dtype))
-        q = rotate(q, tables)
+        q = rotate(self._into_heads(x, self.q_dhk, "heads"), tables)  # [b, n, h, k]
+        k = self._into_heads(source, self.k_egk, "kv_heads")  # [b, s, g, k]
+        v = self._into_heads(source, self.v_egk, "kv_heads")  # [b, s, g, k]
         if rotate_keys:
             k = rotate(k, tables)
         mixed = self.attend(q, k, v, valid)  # [b, n, h, k]
-        return jnp.einsum("bnhk,hkd->bnd", mixed, self.out_hkd.astype(dtype))
+        out = self._matrix(self.out_hkd.astype(x.dtype).reshape(-1, x.shape[-1]), "heads", "embed")
+        return mixed.reshape(*x.shape[:-1], -1) @ out
+
+    def _into_heads(self, x: jax.Array, weight_dhk: nnx.Param, heads: str) -> jax.Array:
+        """[b, n, d] -> [b, n, h, k]."""
+        width, *out = weight_dhk.shape
+        matrix = self._matrix(weight_dhk.astype(x.dtype).reshape(width, -1), "embed", heads)
+        return (x @ matrix).reshape(*x.shape[:-1], *out)
+
+    def _matrix(self, matrix: jax.Array, *axes: str) -> jax.Array:
+        """A weight as a matrix, told to lie on the mesh where the weight does.
+
+        XLA then keeps the sum of its gradient in parts where the weight is in parts; one of three
+        axes it would sum whole on every device, twice the bytes to send.
+        """
+        rules = self.attend.mesh_rules
+        return rules.constrain(matrix, *axes) if rules else matrix
 
 
 class FeedForward(nnx.Module):
