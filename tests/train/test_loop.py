@@ -101,7 +101,8 @@ def test_accumulation_gives_the_same_step(demo_data: Path) -> None:
         for _ in range(3):
             state, metrics = step(state, next(batches))
         rows.append((metrics, state.params))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6), *rows)
+    # Adam divides small gradients by themselves: their rounding is seen at its full rate.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=5e-6), *rows)
 
 
 def start(data: Path, experiment: Experiment) -> tuple[TrainState, Any]:
