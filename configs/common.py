@@ -93,6 +93,14 @@ def train() -> dict[str, Any]:
         "init_from": "",  # a run, a step of one, or imported weights to start from
         "init_weights": "ema",  # of a run: averaged; "params": those of its last step
         "init": "fan_in",  # "reference": maps around the blocks as PyTorch draws them
+        # Adapters of rank `rank` learn in place of the weights that `targets` are parts of the
+        # names of; 0: none do. `path` is a file of them to start from.
+        "lora": {
+            "rank": 0,
+            "alpha": 16.0,
+            "targets": ("self_attention", "cross_attention", "ffw"),
+            "path": "",
+        },
         "steps": 251_000,
         "batch_size": 288,
         "accumulation_steps": 1,

@@ -15,6 +15,7 @@ from vssflow_jax.flow.sampler import Sampler
 from vssflow_jax.input_pipeline.durations import DURATIONS
 from vssflow_jax.input_pipeline.mixture import Mixture
 from vssflow_jax.models import attention
+from vssflow_jax.models.lora import Lora
 from vssflow_jax.models.transformer import REMAT
 from vssflow_jax.run.experiment import INITS, WEIGHTS_OF_A_RUN
 from vssflow_jax.run.optimizer import OPTIMIZERS, SCHEDULES
@@ -133,6 +134,11 @@ def _check(config: ml_collections.ConfigDict) -> None:
         raise UserError(
             f"eval.sampler.method is '{sampler.method}', which takes each clip by itself and works "
             "with --config.model.transformer.attention=xla only; choose that or another method"
+        )
+    if Lora.from_config(config.train.lora) and not config.train.init_from:
+        raise UserError(
+            "train.lora.rank is not 0: name a run or weights for adapters to be added to by "
+            "--config.train.init_from (docs/weights.md)"
         )
     if config.train.fine_tune and not config.train.init_from:
         raise UserError(

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from vssflow_jax.flow.guidance import guided
 from vssflow_jax.flow.sampler import Sampler
@@ -78,7 +77,7 @@ def make_generate(experiment: Experiment, sampler: Sampler) -> Generate:
     def generate(state: TrainState, features: Batch, start: Start) -> jax.Array:
         clips = len(start.noise)
         features, start = jax.tree.map(experiment.mesh_rules.spread, (features, start))
-        model = nnx.merge(network.definition, state.averaged, state.frozen)
+        model = experiment.merge(state.averaged, state.frozen, network)
 
         def latents(features: Batch, start: Start) -> jax.Array:
             conditioning = model.encode(features, frame_masks=start.frame_masks)
@@ -121,7 +120,6 @@ def make_generate_long(
       UserError: a package that the solver needs is not installed.
     """
     solve = sampler.make_solver()
-    definition = experiment.network.definition
     count = len(windows.starts)
 
     def cut(whole: jax.Array) -> jax.Array:
@@ -130,7 +128,7 @@ def make_generate_long(
 
     @functools.partial(jax.jit, out_shardings=experiment.mesh_rules.replicated)
     def generate(state: TrainState, features: Batch, start: Start) -> jax.Array:
-        model = nnx.merge(definition, state.averaged, state.frozen)
+        model = experiment.merge(state.averaged, state.frozen)
         conditions = {name: cut(value) for name, value in features.items() if name != "speaker"}
         rows = len(conditions["phonemes"])
         conditions["speaker"] = jnp.repeat(features["speaker"], rows, axis=0)

@@ -2,6 +2,7 @@
 
 python -m vssflow_jax.interop.export_weights --checkpoint=RUN --out=FILE.safetensors
 python -m vssflow_jax.interop.export_weights --source=DIR --out=FILE.safetensors
+python -m vssflow_jax.interop.export_weights --checkpoint=RUN --adapters --out=FILE.safetensors
 """
 
 from pathlib import Path
@@ -14,11 +15,12 @@ from jax.sharding import SingleDeviceSharding
 from vssflow_jax import cli
 from vssflow_jax.config import check
 from vssflow_jax.models.convert_vssflow import abstract_weights, load, saved_config, to_reference
+from vssflow_jax.models.lora import Lora
 from vssflow_jax.models.vssflow import ModelConfig, VSSFlow
 from vssflow_jax.parallel import distributed
 from vssflow_jax.run import restore
 from vssflow_jax.run.checkpoint import Checkpoints
-from vssflow_jax.run.experiment import AVERAGED, LAST, WEIGHTS_OF_A_RUN
+from vssflow_jax.run.experiment import AVERAGED, LAST, WEIGHTS_OF_A_RUN, joined
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights.mapping import Weights
 from vssflow_jax.weights.state_dict import SAFETENSORS, write_state_dict
@@ -36,10 +38,31 @@ def of_run(checkpoint: str, which: str = AVERAGED) -> tuple[Weights, Weights, Mo
     Raises:
       UserError: no checkpoint, or it is damaged.
     """
+    params, frozen, cfg, lora = _parts_of_run(checkpoint, which)
+    return (lora.merged(frozen, params), {}, cfg) if lora else (params, frozen, cfg)
+
+
+def adapters_of_run(checkpoint: str, which: str = AVERAGED) -> tuple[Weights, Lora]:
+    """The adapters that a run has trained, on one device, and their sizes.
+
+    Args:
+      checkpoint, which: as for `of_run`.
+
+    Raises:
+      UserError: as there, or a run that has trained all of its weights.
+    """
+    params, _, _, lora = _parts_of_run(checkpoint, which)
+    if lora is None:
+        raise UserError(f"{checkpoint} has no adapters, only whole weights; leave out --adapters")
+    return params, lora
+
+
+def _parts_of_run(checkpoint: str, which: str) -> tuple[Weights, Weights, ModelConfig, Lora | None]:
+    """What a run has trained, what it has not, the sizes of its network, and of its adapters."""
     config, run, step = restore.find(checkpoint, None)
     check(config)
     assert run is not None
-    cfg = ModelConfig.from_config(config.model)
+    cfg, lora = ModelConfig.from_config(config.model), Lora.from_config(config.train.lora)
     part = which if config.train.ema_decay else LAST
     network = nnx.eval_shape(lambda: VSSFlow(cfg, rngs=nnx.Rngs(0)))
     params, frozen = (nnx.state(network, kind) for kind in (nnx.Param, nnx.Not(nnx.Param)))
@@ -48,9 +71,12 @@ def of_run(checkpoint: str, which: str = AVERAGED) -> tuple[Weights, Weights, Mo
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
         {part: nnx.to_pure_dict(params), "frozen": nnx.to_pure_dict(frozen)},
     )
+    if lora:
+        whole = joined(abstract[part], abstract["frozen"])
+        abstract = {part: lora.abstract(abstract[part]), "frozen": whole}
     with Checkpoints(run) as checkpoints:
         found, _ = checkpoints.restore(abstract, step)
-    return found[part], found["frozen"], cfg
+    return found[part], found["frozen"], cfg, lora
 
 
 def of_folder(folder: Path) -> tuple[Weights, Weights, ModelConfig]:
@@ -83,6 +109,14 @@ def main(argv: list[str]) -> None:
     out = Path(values.out)
     check_out(out)
     distributed.start()
+    if values.adapters:
+        if not values.checkpoint:
+            raise UserError("--adapters are those of a run; name it by --checkpoint")
+        adapters, lora = adapters_of_run(values.checkpoint, values.weights)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        lora.write(out, adapters)
+        print(f"wrote {out}: adapters of rank {lora.rank}")
+        return
     if values.checkpoint:
         found = of_run(values.checkpoint, values.weights)
     else:
@@ -107,6 +141,7 @@ if __name__ == "__main__":
     flags.DEFINE_enum(
         "weights", AVERAGED, WEIGHTS_OF_A_RUN, "of a run: averaged, or of the last step"
     )
+    flags.DEFINE_bool("adapters", False, "write what train.lora learned, not whole weights")
     flags.DEFINE_string("out", None, "safetensors file to write")
     flags.mark_flag_as_required("out")
     cli.run(main)

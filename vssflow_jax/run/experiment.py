@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
-from flax import nnx
+from flax import nnx, traverse_util
 
 from vssflow_jax.audio.codec import Codec, CodecParams, make_codec
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.models import attention
+from vssflow_jax.models.lora import Lora
 from vssflow_jax.models.vssflow import ModelConfig, VSSFlow
 from vssflow_jax.parallel.sharding import MeshRules, make_mesh_rules, param_shardings
 from vssflow_jax.run.optimizer import make_optimizer
@@ -38,8 +39,8 @@ class TrainState:
 
     Attributes:
       step: steps done, int32.
-      params: trained weights.
-      frozen: weights that are never trained.
+      params: trained weights: the network's, or adapters of some of them.
+      frozen: weights that are not trained.
       ema: running mean of `params`; empty where none is kept.
       opt_state: state of the optimizer.
       codec: parameters of the audio codec.
@@ -140,6 +141,12 @@ class Experiment:
         vars(experiment)["network"] = self.network  # no weight depends on the window
         return experiment
 
+    def trained_by(self, train: ml_collections.ConfigDict) -> "Experiment":
+        """The same network by the `train` section of another config."""
+        experiment = dataclasses.replace(self, train=train)
+        vars(experiment)["network"] = self.network
+        return experiment
+
     def _check_mesh(self) -> None:
         axis_size, transformer = self.mesh_rules.axis_size, self.model.transformer
         tokens, devices = transformer.tokens(self.spec.latent_frames), axis_size("tokens")
@@ -184,12 +191,31 @@ class Experiment:
 
     # ------------------------------------------------------------------------------- the state
     def init(self, codec_params: CodecParams) -> TrainState:
-        """The state before the first step."""
+        """The state before the first step, of random weights."""
         made = self._make_network()
         trained, frozen = nnx.state(made, nnx.Param), nnx.state(made, nnx.Not(nnx.Param))
-        return self._state(nnx.to_pure_dict(trained), nnx.to_pure_dict(frozen), codec_params)
+        return self.state(nnx.to_pure_dict(trained), nnx.to_pure_dict(frozen), codec_params)
 
-    def _state(self, params: Params, frozen: Params, codec_params: CodecParams) -> TrainState:
+    def state(
+        self,
+        params: Params,
+        frozen: Params,
+        codec_params: CodecParams,
+        adapters: Params | None = None,
+    ) -> TrainState:
+        """The state before the first step.
+
+        Args:
+          params: weights of the network that can be trained.
+          frozen: its other weights.
+          codec_params: parameters of the codec.
+          adapters: those to start from, where adapters are trained; new ones, if None.
+        """
+        if self.lora:
+            shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
+            frozen = joined(params, frozen)
+            new = self.lora.init(jax.random.key(self.seed), self.lora.abstract(shapes))
+            params = new if adapters is None else adapters
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
@@ -199,21 +225,54 @@ class Experiment:
             codec=codec_params,
         )
 
+    def merge(self, params: Params, frozen: Params, network: Network | None = None) -> VSSFlow:
+        """The network with weights.
+
+        Args:
+          params: `TrainState.params` or `TrainState.ema`.
+          frozen: `TrainState.frozen`.
+          network: `unplaced_network`, if that is wanted.
+        """
+        return nnx.merge((network or self.network).definition, self.weights(params, frozen))
+
+    def weights(self, params: Params, frozen: Params) -> Params:
+        """All weights of the network, nested, adapters added to what they are for."""
+        return self.lora.merged(frozen, params) if self.lora else joined(params, frozen)
+
+    @functools.cached_property
+    def lora(self) -> Lora | None:
+        """The adapters that are trained in place of the network's weights, if there are any."""
+        return Lora.from_config(self.train.lora)
+
+    @functools.cached_property
+    def abstract_weights(self) -> tuple[Params, Params]:
+        """Shapes, dtypes and shardings of the weights that can be trained, and of the others."""
+        whole = self.mesh_rules.replicated
+        params, frozen = map(nnx.to_pure_dict, (self.network.trained, self.network.frozen))
+        placed = param_shardings(self.network.trained, self.mesh_rules)
+        return (
+            jax.tree.map(_leaf, params, placed),
+            jax.tree.map(lambda leaf: _leaf(leaf, whole), frozen),
+        )
+
     @functools.cached_property
     def param_shardings(self) -> Params:
         """Shardings of the trained weights."""
-        return param_shardings(self.network.trained, self.mesh_rules)
+        params, _ = self.abstract_weights
+        trained = self.lora.abstract(params) if self.lora else params
+        return jax.tree.map(lambda leaf: leaf.sharding, trained)
 
     @functools.cached_property
     def abstract_state(self) -> TrainState:
         """Shapes, dtypes and shardings of the state."""
-        params, frozen = map(nnx.to_pure_dict, (self.network.trained, self.network.frozen))
-        shapes = jax.eval_shape(self._state, params, frozen, self.codec.abstract)
+        params, frozen = self.abstract_weights
+        shapes = jax.eval_shape(self.state, params, frozen, self.codec.abstract)
         placed, whole = self.param_shardings, self.mesh_rules.replicated
+        kept = joined(params, frozen) if self.lora else frozen
         shardings = TrainState(
             step=whole,
             params=placed,
-            frozen=jax.tree.map(lambda _: whole, shapes.frozen),
+            frozen=jax.tree.map(lambda leaf: leaf.sharding, kept),
             ema=placed if self.train.ema_decay else {},
             opt_state=optax.tree_utils.tree_map_params(
                 self.optimizer,
@@ -224,11 +283,7 @@ class Experiment:
             ),
             codec=jax.tree.map(lambda _: whole, shapes.codec),
         )
-        return jax.tree.map(
-            lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding),
-            shapes,
-            shardings,
-        )
+        return jax.tree.map(_leaf, shapes, shardings)
 
     @property
     def state_shardings(self) -> TrainState:
@@ -252,6 +307,16 @@ class Experiment:
             name: jax.ShapeDtypeStruct((batch_size, *shape), dtype, sharding=self.mesh_rules.batch)
             for name, (shape, dtype) in arrays.items()
         }
+
+
+def _leaf(leaf: Leaf, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def joined(*weights: Params) -> Params:
+    """Nested weights, from several parts of the same network."""
+    parts = [traverse_util.flatten_dict(part) for part in weights]
+    return traverse_util.unflatten_dict({k: v for part in parts for k, v in part.items()})
 
 
 def _without_weights(network: Callable[[], VSSFlow]) -> Network:

@@ -21,6 +21,7 @@ from vssflow_jax.run.experiment import (
     Experiment,
     Params,
     TrainState,
+    joined,
 )
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights.folder import place
@@ -42,10 +43,10 @@ def initial_state(experiment: Experiment, latent_stats: LatentStats | None = Non
         state = _init(experiment, experiment.codec.load(latent_stats))
         return _redrawn(state, experiment) if experiment.train.init == REFERENCE else state
     if _is_run(source):
-        return _from_run(experiment, source)
+        return _state(experiment, *_of_run(experiment, source))
     # Read first: nothing is to be waited for if they do not fit.
-    weights = convert_vssflow.load(source, experiment.model, _all_weights(experiment))
-    return _with_weights(_init(experiment, experiment.codec.load(latent_stats)), weights)
+    weights = convert_vssflow.load(source, experiment.model, joined(*experiment.abstract_weights))
+    return _state(experiment, *_split(experiment, weights), experiment.codec.load(latent_stats))
 
 
 def check_source(config: ml_collections.ConfigDict) -> None:
@@ -82,24 +83,19 @@ def _is_run(source: Path) -> bool:
     return step is not None or (run / run_config.CHECKPOINTS).is_dir()
 
 
-def _from_run(experiment: Experiment, source: Path) -> TrainState:
-    """The state with the weights and the codec of a run, and nothing of its optimizer."""
+def _of_run(experiment: Experiment, source: Path) -> tuple[Params, Params, CodecParams]:
+    """The weights of a run, those that can be trained apart from the others, and its codec."""
     run, step = run_config.run_and_step(source)
-    averaged = experiment.train.init_weights == AVERAGED and run_config.read(run).train.ema_decay
-    weights = AVERAGED if averaged else LAST
-    abstract = experiment.abstract_state
+    train = run_config.read(run).train
+    weights = AVERAGED if experiment.train.init_weights == AVERAGED and train.ema_decay else LAST
+    theirs = experiment.trained_by(train)
+    abstract = theirs.abstract_state
     parts = {weights: abstract.params, "frozen": abstract.frozen, "codec": abstract.codec}
     with Checkpoints(run) as checkpoints:
         found, _ = checkpoints.restore(parts, step)
     if not experiment.codec.fitted:
         _check_same_codec(source, found["codec"], experiment.codec.load(None))
-    state = _init(experiment, found["codec"])
-    return dataclasses.replace(
-        state,
-        params=found[weights],
-        ema=_copied(found[weights]) if state.ema else {},
-        frozen=found["frozen"],
-    )
+    return *_split(experiment, theirs.weights(found[weights], found["frozen"])), found["codec"]
 
 
 def _check_same_codec(source: Path, theirs: CodecParams, ours: CodecParams) -> None:
@@ -115,22 +111,23 @@ def _init(experiment: Experiment, codec: CodecParams) -> TrainState:
     return jax.jit(experiment.init, out_shardings=experiment.state_shardings)(codec)
 
 
-def _all_weights(experiment: Experiment) -> Params:
-    state = experiment.abstract_state
-    trained, frozen = (traverse_util.flatten_dict(x) for x in (state.params, state.frozen))
-    return traverse_util.unflatten_dict(trained | frozen)
+def _split(experiment: Experiment, weights: Params) -> tuple[Params, Params]:
+    """All weights, nested, as those that can be trained and the others."""
+    found = traverse_util.flatten_dict(weights)
+    names = [list(traverse_util.flatten_dict(part)) for part in experiment.abstract_weights]
+    trained, frozen = ({name: found[name] for name in part} for part in names)
+    return traverse_util.unflatten_dict(trained), traverse_util.unflatten_dict(frozen)
 
 
-def _with_weights(state: TrainState, weights: Params) -> TrainState:
-    """The state, but with these weights, trained and frozen ones together."""
-    loaded = traverse_util.flatten_dict(weights)
-    params, frozen = (
-        traverse_util.unflatten_dict({name: loaded[name] for name in traverse_util.flatten_dict(x)})
-        for x in (state.params, state.frozen)
-    )
-    return dataclasses.replace(
-        state, params=params, ema=_copied(params) if state.ema else {}, frozen=frozen
-    )
+def _state(
+    experiment: Experiment, params: Params, frozen: Params, codec: CodecParams
+) -> TrainState:
+    """The state before the first step with these weights, and adapters if those are trained."""
+    adapters, file = None, experiment.train.lora.path
+    if experiment.lora and file:
+        adapters = experiment.lora.read(Path(file), experiment.abstract_state.params)
+    make = jax.jit(experiment.state, out_shardings=experiment.state_shardings)
+    return make(params, frozen, codec, adapters)
 
 
 def _redrawn(state: TrainState, experiment: Experiment) -> TrainState:

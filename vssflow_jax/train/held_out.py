@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from flax import nnx
 
 from vssflow_jax.audio.codec import CodecParams
 from vssflow_jax.flow import path
@@ -142,7 +141,7 @@ def make_losses(experiment: Experiment) -> Callable[..., jax.Array]:
     ) -> jax.Array:
         clips = len(noise)
         batch, noise, latent_noise = jax.tree.map(mesh_rules.spread, (batch, noise, latent_noise))
-        model = nnx.merge(experiment.network.definition, params, frozen)
+        model = experiment.merge(params, frozen)
         latent = latents(experiment, codec, batch, latent_noise)
         conditioning = model.encode(batch)
         own_frames = batch["frames"] if experiment.train.loss_mask == "clip" else None

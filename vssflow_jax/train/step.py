@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
 
 from vssflow_jax.audio import mel
 from vssflow_jax.audio.autoencoder import Posterior
@@ -91,12 +90,12 @@ def make_train_step(
     experiment: Experiment,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The step as a pure function; see `jit_train_step`."""
-    train, definition = experiment.train, experiment.network.definition
+    train = experiment.train
 
     def loss_sum(
         params: Params, frozen: Params, latent: jax.Array, batch: Batch, draws: Draws
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        model = nnx.merge(definition, params, frozen)
+        model = experiment.merge(params, frozen)
         conditioning = model.encode(batch, frame_masks=draws.frame_masks, keep=draws.keep)
         own_frames = batch["frames"] if train.loss_mask == "clip" else None
         losses = path.loss(

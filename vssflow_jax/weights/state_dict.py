@@ -170,13 +170,21 @@ def _full_names(averaged: Collection[str], plain: Iterable[str]) -> dict[str, st
     return complete.get("", alone)
 
 
-def write_state_dict(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Write a safetensors file of float32 tensors, which appears whole or not at all."""
+def write_state_dict(
+    path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a safetensors file of float32 tensors, which appears whole or not at all.
+
+    Args:
+      path: file to write.
+      tensors: tensors by name.
+      metadata: texts by name, kept in the head of the file.
+    """
     # safetensors writes an array's memory as it lies, so a transposed view would come out wrong.
     arrays = {name: np.asarray(value, np.float32, order="C") for name, value in tensors.items()}
     partial = path.with_name(path.name + ".partial")
     try:
-        save_file(arrays, partial, metadata={"format": "pt"})
+        save_file(arrays, partial, metadata={"format": "pt", **(metadata or {})})
         partial.replace(path)
     except SafetensorError as error:
         raise UserError(f"{path} could not be written: {error}") from error
