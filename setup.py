@@ -66,7 +66,7 @@ setup(
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8",
         "safetensors>=0.8",
-        "scipy>=1.14",
+        "scipy>=1.15",
         "soundfile>=0.13",
         "tensorboardX>=2.6.4",
         "tensorflow-datasets>=4.9.10",

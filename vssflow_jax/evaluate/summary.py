@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from vssflow_jax.evaluate.metrics.bootstrap import ClipSums, interval
+from vssflow_jax.evaluate.metrics.bootstrap import interval
 from vssflow_jax.evaluate.rows import Row
-from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.files import write_atomically
 
 Score = dict[str, float | int | None]
@@ -35,14 +34,9 @@ def scores(rows: Sequence[Row], names: Sequence[str], versions: Sequence[str]) -
 def score(fractions: Sequence[tuple[float, float]]) -> Score:
     """The ratio of the sums of what clips add above and below, with its interval."""
     above, below = np.array(fractions, np.float64).T
-    ends: tuple[float | None, float | None] = (None, None)
-    try:
-        found = interval(ClipSums(above, below))
-        ends = found.low, found.high
-    except UserError:  # Too few clips.
-        pass
+    low, high = interval(above, below)
     value = float(above.sum() / below.sum())
-    return {"value": value, "low": ends[0], "high": ends[1], "clips": len(fractions)}
+    return {"value": value, "low": low, "high": high, "clips": len(fractions)}
 
 
 def without_interval(values: Mapping[str, float], clips: int) -> dict[str, Score]:

@@ -19,7 +19,7 @@ import numpy as np
 from absl import flags
 
 from vssflow_jax.audio import mel
-from vssflow_jax.evaluate.metrics import bootstrap
+from vssflow_jax.evaluate.metrics.bootstrap import interval
 from vssflow_jax.evaluate.metrics.labels import ABSENT, Label
 from vssflow_jax.evaluate.metrics.ranking import main_score
 from vssflow_jax.evaluate.metrics.registry import in_order, label
@@ -148,13 +148,7 @@ def differences(first: Evaluation, other: Evaluation) -> list[Difference]:
 def _difference(metric: str, pairs: np.ndarray) -> Difference:
     """Of the values of the first run and of another, [n, 2]."""
     change = pairs[:, 1] - pairs[:, 0]
-    low = high = None
-    try:
-        first, other = (bootstrap.ClipSums.of_mean(values) for values in pairs.T)
-        interval = bootstrap.compare(first, other).difference
-        low, high = interval.low, interval.high
-    except UserError:
-        pass  # Too few clips for an interval.
+    low, high = interval(change, np.ones_like(change))
     better = [label(metric).is_better(value) for value in change]
     judged = bool(label(metric).better)
     return Difference(
