@@ -88,10 +88,8 @@ def _mean(value: float) -> Fraction:
 def word_error_rate(sound: Prediction, truth: Prediction, reference: Reference) -> Fraction:
     """Wrong words, and all words of the transcript."""
     del truth
-    errors, words = wer.word_errors(
-        [reference.transcript], [sound.recognised], reference.normalisation
-    )
-    return float(errors[0]), float(words[0])
+    errors, words = wer.word_errors(reference.transcript, sound.recognised, reference.normalisation)
+    return float(errors), float(words)
 
 
 def word_error_rate_of_utterance(

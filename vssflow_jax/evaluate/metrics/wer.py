@@ -6,15 +6,12 @@ any text.
 """
 
 import functools
-from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vssflow_jax.features import grid
 from vssflow_jax.features.text import spoken_words
-from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.optional import require
 
 Normalisation = Literal["raw", "lower_nopunct", "spoken"]
@@ -63,83 +60,31 @@ def words(text: str, normalisation: Normalisation = "raw") -> list[str]:
     Raises:
       UserError: jiwer is not installed.
     """
-    return _transform(normalisation)([_said(text, normalisation)])[0]
+    jiwer = require("jiwer", _EXTRA)
+    if normalisation == "spoken":
+        text = " ".join(spoken_words(text))
+    if normalisation == "lower_nopunct":
+        text = jiwer.Compose([jiwer.ToLowerCase(), jiwer.RemovePunctuation()])(text)
+    return jiwer.wer_default(text)[0]
 
 
 def word_errors(
-    references: Sequence[str], hypotheses: Sequence[str], normalisation: Normalisation = "raw"
-) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
-    """Errors (substitutions + deletions + insertions) and reference words of each utterance.
+    reference: str, hypothesis: str, normalisation: Normalisation = "raw"
+) -> tuple[int, int]:
+    """Errors (substitutions + deletions + insertions) and words of the reference.
 
     Args:
-      references: n texts.
-      hypotheses: n texts, as recognised.
+      reference: what is said.
+      hypothesis: what is recognised.
       normalisation: normalisation of both.
 
-    Returns:
-      Two arrays [n].
-
     Raises:
-      ValueError: the two lists differ in length.
-      UserError: they are empty; jiwer is not installed.
+      UserError: jiwer is not installed.
     """
     jiwer = require("jiwer", _EXTRA)
-    if len(references) != len(hypotheses):
-        raise ValueError(f"{len(references)} references for {len(hypotheses)} hypotheses")
-    if not references:
-        raise UserError("word error rate: there are no utterances")
-    transform = _transform(normalisation)
-    found = [
-        jiwer.process_words(
-            _said(reference, normalisation), _said(hypothesis, normalisation), transform, transform
-        )
-        for reference, hypothesis in zip(references, hypotheses, strict=True)
-    ]
-    errors = [output.substitutions + output.deletions + output.insertions for output in found]
-    return np.array(errors), np.array([len(output.references[0]) for output in found])
-
-
-def utterance_wer(
-    references: Sequence[str], hypotheses: Sequence[str], normalisation: Normalisation = "raw"
-) -> list[float]:
-    """Word error rate of each utterance: errors / reference words, or errors if there are none.
-
-    May exceed 1. Arguments and errors as in `word_errors`.
-    """
-    errors, counts = word_errors(references, hypotheses, normalisation)
-    return (errors / np.maximum(counts, 1)).tolist()
-
-
-def mean_utterance_wer(
-    references: Sequence[str], hypotheses: Sequence[str], normalisation: Normalisation = "raw"
-) -> float:
-    """Mean of the utterances' word error rates, as dubbing papers print it.
-
-    Arguments and errors as in `word_errors`.
-    """
-    return float(np.mean(utterance_wer(references, hypotheses, normalisation)))
-
-
-def corpus_wer(
-    references: Sequence[str], hypotheses: Sequence[str], normalisation: Normalisation = "raw"
-) -> float:
-    """Word error rate over all utterances: errors of all divided by words of all references.
-
-    Arguments and errors as in `word_errors`.
-    """
-    errors, counts = word_errors(references, hypotheses, normalisation)
-    return float(errors.sum() / max(counts.sum(), 1))
-
-
-def _said(text: str, normalisation: Normalisation) -> str:
-    return " ".join(spoken_words(text)) if normalisation == "spoken" else text
-
-
-def _transform(normalisation: Normalisation) -> Any:
-    jiwer = require("jiwer", _EXTRA)
-    if normalisation in ("raw", "spoken"):
-        return jiwer.wer_default
-    return jiwer.Compose([jiwer.ToLowerCase(), jiwer.RemovePunctuation(), jiwer.wer_default])
+    said, heard = (words(text, normalisation) for text in (reference, hypothesis))
+    found = jiwer.process_words(" ".join(said), " ".join(heard))
+    return found.substitutions + found.deletions + found.insertions, len(said)
 
 
 @functools.cache
