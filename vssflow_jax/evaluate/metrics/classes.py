@@ -4,24 +4,16 @@ Source: `av_bench/metrics/kl.py` and `isc.py`, with the settings of its `evaluat
 """
 
 import itertools
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, log_expit, log_softmax, softmax
+from scipy.special import log_softmax, softmax
 
 from vssflow_jax.evaluate.metrics.checks import check_paired_rows, check_rows
 from vssflow_jax.utils.errors import UserError
 
 SPLITS = 10
 SHUFFLE_SEED = 2020
-
-
-class InceptionScore(NamedTuple):
-    """Mean and population standard deviation of the inception score over splits."""
-
-    mean: float
-    std: float
 
 
 def kl_softmax(
@@ -45,39 +37,24 @@ def kl_softmax(
     return np.sum(softmax(reference, axis=1) * difference, axis=1)
 
 
-def kl_sigmoid(
-    reference_logits: NDArray[np.floating], generated_logits: NDArray[np.floating]
-) -> NDArray[np.float64]:
-    """As `kl_softmax`, but with the sigmoid of each class.
-
-    As in the original, only the half of "the class is present" is summed, so that it is no
-    divergence and may be negative.
-    """
-    check_paired_rows("KL", reference_logits, generated_logits)
-    reference, generated = _exact(reference_logits), _exact(generated_logits)
-    difference = log_expit(reference) - log_expit(generated)
-    return np.sum(expit(reference) * difference, axis=1)
-
-
-def inception_score(
-    logits: NDArray[np.floating], splits: int = SPLITS, shuffle: bool = True
-) -> InceptionScore:
+def inception_score(logits: NDArray[np.floating], splits: int = SPLITS) -> float:
     """exp of the mean over clips of KL(classes of the clip || classes of all), split by split.
 
     Args:
       logits: logits of generated clips, [n, c].
-      splits: parts into which the clips are divided; the score depends on it.
-      shuffle: permute the clips before, always alike for one n.
+      splits: parts into which the clips are divided, shuffled; the score depends on it.
+
+    Returns:
+      The mean over splits.
 
     Raises:
       UserError: fewer clips than splits, a value that is not finite, a class of probability 0 in
         all clips of a split.
     """
     check_rows("inception score", logits, least=splits)
-    rows = _exact(logits[shuffled(len(logits))] if shuffle else logits)
+    rows = _exact(logits[shuffled(len(logits))])
     bounds = np.arange(splits + 1) * len(rows) // splits
-    scores = [_split_score(rows[a:b]) for a, b in itertools.pairwise(bounds)]
-    return InceptionScore(float(np.mean(scores)), float(np.std(scores)))
+    return float(np.mean([_split_score(rows[a:b]) for a, b in itertools.pairwise(bounds)]))
 
 
 def _exact(logits: NDArray[np.floating]) -> NDArray[np.float64]:

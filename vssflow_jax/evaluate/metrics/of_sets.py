@@ -163,12 +163,12 @@ def divergence(clean: bool) -> Callable[[Clips, Clips, Backbones], Score]:
 
 def inception(generated: Clips, reference: Clips, backbones: Backbones) -> Score:
     del reference, backbones
-    return Score(inception_score(_rows(generated)).mean)
+    return Score(inception_score(_rows(generated)))
 
 
 def paired_inception(generated: Clips, reference: Clips, backbones: Backbones) -> Score:
     del backbones
-    return Score(inception_score(np.stack(_paired(generated, reference)[1])).mean)
+    return Score(inception_score(np.stack(_paired(generated, reference)[1])))
 
 
 def similarity(generated: Clips, reference: Clips, backbones: Backbones) -> Score:
