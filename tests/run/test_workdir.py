@@ -76,10 +76,10 @@ def test_a_write_that_fails_leaves_the_earlier_file(tmp_path: Path, monkeypatch)
     path = tmp_path / "small.json"
     write_atomically(path, "earlier")
 
-    def full_disk(self: Path, text: str) -> None:
+    def full_disk(self: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full_disk)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
     with pytest.raises(OSError, match="No space"):
         write_atomically(path, "later")
     assert path.read_bytes() == b"earlier"

@@ -26,11 +26,14 @@ class JsonLines(contextlib.AbstractContextManager["JsonLines"]):
         self._file.close()
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a small file so that it is there whole or not at all."""
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")  # another may write it too
-    partial.write_text(text)
-    partial.replace(path)
+    try:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def whole_lines(path: Path) -> bytes:
