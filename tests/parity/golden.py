@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from vssflow_jax.evaluate.metrics.pairing import pair_by_name
 from vssflow_jax.utils.errors import UserError
 
 EXACT = 0.0
@@ -87,6 +88,12 @@ class Golden:
         return {
             key.removeprefix(prefix): self[key] for key in self._arrays if key.startswith(prefix)
         }
+
+    def pairs(self, name: str, clean: bool) -> tuple[list[int], list[int]]:
+        """Indices into the references of a set of clips and into its generated clips, in pairs."""
+        references, generated = (self[f"{name}_{side}_names"].tolist() for side in ("gt", "pred"))
+        pairs = pair_by_name(references, generated, clean)
+        return [*map(references.index, pairs.values())], [*map(generated.index, pairs)]
 
     def row(self, key: str, ours: ArrayLike, tolerance: float) -> Row:
         """Compare `ours` with the golden array `key`."""

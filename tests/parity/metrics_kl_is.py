@@ -6,7 +6,6 @@ import numpy as np
 
 from tests.parity.golden import EXACT, METRIC, Golden, Row, compare
 from vssflow_jax.evaluate.metrics import classes
-from vssflow_jax.evaluate.metrics.pairing import pair_by_name
 from vssflow_jax.utils.errors import UserError
 
 FEW = 7
@@ -21,9 +20,8 @@ def check(golden: Golden) -> Iterator[Row]:
 
 def check_set(golden: Golden, name: str) -> Iterator[Row]:
     reference, generated = (golden[f"{name}_{side}_logits"] for side in ("gt", "pred"))
-    names = [golden[f"{name}_{side}_names"].tolist() for side in ("gt", "pred")]
     for pairing in ("exact", "clean"):
-        of_reference, of_generated = pair_by_name(*names, clean=pairing == "clean")
+        of_reference, of_generated = golden.pairs(name, clean=pairing == "clean")
         yield golden.row(f"{name}_{pairing}_n", len(of_reference), EXACT)
         ours = classes.kl_softmax(reference[of_reference], generated[of_generated]).mean()
         for rest in golden.below(f"{name}_kl_softmax_{pairing}"):

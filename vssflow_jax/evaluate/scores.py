@@ -100,24 +100,19 @@ def _set_scores(
         of_features = METRICS[name].of_features
         if not of_features:
             continue
-        if reason := of_features.absence(**_dirs(folders), backbones=networks):
-            absent[name] = reason
-            continue
         try:
-            score = of_features.measure(**_dirs(folders), backbones=networks)
-            clips = len(good) - len(unheard)
-            if not score.per_clip:
-                found[name] = summary.without_interval({"generated": score.value}, clips)
-            for clip_id, value in score.per_clip.items():
-                if clip_id in by_id:
-                    by_id[clip_id].scores["generated"][name] = (value, 1.0)
+            score = of_features.measure(folders["generated"], folders["reference"], networks)
         except UserError as error:
             absent[name] = str(error)
+            continue
+        if isinstance(score, float):
+            clips = len(good) - len(unheard)
+            found[name] = summary.without_interval({"generated": score}, clips)
+            continue
+        for clip_id, value in score.items():
+            if clip_id in by_id:
+                by_id[clip_id].scores["generated"][name] = (value, 1.0)
     return found, absent
-
-
-def _dirs(folders: Mapping[str, Path]) -> dict[str, Path]:
-    return {f"{kind}_dir": folder for kind, folder in folders.items()}
 
 
 def backbones(config: ml_collections.ConfigDict) -> dict[str, Path]:

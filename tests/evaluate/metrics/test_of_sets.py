@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from vssflow_jax.evaluate.metrics.mel_statistics import mel_statistics
-from vssflow_jax.evaluate.metrics.of_sets import mel_distances
+from vssflow_jax.evaluate.metrics.of_sets import cosine_similarity, mel_distances, mel_statistics
 from vssflow_jax.evaluate.rows import Row
 from vssflow_jax.utils.errors import UserError
 
@@ -51,3 +50,16 @@ def test_too_few_clips_are_refused():
 def test_an_empty_clip_is_refused():
     with pytest.raises(UserError, match="mel statistics: rows 0"):
         mel_statistics(np.zeros((0, 64)))
+
+
+def test_similarity_is_the_cosine_whatever_the_lengths():
+    a = np.array([[1.0, 0], [1, 0], [1, 0], [0, 0]], np.float32)
+    b = np.array([[5.0, 0], [3, 3], [-0.1, 0], [1, 2]], np.float32)
+    assert cosine_similarity(a, b) == pytest.approx([1, np.sqrt(0.5), -1, 0])
+
+
+def test_other_widths_and_infinities_are_refused():
+    with pytest.raises(UserError, match="one width"):
+        cosine_similarity(np.ones((2, 3)), np.ones((2, 4)))
+    with pytest.raises(UserError, match="row 1"):
+        cosine_similarity(np.ones((2, 3)), np.array([[1.0] * 3, [np.inf] * 3]))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vssflow_jax.evaluate.metrics.synchrony import absolute_offset, desync
+from vssflow_jax.evaluate.networks.synchformer import absolute_offset, desync
 from vssflow_jax.utils.errors import UserError
 
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from vssflow_jax.evaluate.metrics.mel_statistics import mel_statistics
 from vssflow_jax.evaluate.metrics.of_clips import Fraction, Prediction, Reference
+from vssflow_jax.evaluate.metrics.of_sets import mel_statistics
 from vssflow_jax.evaluate.metrics.registry import Metric
 from vssflow_jax.utils.errors import UserError
 

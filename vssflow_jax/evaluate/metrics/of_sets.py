@@ -5,48 +5,27 @@ made there or by `vssflow_jax.evaluate.networks`.
 """
 
 import dataclasses
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vssflow_jax.evaluate.metrics.checks import check_paired_rows, check_rows
 from vssflow_jax.evaluate.metrics.classes import inception_score, kl_softmax
 from vssflow_jax.evaluate.metrics.fd import frechet_distance
 from vssflow_jax.evaluate.metrics.pairing import pair_by_name
-from vssflow_jax.evaluate.metrics.similarity import cosine_similarity
-from vssflow_jax.evaluate.metrics.synchrony import desync
 from vssflow_jax.evaluate.networks import synchformer
-from vssflow_jax.evaluate.networks.files import (
-    Backbones,
-    Cache,
-    Clips,
-    read,
-)
-from vssflow_jax.evaluate.networks.weights import EXTRA
+from vssflow_jax.evaluate.networks.files import Backbones, Cache, Clips, read
 from vssflow_jax.evaluate.rows import Row
 from vssflow_jax.utils.errors import UserError
 
 _DOCS: Final = "docs/evaluation_networks.md"
 _BATCH_CLIPS: Final = 16  # that Synchformer's head compares at a time
+_MIN_NORM: Final = 1e-8  # as in torch.cosine_similarity: a vector of zeros is similar to nothing
 _NO_BACKBONES: Final[Backbones] = MappingProxyType({})
-
-
-@dataclasses.dataclass(frozen=True)
-class Score:
-    """Of all clips together.
-
-    Attributes:
-      value: the score.
-      per_clip: name of a generated clip -> its own, where the score is their mean; else none.
-    """
-
-    value: float
-    per_clip: Mapping[str, float] = dataclasses.field(default_factory=dict)
-
 
 OfRows = Callable[[Sequence[Row], Sequence[str]], Mapping[str, float]]
 """Of the rows of all clips, and the versions: version -> score."""
@@ -59,46 +38,23 @@ class OfFeatures:
     Attributes:
       generated: features of the generated sounds.
       reference: features of the references; None if they are not needed.
-      score: of the former, the latter, and the networks.
+      score: of the former and the latter: one number of all clips, or one of each [n], whose mean
+        is the score; and of the head of the network, if one is needed.
+      paired: whether only clips that find their reference count, by equal names ("exact") or by
+        those that av-benchmark makes of them ("clean"), and each with its own; "" for all.
       network: name of a network that is needed beside the features; "" for none.
     """
 
     generated: Cache
     reference: Cache | None
-    score: Callable[[Clips, Clips, Backbones], Score]
+    score: Callable[..., Any]
+    paired: Literal["", "exact", "clean"] = ""
     network: str = ""
-
-    def absence(
-        self,
-        generated_dir: Path | None = None,
-        reference_dir: Path | None = None,
-        backbones: Backbones = _NO_BACKBONES,
-    ) -> str:
-        """What it lacks and how to get that, or ""; arguments as in `measure`."""
-        if self.network and self.network not in backbones:
-            return (
-                f"the weights of {self.network} compare its features: name their file by "
-                f"--config.eval.backbones.{self.network} ({_DOCS})"
-            )
-        if not importlib.util.find_spec("torch"):
-            return (
-                f"the package torch, which reads features, is missing: pip install -e '.[{EXTRA}]'"
-            )
-        sides = (
-            ("generated", generated_dir, self.generated),
-            ("reference", reference_dir, self.reference),
-        )
-        for side, directory, cache in sides:
-            if cache and not (directory and (directory / cache.file).is_file()):
-                where = directory or f"the folder --config.eval.features.{side}"
-                own = f"name --config.eval.backbones.{cache.network}, or " if cache.network else ""
-                return f"no {cache.file} in {where}: {own}extract it with av-benchmark ({_DOCS})"
-        return ""
 
     def measure(
         self, generated_dir: Path, reference_dir: Path, backbones: Backbones = _NO_BACKBONES
-    ) -> Score:
-        """The score.
+    ) -> float | dict[str, float]:
+        """The score of all clips, or name of a generated clip -> its own.
 
         Args:
           generated_dir: features of the generated sounds.
@@ -106,104 +62,121 @@ class OfFeatures:
           backbones: networks that are at hand; only "synchformer" matters.
 
         Raises:
-          UserError: a file is missing, damaged or of other features; no clips in common; too few
-            for the score; a value that is not finite; torch is not installed.
+          UserError: a file or a network is missing, and how to get it; a file is damaged or of
+            other features; no clips in common; too few for the score; a value that is not finite;
+            torch is not installed.
         """
+        if self.network and self.network not in backbones:
+            raise UserError(
+                f"the weights of {self.network} compare its features: name their file by "
+                f"--config.eval.backbones.{self.network} ({_DOCS})"
+            )
+        for directory, cache in ((generated_dir, self.generated), (reference_dir, self.reference)):
+            if cache and not (directory / cache.file).is_file():
+                own = f"name --config.eval.backbones.{cache.network}, or " if cache.network else ""
+                raise UserError(
+                    f"no {cache.file} in {directory}: {own}extract it with av-benchmark ({_DOCS})"
+                )
         generated = read(generated_dir, self.generated)
         reference = read(reference_dir, self.reference) if self.reference else {}
+        heads = [synchformer.load(backbones[self.network])] if self.network else []
         try:
-            return self.score(generated, reference, backbones)
+            if self.paired:
+                pairs = pair_by_name(reference, generated, clean=self.paired == "clean")
+                generated = {name: generated[name] for name in pairs}
+                reference = {name: reference[own] for name, own in pairs.items()}
+            score = self.score(generated, reference, *heads)
         except UserError as error:
             raise UserError(f"{generated_dir} and {reference_dir}: {error}") from error
+        if np.ndim(score) == 0:
+            return float(score)
+        return dict(zip(generated, score.tolist(), strict=True))
 
 
-def _mean(per_clip: Mapping[str, float]) -> Score:
-    return Score(float(np.mean(list(per_clip.values()))), per_clip)
+def distance(generated: Clips, reference: Clips) -> float:
+    """Of all windows, where a clip has several."""
+    return frechet_distance(_rows(generated), _rows(reference))
 
 
-def _paired(
-    generated: Clips, reference: Clips, clean: bool = True
-) -> tuple[list[str], list[NDArray[np.float32]], list[NDArray[np.float32]]]:
-    """Names of the generated clips that have a reference, their features, and the references'."""
-    names, reference_names = list(generated), list(reference)
-    of_reference, of_generated = pair_by_name(reference_names, names, clean)
-    paired = [names[i] for i in of_generated]
-    return (
-        paired,
-        [generated[name] for name in paired],
-        [reference[reference_names[i]] for i in of_reference],
-    )
+def divergence(generated: Clips, reference: Clips) -> NDArray[np.float64]:
+    return kl_softmax(_rows(reference), _rows(generated))
 
 
-def distance(generated: Clips, reference: Clips, backbones: Backbones) -> Score:
-    """Of all clips, paired or not; of all windows, where a clip has several."""
-    del backbones
-    return Score(frechet_distance(*(_rows(clips) for clips in (generated, reference))))
+def inception(generated: Clips, reference: Clips) -> float:
+    del reference
+    return inception_score(_rows(generated))
+
+
+def similarity(generated: Clips, reference: Clips) -> NDArray[np.float64]:
+    return cosine_similarity(_rows(reference), _rows(generated))
+
+
+def synchrony(generated: Clips, reference: Clips, head: synchformer.Head) -> NDArray[np.float64]:
+    """DeSync of each clip [n], of its first and its last window."""
+    for name, sound in generated.items():
+        if min(len(sound), len(reference[name])) < synchformer.SEGMENTS:
+            raise UserError(
+                f"clip '{name}' is shorter than {synchformer.SEGMENTS} segments (4.8 s); leave it "
+                "out of both"
+            )
+    names = [*generated]
+    values = []
+    for start in range(0, len(names), _BATCH_CLIPS):
+        batch = names[start : start + _BATCH_CLIPS]
+        first, last = (
+            head(
+                np.stack([reference[name][window] for name in batch]),
+                np.stack([generated[name][window] for name in batch]),
+            )
+            for window in (slice(synchformer.SEGMENTS), slice(-synchformer.SEGMENTS, None))
+        )
+        values.append(synchformer.desync(first, last))
+    return np.concatenate(values)
 
 
 def _rows(clips: Clips) -> NDArray[np.float32]:
     return np.concatenate([np.atleast_2d(features) for features in clips.values()])
 
 
-def paired_distance(generated: Clips, reference: Clips, backbones: Backbones) -> Score:
-    del backbones
-    _, of_generated, of_reference = _paired(generated, reference)
-    return Score(frechet_distance(np.stack(of_generated), np.stack(of_reference)))
+def cosine_similarity(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Cosine of the angle between each two embeddings; of videos and sounds, the ImageBind score.
+
+    Args:
+      a: [n, d], of any length.
+      b: [n, d].
+
+    Returns:
+      -1 to 1 for each pair [n]; their mean is the published score.
+
+    Raises:
+      UserError: shapes differ, no pairs, a value that is not finite.
+    """
+    check_paired_rows("cosine similarity", a, b)
+    return np.sum(_unit(a) * _unit(b), axis=1)
 
 
-def divergence(clean: bool) -> Callable[[Clips, Clips, Backbones], Score]:
-    def score(generated: Clips, reference: Clips, backbones: Backbones) -> Score:
-        del backbones
-        names, of_generated, of_reference = _paired(generated, reference, clean)
-        values = kl_softmax(np.stack(of_reference), np.stack(of_generated))
-        return _mean(dict(zip(names, values.tolist(), strict=True)))
-
-    return score
+def _unit(rows: NDArray[np.floating]) -> NDArray[np.float64]:
+    exact = rows.astype(np.float64)
+    return exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), _MIN_NORM)
 
 
-def inception(generated: Clips, reference: Clips, backbones: Backbones) -> Score:
-    del reference, backbones
-    return Score(inception_score(_rows(generated)))
+def mel_statistics(log_mel: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Mean and standard deviation over time of each mel band [2 m], of a log-mel [n, m].
 
-
-def paired_inception(generated: Clips, reference: Clips, backbones: Backbones) -> Score:
-    del backbones
-    return Score(inception_score(np.stack(_paired(generated, reference)[1])))
-
-
-def similarity(generated: Clips, reference: Clips, backbones: Backbones) -> Score:
-    del backbones
-    names, sounds, videos = _paired(generated, reference)
-    values = cosine_similarity(np.stack(videos), np.stack(sounds))
-    return _mean(dict(zip(names, values.tolist(), strict=True)))
-
-
-def synchrony(generated: Clips, reference: Clips, backbones: Backbones) -> Score:
-    head = synchformer.load(backbones["synchformer"])
-    names, sounds, videos = _paired(generated, reference)
-    for name, *features in zip(names, sounds, videos, strict=True):
-        if min(map(len, features)) < synchformer.SEGMENTS:
-            raise UserError(
-                f"clip '{name}' is shorter than {synchformer.SEGMENTS} segments (4.8 s); leave it "
-                "out of both"
-            )
-    values: list[float] = []
-    for start in range(0, len(names), _BATCH_CLIPS):
-        batch = slice(start, start + _BATCH_CLIPS)
-        windows = (slice(None, synchformer.SEGMENTS), slice(-synchformer.SEGMENTS, None))
-        first, last = (
-            head(
-                np.stack([video[window] for video in videos[batch]]),
-                np.stack([sound[window] for sound in sounds[batch]]),
-            )
-            for window in windows
-        )
-        values += desync(first, last).tolist()
-    return _mean(dict(zip(names, values, strict=True)))
+    Raises:
+      UserError: no frames, or a value that is not finite.
+    """
+    check_rows("mel statistics", log_mel)
+    exact = log_mel.astype(np.float64)
+    return np.concatenate([exact.mean(axis=0), exact.std(axis=0)])
 
 
 def mel_distances(rows: Sequence[Row], versions: Sequence[str]) -> Mapping[str, float]:
-    """Frechet distance of each version's mel statistics from those of the true sounds."""
+    """Frechet distance of each version's mel statistics from those of the true sounds.
+
+    It needs no network, and follows the colour and the dynamics of the sounds, not what they are
+    of. No published figure is of it; it compares runs with one another.
+    """
     features = {
         version: np.array([row.mel_statistics[version] for row in rows]) for version in versions
     }

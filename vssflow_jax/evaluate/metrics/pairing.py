@@ -1,9 +1,6 @@
 """Which generated clip belongs to which reference, by name, as in av-benchmark."""
 
-from collections.abc import Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Collection
 
 from vssflow_jax.utils.errors import UserError
 
@@ -16,34 +13,27 @@ _CLIP_NAME_START = {
 
 
 def pair_by_name(
-    reference_names: Sequence[str], generated_names: Sequence[str], clean: bool = False
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Pair each generated clip with the reference of its name; those without one are left out.
+    references: Collection[str], generated: Collection[str], clean: bool = False
+) -> dict[str, str]:
+    """Name of a generated clip -> that of its reference; those without one are left out.
 
     Args:
-      reference_names: without repetition.
-      generated_names: several may be of one reference if they are cleaned.
+      references: names of the references.
+      generated: names of the generated clips; several may be of one reference if they are cleaned.
       clean: read the generated names by `clean_sample_name`.
 
-    Returns:
-      Indices into the references and into the generated clips, pair by pair in the order of the
-      latter.
-
     Raises:
-      UserError: a reference's name appears twice, or no clip finds its reference.
+      UserError: no clip finds its reference.
     """
-    position = {name: index for index, name in enumerate(reference_names)}
-    if len(position) < len(reference_names):
-        raise UserError("pairs by name: a reference's name appears twice")
-    sought = [clean_sample_name(name) if clean else name for name in generated_names]
-    pairs = [(position[name], index) for index, name in enumerate(sought) if name in position]
+    sought = {name: clean_sample_name(name) if clean else name for name in generated}
+    there = set(references)
+    pairs = {name: reference for name, reference in sought.items() if reference in there}
     if not pairs:
         raise UserError(
-            f"pairs by name: none of {len(generated_names)} generated clips is called like one of "
-            f"{len(reference_names)} references"
+            f"pairs by name: none of {len(generated)} generated clips is called like one of "
+            f"{len(references)} references"
         )
-    reference, generated = np.array(pairs).T
-    return reference, generated
+    return pairs
 
 
 def clean_sample_name(name: str) -> str:

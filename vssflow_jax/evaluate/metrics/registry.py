@@ -13,7 +13,7 @@ from vssflow_jax.evaluate.metrics import dnsmos, of_clips, of_sets
 from vssflow_jax.evaluate.metrics.labels import Label
 from vssflow_jax.evaluate.metrics.of_clips import OfClip, Reference
 from vssflow_jax.evaluate.metrics.of_sets import OfFeatures, OfRows
-from vssflow_jax.evaluate.networks import files
+from vssflow_jax.evaluate.networks import files, panns, synchformer, vggish
 from vssflow_jax.features import voices
 from vssflow_jax.input_pipeline.tasks import TASKS
 
@@ -266,9 +266,10 @@ METRICS: dict[str, Metric] = {
             decimals=3,
         ),
         of_features=OfFeatures(
-            files.SYNCHFORMER_AUDIO,
-            files.SYNCHFORMER_VIDEO,
+            synchformer.AUDIO,
+            synchformer.VIDEO,
             of_sets.synchrony,
+            paired="clean",
             network="synchformer",
         ),
     ),
@@ -279,17 +280,20 @@ METRICS: dict[str, Metric] = {
             explanation="cosine between ImageBind's features of picture and sound.",
             decimals=3,
         ),
-        of_features=OfFeatures(files.IMAGEBIND_AUDIO, files.IMAGEBIND_VIDEO, of_sets.similarity),
+        of_features=OfFeatures(
+            files.IMAGEBIND_AUDIO, files.IMAGEBIND_VIDEO, of_sets.similarity, paired="clean"
+        ),
     ),
     "fad": Metric(_distance("features not stated", "")),  # papers print it
     "fd_vggish": _network_distance(
-        "VGGish", OfFeatures(files.VGGISH, files.VGGISH, of_sets.distance)
+        "VGGish", OfFeatures(vggish.FEATURES, vggish.FEATURES, of_sets.distance)
     ),
     "fd_panns": _network_distance(
-        "PANNs", OfFeatures(files.PANNS_FEATURES, files.PANNS_FEATURES, of_sets.distance)
+        "PANNs", OfFeatures(panns.FEATURES, panns.FEATURES, of_sets.distance)
     ),
     "fd_passt": _network_distance(
-        "PaSST", OfFeatures(files.PASST_FEATURES, files.PASST_FEATURES, of_sets.paired_distance)
+        "PaSST",
+        OfFeatures(files.PASST_FEATURES, files.PASST_FEATURES, of_sets.distance, paired="clean"),
     ),
     "fd_mel_statistics": Metric(
         _distance(
@@ -299,16 +303,16 @@ METRICS: dict[str, Metric] = {
         of_rows=of_sets.mel_distances,
     ),
     "kl_panns": _divergence(
-        "PANNs",
-        OfFeatures(files.PANNS_LOGITS, files.PANNS_LOGITS, of_sets.divergence(clean=False)),
+        "PANNs", OfFeatures(panns.LOGITS, panns.LOGITS, of_sets.divergence, paired="exact")
     ),
     "kl_passt": _divergence(
         "PaSST",
-        OfFeatures(files.PASST_LOGITS, files.PASST_LOGITS, of_sets.divergence(clean=True)),
+        OfFeatures(files.PASST_LOGITS, files.PASST_LOGITS, of_sets.divergence, paired="clean"),
     ),
-    "is_panns": _inception("PANNs", OfFeatures(files.PANNS_LOGITS, None, of_sets.inception)),
+    "is_panns": _inception("PANNs", OfFeatures(panns.LOGITS, None, of_sets.inception)),
     "is_passt": _inception(
-        "PaSST", OfFeatures(files.PASST_LOGITS, files.PASST_LOGITS, of_sets.paired_inception)
+        "PaSST",
+        OfFeatures(files.PASST_LOGITS, files.PASST_LOGITS, of_sets.inception, paired="clean"),
     ),
     "mel_distance_db_visualtts": _mel_distance("visualtts"),
     "mel_distance_db_tts": _mel_distance("tts"),

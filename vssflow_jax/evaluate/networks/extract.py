@@ -9,11 +9,9 @@ import numpy as np
 import soundfile
 import tqdm
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from vssflow_jax.evaluate.networks import files, panns, vggish
-from vssflow_jax.evaluate.networks.files import Cache
-from vssflow_jax.evaluate.networks.network import SAMPLING_RATE, Network, Outputs
+from vssflow_jax.evaluate.networks.files import SAMPLING_RATE, Network
 from vssflow_jax.parallel import distributed
 from vssflow_jax.utils.errors import UserError
 
@@ -21,24 +19,9 @@ NETWORKS: Final[Mapping[str, Callable[[Path], Network]]] = {
     "panns": panns.load,
     "vggish": vggish.load,
 }
-"""Those that hear by themselves; "synchformer" is one that compares (`files`)."""
+"""Those that hear by themselves, from the file of their weights; "synchformer" compares."""
 
 _SUFFIXES = (".wav", ".flac")
-
-
-def load(name: str, path: Path) -> Network:
-    """One of `NETWORKS` with the weights of a file.
-
-    Raises:
-      UserError: no such network; the file is not whole, or of another network.
-    """
-    if name not in NETWORKS:
-        known = ", ".join(NETWORKS)
-        raise UserError(
-            f"network '{name}' is not at hand, only {known}: extract its features with "
-            "av-benchmark (docs/evaluation_networks.md)"
-        )
-    return NETWORKS[name](path)
 
 
 def extract(
@@ -61,7 +44,8 @@ def extract(
       Name of a file -> why nothing was made of it.
 
     Raises:
-      UserError: as `load`; there are no sounds, or none that a network can hear.
+      UserError: a file of weights is not whole or of another network; there are no sounds, or none
+        that a network can hear.
     """
     paths = sorted(
         (path for path in sounds_dir.glob("*") if path.suffix in _SUFFIXES),
@@ -71,11 +55,11 @@ def extract(
         raise UserError(f"{sounds_dir} holds no {' or '.join(_SUFFIXES)} files")
     problems: dict[str, str] = {}
     for name, weights in backbones.items():
-        network = load(name, weights)
+        network = NETWORKS[name](weights)
         clips = {}
         for path in tqdm.tqdm(paths, desc=name, unit="clip", disable=not distributed.is_main()):
             try:
-                clips[path.stem] = _entries(name, network(read_sound(path, max_sec)))
+                clips[path.stem] = network(read_sound(path, max_sec))
             except UserError as error:
                 problems[path.name] = str(error)
         if not clips:
@@ -104,15 +88,3 @@ def read_sound(path: Path, max_sec: float | None = None) -> NDArray[np.float32]:
     mono -= mono.mean()
     waveform = librosa.resample(mono, orig_sr=rate, target_sr=SAMPLING_RATE)
     return waveform if max_sec is None else waveform[: int(max_sec * SAMPLING_RATE)]
-
-
-def _entries(name: str, outputs: Outputs) -> dict[Cache, NDArray[np.floating]]:
-    """The features of a clip as they go into a file."""
-    if name == "vggish":
-        return {files.VGGISH: outputs.features}
-    assert outputs.logits is not None
-    return {
-        files.PANNS_FEATURES: outputs.features,
-        files.PANNS_LOGITS: outputs.logits,
-        files.PANNS_PROBABILITIES: expit(outputs.logits),
-    }

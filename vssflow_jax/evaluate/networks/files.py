@@ -7,18 +7,18 @@ and what is not, is as in its `av_bench/evaluate.py`.
 """
 
 import dataclasses
-import functools
-import os
-from collections.abc import Mapping
+import io
+import pickle
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vssflow_jax.evaluate.networks import panns, synchformer, vggish
-from vssflow_jax.evaluate.networks.weights import EXTRA, load_torch
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import write_atomically
 from vssflow_jax.utils.optional import require
 
 Clips = Mapping[str, NDArray[np.float32]]
@@ -26,8 +26,8 @@ Clips = Mapping[str, NDArray[np.float32]]
 Backbones = Mapping[str, Path]
 """Name of a network -> the file of its weights."""
 
-PASST_WIDTH: Final = 768
-IMAGEBIND_WIDTH: Final = 1024
+SAMPLING_RATE: Final = 16_000  # of what networks hear
+AUDIOSET_CLASSES: Final = 527
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,21 +47,15 @@ class Cache:
     network: str = ""
 
 
-_PANNS = functools.partial(Cache, "pann_features.pth", network="panns")
-PANNS_FEATURES: Final = _PANNS((panns.WIDTH,), f"{panns.WIDTH}")
-PANNS_LOGITS: Final = _PANNS((panns.CLASSES,), "logits")
-PANNS_PROBABILITIES: Final = _PANNS((panns.CLASSES,), "clipwise_output")
-VGGISH: Final = Cache("vggish_features.pth", (None, vggish.WIDTH), network="vggish")
-PASST_FEATURES: Final = Cache("passt_features_embed.pth", (PASST_WIDTH,))
-PASST_LOGITS: Final = Cache("passt_logits.pth", (panns.CLASSES,))
-IMAGEBIND_VIDEO: Final = Cache("imagebind_video.pth", (IMAGEBIND_WIDTH,))
-IMAGEBIND_AUDIO: Final = Cache("imagebind_audio.pth", (IMAGEBIND_WIDTH,))
-_SYNCHFORMER_SHAPE = {
-    kind: (None, tokens, synchformer.WIDTH)
-    for kind, tokens in (("video", synchformer.VIDEO_TOKENS), ("audio", synchformer.AUDIO_TOKENS))
-}
-SYNCHFORMER_VIDEO: Final = Cache("synchformer_video.pth", _SYNCHFORMER_SHAPE["video"])
-SYNCHFORMER_AUDIO: Final = Cache("synchformer_audio.pth", _SYNCHFORMER_SHAPE["audio"])
+Features = Mapping[Cache, NDArray[np.floating]]
+"""Of a clip, all in one file."""
+Network = Callable[[NDArray[np.float32]], Features]
+"""Of a waveform [n] at `SAMPLING_RATE`; raises UserError if it is too short."""
+
+PASST_FEATURES: Final = Cache("passt_features_embed.pth", (768,))
+PASST_LOGITS: Final = Cache("passt_logits.pth", (AUDIOSET_CLASSES,))
+IMAGEBIND_VIDEO: Final = Cache("imagebind_video.pth", (1024,))
+IMAGEBIND_AUDIO: Final = Cache("imagebind_audio.pth", (1024,))
 
 
 def read(directory: Path, cache: Cache) -> Clips:
@@ -73,7 +67,7 @@ def read(directory: Path, cache: Cache) -> Clips:
       UserError: the file is missing, damaged or of other features; torch is not installed.
     """
     path = directory / cache.file
-    loaded = load_torch(path)
+    loaded = _load(path)
     if not isinstance(loaded, dict) or not loaded:
         raise UserError(f"{path} holds no dict of clips; extract it again")
     clips = {}
@@ -91,7 +85,37 @@ def read(directory: Path, cache: Cache) -> Clips:
     return clips
 
 
-def write(directory: Path, clips: Mapping[str, Mapping[Cache, NDArray[np.floating]]]) -> None:
+def _load(path: Path) -> Any:
+    """What `torch.save` wrote: tensors and containers of them, nothing else.
+
+    Raises:
+      UserError: no such file, a damaged one, or one that holds other objects; torch is not
+        installed.
+    """
+    torch = require("torch", "convert")
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        return torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} is damaged or holds more than tensors, and reading that could run its code; "
+            "extract it again"
+        ) from error
+    except Exception as error:  # Damage shows in many ways.
+        reason = str(error).partition(".")[0] or type(error).__name__
+        raise UserError(f"{path} is not a whole file of torch: {reason}; get it again") from error
+
+
+def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(expected) and all(
+        wanted in (None, size) for size, wanted in zip(shape, expected, strict=True)
+    )
+
+
+def write(directory: Path, clips: Mapping[str, Features]) -> None:
     """Write a file of features, which appears whole or not at all.
 
     Args:
@@ -101,29 +125,16 @@ def write(directory: Path, clips: Mapping[str, Mapping[Cache, NDArray[np.floatin
     Raises:
       UserError: torch is not installed.
     """
-    torch = require("torch", EXTRA)
-    files = {cache.file for features in clips.values() for cache in features}
-    assert len(files) == 1, f"features of one file, not of {files}"
-    path = directory / files.pop()
+    torch = require("torch", "convert")
+    (file,) = {cache.file for features in clips.values() for cache in features}
+    entries = {}
+    for clip, features in clips.items():
+        tensors = {
+            cache.key: torch.from_numpy(np.array(values, np.float32))
+            for cache, values in features.items()
+        }
+        entries[clip] = tensors.get("", tensors)  # a dict only where a clip has several
+    content = io.BytesIO()
+    torch.save(entries, content)
     directory.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        torch.save({clip: _entry(torch, features) for clip, features in clips.items()}, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _entry(torch: Any, features: Mapping[Cache, NDArray[np.floating]]) -> Any:
-    """What stands for a clip in a file: a tensor, or a dict of tensors."""
-    tensors = {
-        cache.key: torch.from_numpy(np.array(values, np.float32))
-        for cache, values in features.items()
-    }
-    return tensors.get("", tensors)
-
-
-def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
-    return len(shape) == len(expected) and all(
-        wanted in (None, size) for size, wanted in zip(shape, expected, strict=True)
-    )
+    write_atomically(directory / file, content.getvalue())

@@ -6,6 +6,7 @@ tensors of the file too, and are taken from there: what is of another sampling r
 Letters: n samples, t frames, m mel bands, c channels.
 """
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.lax import Precision
 from numpy.typing import NDArray
+from scipy.special import expit
 
+from vssflow_jax.evaluate.networks.files import AUDIOSET_CLASSES, Cache, Features, Network
 from vssflow_jax.evaluate.networks.layers import batch_norm, convolution, halves, linear
-from vssflow_jax.evaluate.networks.network import Network, Outputs
 from vssflow_jax.evaluate.networks.weights import Shapes, Weights, read_weights
 from vssflow_jax.utils.errors import UserError
 
@@ -24,9 +26,14 @@ PUBLISHED = "PANNs' Cnn14 at 16 kHz (Cnn14_16k_mAP=0.438.pth)"
 WINDOW = 512
 HOP = 160
 BANDS = 64
-CLASSES = 527
+CLASSES = AUDIOSET_CLASSES
 CHANNELS = (64, 128, 256, 512, 1024, 2048)  # of the blocks
 WIDTH = CHANNELS[-1]  # of the features
+
+_CACHE = functools.partial(Cache, "pann_features.pth", network="panns")
+FEATURES = _CACHE((WIDTH,), f"{WIDTH}")
+LOGITS = _CACHE((CLASSES,), "logits")
+PROBABILITIES = _CACHE((CLASSES,), "clipwise_output")
 
 _MIN_POWER = 1e-10
 _MIN_FRAMES = 2 ** (len(CHANNELS) - 1)  # All blocks but the last halve the time.
@@ -37,7 +44,7 @@ _MEL = "logmel_extractor.melW"
 
 
 def load(path: Path) -> Network:
-    """The network with the weights of a file; its features are [2048], its logits [527].
+    """The network with the weights of a file.
 
     Raises:
       UserError: the file is not whole, or of another network.
@@ -45,11 +52,11 @@ def load(path: Path) -> Network:
     weights = read_weights(path, PUBLISHED, shapes(), ignored=("*.num_batches_tracked",))
     apply = jax.jit(forward)
 
-    def network(waveform: NDArray[np.float32]) -> Outputs:
+    def network(waveform: NDArray[np.float32]) -> Features:
         if len(waveform) < MIN_SAMPLES:
             raise UserError(f"PANNs: {len(waveform)} samples at 16 kHz, at least {MIN_SAMPLES}")
         features, logits = jax.device_get(apply(weights, waveform))
-        return Outputs(features, logits)
+        return {FEATURES: features, LOGITS: logits, PROBABILITIES: expit(logits)}
 
     return network
 

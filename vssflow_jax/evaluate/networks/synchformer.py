@@ -1,7 +1,8 @@
 """The head of Synchformer (Iashin et al. 2024, arXiv 2401.16423): by how much is a sound late?
 
 Source: av-benchmark (`av_bench/synchformer`). The features of video and sound are extracted there;
-what is left is a small transformer over both.
+what is left is a small transformer over both, which sorts a window of them into one of 21 offsets.
+For DeSync it is asked twice for each clip, about its first and about its last 14 segments.
 
 Letters: b clips, s segments, v and a tokens of a segment, d width.
 """
@@ -15,7 +16,8 @@ import numpy as np
 from jax.lax import Precision
 from numpy.typing import NDArray
 
-from vssflow_jax.evaluate.metrics.synchrony import OFFSETS_SEC
+from vssflow_jax.evaluate.metrics.checks import check_paired_rows, check_rows
+from vssflow_jax.evaluate.networks.files import Cache
 from vssflow_jax.evaluate.networks.layers import layer_norm, linear
 from vssflow_jax.evaluate.networks.weights import Shapes, Weights, read_weights
 
@@ -25,6 +27,11 @@ VIDEO_TOKENS, AUDIO_TOKENS = 8, 6  # of a segment
 WIDTH = 768
 BLOCKS = 3
 HEADS = 8
+OFFSETS_SEC = np.linspace(-2, 2, 21, dtype=np.float32)
+"""Of the classes, in the precision of the original."""
+
+VIDEO = Cache("synchformer_video.pth", (None, VIDEO_TOKENS, WIDTH))
+AUDIO = Cache("synchformer_audio.pth", (None, AUDIO_TOKENS, WIDTH))
 
 _ROOT = "transformer"
 _TOKENS = 2 + SEGMENTS * (VIDEO_TOKENS + AUDIO_TOKENS)  # two of them between and before
@@ -96,3 +103,32 @@ def _attention(weights: Weights, name: str, x: jax.Array) -> jax.Array:
     share = jax.nn.softmax(scores / np.sqrt(d // HEADS), axis=-1)
     read = jnp.einsum("bhqt,bthk->bqhk", share, value, precision=Precision.HIGHEST)
     return linear(weights, f"{name}.proj", read.reshape(b, t, d))
+
+
+def desync(
+    first_logits: NDArray[np.floating], last_logits: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Mean absolute offset of the two windows of each clip.
+
+    Args:
+      first_logits: Synchformer's of the first window of each clip, [n, 21].
+      last_logits: logits of the last window, [n, 21].
+
+    Returns:
+      Seconds [n], 0 to 2; their mean is the published DeSync.
+
+    Raises:
+      UserError: other shapes, no clips, a value that is not finite.
+    """
+    check_paired_rows("DeSync", first_logits, last_logits)
+    return (absolute_offset(first_logits) + absolute_offset(last_logits)) / 2
+
+
+def absolute_offset(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Absolute offset in seconds [n] of the likeliest class, the first of equals, in [n, 21].
+
+    Raises:
+      UserError: another shape, a value that is not finite.
+    """
+    check_rows("DeSync", logits, width=len(OFFSETS_SEC))
+    return np.abs(OFFSETS_SEC[np.argmax(logits, axis=1)]).astype(np.float64)

@@ -14,13 +14,14 @@ import librosa
 import numpy as np
 from numpy.typing import NDArray
 
+from vssflow_jax.evaluate.networks.files import SAMPLING_RATE, Cache, Features, Network
 from vssflow_jax.evaluate.networks.layers import convolution, halves, linear
-from vssflow_jax.evaluate.networks.network import SAMPLING_RATE, Network, Outputs
 from vssflow_jax.evaluate.networks.weights import Shapes, Weights, read_weights
 from vssflow_jax.utils.errors import UserError
 
 PUBLISHED = "torchvggish (vggish-10086976.pth)"
 WIDTH = 128  # of the features
+FEATURES = Cache("vggish_features.pth", (None, WIDTH), network="vggish")
 CONVOLUTIONS = {0: 64, 3: 128, 6: 256, 8: 256, 11: 512, 13: 512}  # place in the file: channels
 POOLED = (0, 3, 8, 13)  # after these
 EMBEDDINGS = {0: 4096, 2: 4096, 4: WIDTH}
@@ -44,10 +45,10 @@ def load(path: Path) -> Network:
     weights = read_weights(path, PUBLISHED, shapes(), ignored=("pproc.*",))
     apply = jax.jit(forward)
 
-    def network(waveform: NDArray[np.float32]) -> Outputs:
+    def network(waveform: NDArray[np.float32]) -> Features:
         if len(waveform) < MIN_SAMPLES:
             raise UserError(f"VGGish: {len(waveform)} samples at 16 kHz, at least {MIN_SAMPLES}")
-        return Outputs(jax.device_get(apply(weights, log_mel_windows(waveform))))
+        return {FEATURES: jax.device_get(apply(weights, log_mel_windows(waveform)))}
 
     return network
 
