@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 import ml_collections
 
-from vssflow_jax.evaluate.metrics.of_clips import EXTRA_VERSIONS, VERSIONS
+from vssflow_jax.evaluate.metrics.labels import VERSIONS
 from vssflow_jax.evaluate.metrics.registry import METRICS, SCORERS, WORDS
 from vssflow_jax.evaluate.metrics.wer import Normalisation
 from vssflow_jax.input_pipeline.dataset import Dataset
@@ -22,6 +22,7 @@ from vssflow_jax.utils.errors import UserError
 SHORTEST_SEC = 0.1
 PARTS = ("train", "test")
 RECOGNISERS = ("grid", "none")
+EXTRA_VERSIONS = ("codec", "shuffled")
 
 
 @dataclasses.dataclass(frozen=True)

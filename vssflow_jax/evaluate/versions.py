@@ -45,7 +45,7 @@ class Renderer:
     Args:
       config: config of the run; `eval.sampler`, `eval.batch_size` and the vocoder matter.
       experiment: experiment of the model.
-      versions: versions to make (`metrics.of_clips.VERSIONS`).
+      versions: versions to make (`metrics.labels.VERSIONS`).
     """
 
     def __init__(

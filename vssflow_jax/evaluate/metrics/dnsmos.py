@@ -9,38 +9,29 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.optional import require
 
 PACKAGE: Final = "speechmos"
 EXTRA: Final = "metrics"
 NAMES: Final = ("sig", "bak", "ovrl", "p808")
-SAMPLING_RATE: Final = 16_000
+_SAMPLING_RATE: Final = 16_000
 
 
-def dnsmos(waveform: NDArray[np.floating], sampling_rate: int) -> dict[str, float]:
+def dnsmos(waveform: NDArray[np.floating]) -> dict[str, float]:
     """Mean opinion scores of a sound, 1 (bad) to 5.
 
     Windows of 9.01 s are judged, one a second, and averaged; a shorter sound is repeated.
 
     Args:
-      waveform: [n], full scale 1; louder samples are clipped, as a file would clip them.
-      sampling_rate: 16 kHz.
+      waveform: [n] at 16 kHz, full scale 1; louder samples are clipped, as a file would clip them.
 
     Returns:
       "sig" of the speech, "bak" of the background, "ovrl" of both (P.835), and "p808" (P.808).
 
     Raises:
-      UserError: another rate or shape, no samples, a value that is not finite; speechmos is not
-        installed.
+      UserError: speechmos is not installed.
     """
     networks = require(f"{PACKAGE}.dnsmos", EXTRA)
-    if sampling_rate != SAMPLING_RATE:
-        raise UserError(f"DNSMOS: sampling rate {sampling_rate} Hz, expected {SAMPLING_RATE}")
-    if waveform.ndim != 1 or not len(waveform):
-        raise UserError(f"DNSMOS: waveform of shape {waveform.shape}, expected samples [n]")
-    if not np.isfinite(waveform).all():
-        raise UserError("DNSMOS: the waveform holds a value that is not finite")
     samples = np.clip(waveform, -1.0, 1.0).astype(np.float32)
-    judged = networks.run(samples, sampling_rate)
+    judged = networks.run(samples, _SAMPLING_RATE)
     return {name: float(judged[f"{name}_mos"]) for name in NAMES}

@@ -15,16 +15,11 @@ import numpy as np
 from vssflow_jax.audio import mel
 from vssflow_jax.evaluate.metrics import dnsmos, wer
 from vssflow_jax.evaluate.metrics.mcd import Mcd, mel_cepstral_distortion
-from vssflow_jax.evaluate.metrics.mel_distance import mel_distance
 from vssflow_jax.evaluate.metrics.onsets import count_onsets, detect_onsets
 from vssflow_jax.features import voices
 from vssflow_jax.utils.errors import UserError
 
-VERSIONS: Final = ("generated", "ground_truth", "codec", "shuffled")
-"""The sounds of a clip: generated; true; the true one through codec and vocoder, which is the best
-that the model could do; and generated from another clip's conditions, without looking."""
-
-EXTRA_VERSIONS: Final = ("codec", "shuffled")
+_DB_PER_NEPER: Final = 20 / np.log(10)  # a log-mel is the natural logarithm of a magnitude
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +68,7 @@ class Prediction:
     @functools.cached_property
     def dnsmos(self) -> Mapping[str, float]:
         """Opinions that a network has of it."""
-        return dnsmos.dnsmos(self.waveform, mel.SAMPLING_RATE)
+        return dnsmos.dnsmos(self.waveform)
 
 
 Fraction = tuple[float, float]  # what is added above and below
@@ -116,9 +111,9 @@ def recall_of_onsets(sound: Prediction, truth: Prediction, reference: Reference)
 
 
 def distance_of_mels(sound: Prediction, truth: Prediction, reference: Reference) -> Fraction:
-    """Mean difference of the log-mels in decibels."""
+    """Mean absolute difference of the log-mels in decibels: 20 / ln(10) * mean |a - b|."""
     del reference
-    return _mean(mel_distance(sound.log_mel, truth.log_mel))
+    return _mean(_DB_PER_NEPER * np.mean(np.abs(sound.log_mel - truth.log_mel)))
 
 
 def distortion(

@@ -1,0 +1,31 @@
+import numpy as np
+import pytest
+
+from vssflow_jax.evaluate.metrics.of_clips import Prediction, Reference, distance_of_mels
+
+REFERENCE = Reference("v2s", "", np.zeros(0), "raw")
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> float:
+    value, weight = distance_of_mels(*(Prediction(np.zeros(0), x) for x in (a, b)), REFERENCE)
+    assert weight == 1
+    return value
+
+
+def test_equal_sounds_are_at_distance_zero():
+    log_mel = np.random.default_rng(0).standard_normal((300, 64))
+    assert distance(log_mel, log_mel) == 0.0
+
+
+def test_ten_times_the_magnitude_is_twenty_decibels_both_ways():
+    log_mel = np.zeros((300, 64))
+    louder = log_mel + np.log(10)
+    assert distance(log_mel, louder) == pytest.approx(20)
+    assert distance(louder, log_mel) == pytest.approx(20)
+
+
+def test_it_averages_over_frames_and_bands():
+    log_mel = np.zeros((4, 2))
+    other = log_mel.copy()
+    other[0, 0] = np.log(10)
+    assert distance(log_mel, other) == pytest.approx(20 / 8)
