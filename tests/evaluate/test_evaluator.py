@@ -23,12 +23,13 @@ from vssflow_jax.audio.griffin_lim import griffin_lim
 from vssflow_jax.clip import ClipSpec, to_int16
 from vssflow_jax.evaluate import benchmark as definition
 from vssflow_jax.evaluate import evaluator as benchmark
-from vssflow_jax.evaluate import rows, summary
+from vssflow_jax.evaluate import rows
 from vssflow_jax.evaluate.benchmark import Benchmark
 from vssflow_jax.evaluate.metrics.clip_scores import score_clip
 from vssflow_jax.evaluate.metrics.of_clips import Reference
 from vssflow_jax.evaluate.metrics.registry import METRICS
 from vssflow_jax.evaluate.rows import Row
+from vssflow_jax.evaluate.scores import clip_scores
 from vssflow_jax.evaluate.versions import of_samples
 from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.input_pipeline.example import Clip
@@ -380,11 +381,11 @@ def test_the_true_sounds_score_well_and_others_do_not(clips: list[Clip]) -> None
         told = Reference(clip.task, clip.transcript, clip.event_times_sec, "raw")
         heard = {name: (sound.waveform, sound.log_mel) for name, sound in found.items()}
         names = [name for name in METRICS if name.startswith(("wer", "onset", "mel"))]
-        result = score_clip(told, heard, {name: METRICS[name] for name in names})
-        measured.append(Row(clip.task, index, **dataclasses.asdict(result)))
-        assert not result.problems
+        row = Row(clip.task, index)
+        measured.append(score_clip(row, told, heard, {name: METRICS[name] for name in names}))
+        assert not measured[-1].problems
     names = ["wer", "onset_f1", "mel_distance_db_v2s"]
-    scores = summary.scores(measured, names, ["generated", "ground_truth", "shuffled"])
+    scores = clip_scores(measured, names, ["generated", "ground_truth", "shuffled"])
     wer, onsets, distance = (
         {version: score["value"] for version, score in scores[name].items()} for name in names
     )
@@ -403,7 +404,8 @@ def test_too_short_a_sound_is_told_and_the_rest_measured() -> None:
     sound = of_samples(samples, SPEC)
     heard = dict.fromkeys(("generated", "ground_truth"), (sound.waveform, sound.log_mel))
     metrics = {name: METRICS[name] for name in ("mcd", "mel_distance_db_tts")}
-    result = score_clip(Reference("tts", "", np.zeros(0), "raw"), heard, metrics)
+    reference = Reference("tts", "", np.zeros(0), "raw")
+    result = score_clip(Row("tts", 0), reference, heard, metrics)
     assert "at least" in result.problems["mcd"]
     assert result.scores["generated"] == {"mel_distance_db_tts": (0.0, 1.0)}
 

@@ -22,12 +22,12 @@ from vssflow_jax import media
 from vssflow_jax.audio import mel
 from vssflow_jax.evaluate import rows
 from vssflow_jax.evaluate.benchmark import Benchmark, Place
-from vssflow_jax.evaluate.metrics.clip_scores import ClipScores, score_clip
+from vssflow_jax.evaluate.metrics.clip_scores import score_clip
 from vssflow_jax.evaluate.metrics.of_clips import Reference
 from vssflow_jax.evaluate.metrics.registry import METRICS, Metric
 from vssflow_jax.evaluate.rows import Row
 from vssflow_jax.evaluate.versions import Renderer, Sound
-from vssflow_jax.input_pipeline.dataset import BadRecord, ClipSource, Dataset
+from vssflow_jax.input_pipeline.dataset import BadRecord, Dataset
 from vssflow_jax.input_pipeline.example import Clip
 from vssflow_jax.parallel import distributed
 from vssflow_jax.run.experiment import TrainState
@@ -79,16 +79,17 @@ class Evaluation:
                     disable=not distributed.is_main(),
                 )
             )
-            measured: list[tuple[Row, Future[ClipScores]]] = []
-            for batch in batches:
+            measured: list[Future[Row]] = []
+            for batch in [*batches, []]:  # the empty one waits for the last
                 missing = [place for place in batch if (place.task, place.index) not in done]
+                submitted = []
                 if missing:
-                    # While these are generated, those of the batch before are measured.
                     submitted = self._submit(batch, missing, size, renderer, state, log, workers)
-                    self._finish(measured, log)
-                    measured = submitted
-                    bar.update(len(missing))
-            self._finish(measured, log)
+                # While these were generated, those of the batch before were measured.
+                for row in measured:
+                    log.write(dataclasses.asdict(row.result()))
+                measured = submitted
+                bar.update(len(missing))
         distributed.wait_for_all(f"evaluated {self.out}")
 
     def _submit(
@@ -100,7 +101,7 @@ class Evaluation:
         state: TrainState,
         log: JsonLines,
         workers: Executor,
-    ) -> list[tuple[Row, Future[ClipScores]]]:
+    ) -> list[Future[Row]]:
         """Generate a batch, write this process's sounds of it, and start to measure them."""
         clips, failed = self._read(batch)
         for place in missing:
@@ -130,7 +131,7 @@ class Evaluation:
         clips, failed = {}, {}
         for place in batch:
             try:
-                clip = self._source(place.task)[place.index]
+                clip = self.dataset.clips(self.benchmark.part, place.task)[place.index]
             except BadRecord as error:
                 failed[place] = str(error)
                 continue
@@ -139,9 +140,6 @@ class Evaluation:
             else:
                 failed[place] = f"{clip.clip_id} has no sound to hold the generated one against"
         return clips, failed
-
-    def _source(self, task: str) -> ClipSource:
-        return self.dataset.clips(self.benchmark.part, task)
 
     @functools.cached_property
     def _following(self) -> dict[Place, Place]:
@@ -178,7 +176,7 @@ class Evaluation:
         sounds: Mapping[str, Sound],
         renderer: Renderer,
         workers: Executor,
-    ) -> tuple[Row, Future[ClipScores]]:
+    ) -> Future[Row]:
         """Write a clip's sound, and have it measured."""
         problems = {}
         generated = sounds["generated"]
@@ -207,14 +205,7 @@ class Evaluation:
             problems=problems,
             generate_sec=renderer.generate_sec,
         )
-        return row, workers.submit(score_clip, reference, heard, self._metrics)
-
-    def _finish(self, measured: Sequence[tuple[Row, Future[ClipScores]]], log: JsonLines) -> None:
-        """Write the rows of clips as they are measured."""
-        for row, future in measured:
-            found = future.result()
-            values = dataclasses.asdict(row) | dataclasses.asdict(found)
-            log.write(values | {"problems": {**row.problems, **found.problems}})
+        return workers.submit(score_clip, row, reference, heard, self._metrics)
 
 
 @contextmanager

@@ -2,21 +2,21 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import ml_collections
 import soundfile
 
-from vssflow_jax.evaluate import rows, summary
-from vssflow_jax.evaluate.benchmark import Benchmark, Place
+from vssflow_jax.evaluate import rows
+from vssflow_jax.evaluate.benchmark import Benchmark
 from vssflow_jax.evaluate.clips import Evaluation
 from vssflow_jax.evaluate.metrics.ranking import extremes
 from vssflow_jax.evaluate.pages import tables
 from vssflow_jax.evaluate.pages.report import ReportClip, write_report
 from vssflow_jax.evaluate.rows import Row
-from vssflow_jax.evaluate.scores import METRICS_FILE, backbones, sum_up
+from vssflow_jax.evaluate.scores import METRICS_FILE, backbones, of_clip, sum_up
 from vssflow_jax.evaluate.settings import claim, describe
 from vssflow_jax.evaluate.versions import Renderer, of_samples
 from vssflow_jax.input_pipeline.dataset import Dataset
@@ -74,13 +74,12 @@ def evaluate(
 
     # ------------------------------------------------------------ clip by clip, and all together
     renderer = Renderer(config, experiment, benchmark.measured)
-    metrics = _measure(
-        config, benchmark, dataset, places, renderer, state, settings, out, replace=replace
-    )
+    evaluation = Evaluation(config, benchmark, dataset, places, out)
+    metrics = _measure(evaluation, renderer, state, settings, replace=replace)
 
     # ------------------------------------------------------------------------------------- show
     if distributed.is_main():
-        write_page(config, dataset, benchmark.part, out, settings, metrics, run)
+        write_page(evaluation, settings, metrics, run)
     distributed.wait_for_all(f"shown {out}")
     return metrics
 
@@ -112,10 +111,8 @@ class InTraining:
         self._renderer = self._renderer or Renderer(config, experiment, benchmark.measured)
         out = self._workdir / "eval-steps" / str(int(state.step))
         settings = describe(config, benchmark, state, str(self._workdir), sha256="")
-        places = benchmark.places(dataset)
-        metrics = _measure(
-            config, benchmark, dataset, places, self._renderer, state, settings, out, replace=True
-        )
+        evaluation = Evaluation(config, benchmark, dataset, benchmark.places(dataset), out)
+        metrics = _measure(evaluation, self._renderer, state, settings, replace=True)
         return [
             (name, versions["generated"]["value"])
             for name, versions in metrics.get("metrics", {}).items()
@@ -123,23 +120,20 @@ class InTraining:
 
 
 def _measure(
-    config: ml_collections.ConfigDict,
-    benchmark: Benchmark,
-    dataset: Dataset,
-    places: Sequence[Place],
+    evaluation: Evaluation,
     renderer: Renderer,
     state: TrainState,
     settings: Mapping[str, Any],
-    out: Path,
     *,
     replace: bool,
 ) -> dict[str, Any]:
     """Generate and measure clip by clip, then sum up; see `evaluate`."""
+    out = evaluation.out
     if distributed.is_main():
         claim(out, settings, replace)
     distributed.wait_for_all(f"claimed {out}")
-    Evaluation(config, benchmark, dataset, places, out).run(renderer, state)
-    metrics = sum_up(config, benchmark, out, settings, places) if distributed.is_main() else {}
+    evaluation.run(renderer, state)
+    metrics = sum_up(evaluation, settings) if distributed.is_main() else {}
     distributed.wait_for_all(f"summed up {out}")
     return metrics
 
@@ -155,23 +149,21 @@ def is_done(out: Path, config: ml_collections.ConfigDict) -> bool:
 
 
 def write_page(
-    config: ml_collections.ConfigDict,
-    dataset: Dataset,
-    part: str,
-    out: Path,
+    evaluation: Evaluation,
     settings: Mapping[str, Any],
     metrics: Mapping[str, Any],
     run: Path | None,
 ) -> None:
     """Write `report.html`, with the worst and the best clips of each task."""
+    out, dataset = evaluation.out, evaluation.dataset
     good = [row for row in rows.read(out) if not row.failed]
     tasks = sorted({row.task for row in good})
-    share = -(-config.eval.report_clips // len(tasks))
+    share = -(-evaluation.config.eval.report_clips // len(tasks))
     shown = []
     for task in tasks:
         of_task = sorted((row for row in good if row.task == task), key=lambda row: row.index)
-        chosen = extremes(task, [summary.of_clip(row) for row in of_task], share)
-        source = dataset.clips(part, task)
+        chosen = extremes(task, [of_clip(row) for row in of_task], share)
+        source = dataset.clips(evaluation.benchmark.part, task)
         shown += [_shown(of_task[i], source[of_task[i].index], dataset, out) for i in chosen]
     write_report(
         out / REPORT,
@@ -193,7 +185,7 @@ def _shown(row: Row, clip: Clip, dataset: Dataset, out: Path) -> ReportClip:
         task=clip.task,
         transcript=clip.transcript,
         recognised=row.recognised.get("generated", ""),
-        scores=summary.of_clip(row),
+        scores=of_clip(row),
         generated_video=mp4 if mp4.exists() else None,
         # Of a piece of a video there is no file.
         reference_video=video if mp4.exists() and video.is_file() else None,

@@ -8,7 +8,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from vssflow_jax.utils.files import JsonLines
+from vssflow_jax.utils.files import JsonLines, whole_lines
 
 FOLDER = "rows"
 
@@ -53,12 +53,9 @@ def read(directory: Path) -> list[Row]:
     """All whole rows, in any order; one for each clip, the last that did not fail."""
     found: dict[tuple[str, int], Row] = {}
     for path in sorted((directory / FOLDER).glob("*.jsonl")):
-        with path.open() as file:
-            for line in file:
-                if not line.endswith("\n"):
-                    break  # Cut short by a kill.
-                row = Row(**json.loads(line))
-                earlier = found.get((row.task, row.index))
-                if earlier is None or earlier.failed:
-                    found[row.task, row.index] = row
+        for line in whole_lines(path).splitlines():
+            row = Row(**json.loads(line))
+            earlier = found.get((row.task, row.index))
+            if earlier is None or earlier.failed:
+                found[row.task, row.index] = row
     return list(found.values())

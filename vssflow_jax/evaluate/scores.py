@@ -9,34 +9,33 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from vssflow_jax.evaluate import kaldi, rows, summary
-from vssflow_jax.evaluate.benchmark import Benchmark, Place
+from vssflow_jax.evaluate import kaldi, rows
+from vssflow_jax.evaluate.clips import Evaluation
+from vssflow_jax.evaluate.metrics.bootstrap import interval
 from vssflow_jax.evaluate.metrics.registry import METRICS
 from vssflow_jax.evaluate.networks.extract import NETWORKS, extract
+from vssflow_jax.evaluate.networks.files import Backbones
 from vssflow_jax.evaluate.rows import Row
 from vssflow_jax.utils.errors import UserError
-from vssflow_jax.utils.files import write_atomically
+from vssflow_jax.utils.files import write_atomically, write_csv
 
 METRICS_FILE, PER_CLIP = "metrics.json", "per_clip.csv"
 
+Score = dict[str, Any]
+"""The value, the ends of its interval, which are None where there is none, and the clips."""
 
-def sum_up(
-    config: ml_collections.ConfigDict,
-    benchmark: Benchmark,
-    out: Path,
-    settings: Mapping[str, Any],
-    places: Sequence[Place],
-) -> dict[str, Any]:
+
+def sum_up(evaluation: Evaluation, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Write the scores of all rows: `metrics.json`, `per_clip.csv` and Kaldi's lists."""
-    order = {(place.task, place.index): number for number, place in enumerate(places)}
+    benchmark, out = evaluation.benchmark, evaluation.out
+    order = {(place.task, place.index): number for number, place in enumerate(evaluation.places)}
     found = sorted(rows.read(out), key=lambda row: order[row.task, row.index])
     good = [row for row in found if not row.failed]
     if not good:
         raise UserError(f"{out}: all {len(found)} clips failed; the first: {found[0].failed}")
-    of_sets, missing = _set_scores(config, benchmark, out, good)
+    of_sets, missing = _set_scores(evaluation, good)
     # Those that networks give to single clips are among the rows' own now.
     names = [name for name in benchmark.metrics if not METRICS[name].of_rows]
-    scores = summary.scores(good, names, benchmark.measured)
     timed = [row.generate_sec for row in good if row.generate_sec is not None]
     metrics = {
         "benchmark": benchmark.name,
@@ -44,75 +43,101 @@ def sum_up(
         "clips": len(good),
         "sampler": settings["sampler"],
         "generate_sec_per_clip": float(np.mean(timed)) if timed else None,
-        "metrics": scores | of_sets,
+        "metrics": clip_scores(good, names, benchmark.measured) | of_sets,
         "absent": benchmark.absent | missing,
         "failed": {
             row.clip_id or f"{row.task} {row.index}": row.failed for row in found if row.failed
         },
         "problems": {row.clip_id: row.problems for row in good if row.problems},
     }
-    summary.write_per_clip(out / PER_CLIP, good)
+    _write_per_clip(out / PER_CLIP, good)
     kaldi.write_lists(out / "wav", good)
     write_atomically(out / METRICS_FILE, json.dumps(metrics, indent=2) + "\n")
     return metrics
 
 
+def clip_scores(
+    rows: Sequence[Row], names: Sequence[str], versions: Sequence[str]
+) -> dict[str, dict[str, Score]]:
+    """name -> version -> score, of those that clips have.
+
+    A score is the ratio of the sums of what clips add above and below.
+    """
+    found: dict[str, dict[str, Score]] = {}
+    for name in names:
+        for version in versions:
+            fractions = [
+                row.scores[version][name] for row in rows if name in row.scores.get(version, {})
+            ]
+            if not sum(below for _, below in fractions):
+                continue
+            above, below = np.array(fractions, np.float64).T
+            low, high = interval(above, below)
+            value = float(above.sum() / below.sum())
+            score: Score = {"value": value, "low": low, "high": high, "clips": len(fractions)}
+            found.setdefault(name, {})[version] = score
+    return found
+
+
 def _set_scores(
-    config: ml_collections.ConfigDict,
-    benchmark: Benchmark,
-    out: Path,
-    good: Sequence[Row],
-) -> tuple[dict[str, Any], dict[str, str]]:
+    evaluation: Evaluation, good: Sequence[Row]
+) -> tuple[dict[str, dict[str, Score]], dict[str, str]]:
     """Scores of all clips together, and how to get those that are not there.
 
-    Those that networks give to single clips go into the rows.
+    They have no intervals, which `metrics.bootstrap` explains. Those that networks give to single
+    clips go into the rows.
     """
-    found: dict[str, Any] = {}
-    absent: dict[str, str] = {}
-    for name in benchmark.metrics:
-        if of_rows := METRICS[name].of_rows:
-            try:
-                values = of_rows(good, benchmark.measured)
-                found[name] = summary.without_interval(values, len(good))
-            except UserError as error:
-                absent[name] = str(error)
-    networks = backbones(config)
-    folders = {
-        kind: Path(config.eval.features[kind] or out / "features" / kind)
-        for kind in ("generated", "reference")
-    }
-    extractable = {name: networks[name] for name in NETWORKS if name in networks}
-    unheard: dict[str, str] = {}
-    if extractable:
-        for kind, sounds in (("generated", "wav"), ("reference", "reference")):
-            if config.eval.features[kind]:
-                continue
-            try:
-                unheard |= extract(
-                    out / sounds, folders[kind], extractable, benchmark.clip_sec or None
-                )
-            except UserError as error:
-                print(f"no features of the {kind} sounds: {error}", file=sys.stderr)
+    networks = backbones(evaluation.config)
+    folders, unheard = _features(evaluation, networks)
     by_id = {row.clip_id: row for row in good}
     for name, reason in unheard.items():
         by_id[Path(name).stem].problems["features"] = reason
-    for name in benchmark.metrics:
-        of_features = METRICS[name].of_features
-        if not of_features:
-            continue
+    found: dict[str, dict[str, Score]] = {}
+    absent: dict[str, str] = {}
+    for name in evaluation.benchmark.metrics:
+        metric = METRICS[name]
+        values: Mapping[str, float] = {}
+        clips = len(good)
         try:
-            score = of_features.measure(folders["generated"], folders["reference"], networks)
+            if metric.of_rows:
+                values = metric.of_rows(good, evaluation.benchmark.measured)
+            elif metric.of_features:
+                score = metric.of_features.measure(*folders, networks)
+                if isinstance(score, float):
+                    values, clips = {"generated": score}, len(good) - len(unheard)
+                else:
+                    for clip_id in score.keys() & by_id.keys():
+                        by_id[clip_id].scores["generated"][name] = (score[clip_id], 1.0)
         except UserError as error:
             absent[name] = str(error)
-            continue
-        if isinstance(score, float):
-            clips = len(good) - len(unheard)
-            found[name] = summary.without_interval({"generated": score}, clips)
-            continue
-        for clip_id, value in score.items():
-            if clip_id in by_id:
-                by_id[clip_id].scores["generated"][name] = (value, 1.0)
+        if values:
+            found[name] = {
+                version: {"value": value, "low": None, "high": None, "clips": clips}
+                for version, value in values.items()
+            }
     return found, absent
+
+
+def _features(
+    evaluation: Evaluation, networks: Backbones
+) -> tuple[tuple[Path, Path], dict[str, str]]:
+    """Folders of features of generated and true sounds, and the files that could not be heard.
+
+    Networks at hand fill those that the config does not name.
+    """
+    config, out = evaluation.config, evaluation.out
+    extractable = {name: networks[name] for name in NETWORKS if name in networks}
+    folders: list[Path] = []
+    unheard: dict[str, str] = {}
+    for kind, sounds in (("generated", "wav"), ("reference", "reference")):
+        folders.append(Path(config.eval.features[kind] or out / "features" / kind))
+        if extractable and not config.eval.features[kind]:
+            try:
+                longest_sec = evaluation.benchmark.clip_sec or None
+                unheard |= extract(out / sounds, folders[-1], extractable, longest_sec)
+            except UserError as error:
+                print(f"no features of the {kind} sounds: {error}", file=sys.stderr)
+    return (folders[0], folders[1]), unheard
 
 
 def backbones(config: ml_collections.ConfigDict) -> dict[str, Path]:
@@ -126,3 +151,25 @@ def backbones(config: ml_collections.ConfigDict) -> dict[str, Path]:
         if not path.is_file():
             raise UserError(f"eval.backbones.{name} is {path}; there is no such file")
     return found
+
+
+def of_clip(row: Row) -> dict[str, float]:
+    """The scores of one generated clip, those that it has."""
+    own = row.scores.get("generated", {})
+    return {name: above / below for name, (above, below) in own.items() if below}
+
+
+def _write_per_clip(path: Path, rows: Sequence[Row]) -> None:
+    """Write a line of scores for each clip that did not fail."""
+    names = sorted({name for row in rows for name in of_clip(row)})
+    lines = [
+        {
+            "clip_id": row.clip_id,
+            "task": row.task,
+            "transcript": row.transcript,
+            "recognised": row.recognised.get("generated", ""),
+            **{name: f"{value:.4f}" for name, value in of_clip(row).items()},
+        }
+        for row in rows
+    ]
+    write_csv(path, ["clip_id", "task", "transcript", "recognised", *names], lines)

@@ -1,7 +1,6 @@
 """One model on one benchmark with many samplers: quality against evaluations and seconds."""
 
 import copy
-import csv
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -17,10 +16,11 @@ from vssflow_jax.evaluate.metrics.registry import label
 from vssflow_jax.flow.sampler import Sampler
 from vssflow_jax.parallel import distributed
 from vssflow_jax.utils.errors import UserError
-from vssflow_jax.utils.files import write_atomically
+from vssflow_jax.utils.files import write_atomically, write_csv
 from vssflow_jax.utils.optional import require
 
 FIELDS = ("method", "steps", "guidance")
+_COSTS = {"evaluations": "evaluations of the velocity", "sec_per_clip": "seconds a clip"}
 _EXTRA = "plan"
 _WIDTH, _HEIGHT = 4.2, 3.2  # of each plot, inches
 
@@ -56,9 +56,10 @@ def sweep(
         if distributed.is_main():
             rows.append(row(own.eval.sampler, metrics))
     if distributed.is_main():
-        _write_table(out / "sweep.csv", rows)
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        write_csv(out / "sweep.csv", names, rows)
         write_atomically(out / "sweep.json", json.dumps(rows, indent=2) + "\n")
-        _draw(out / "sweep.png", rows)
+        _draw(out / "sweep.png", [name for name in names if name not in (*FIELDS, *_COSTS)], rows)
         print(f"\n{out / 'sweep.csv'}\n{out / 'sweep.png'}")
 
 
@@ -96,28 +97,14 @@ def row(sampler: ml_collections.ConfigDict, metrics: Mapping[str, Any]) -> dict[
     }
 
 
-def _write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _draw(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def _draw(path: Path, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     """Each score against evaluations, and against seconds; a line for each method and guidance."""
     figures = require("matplotlib.figure", _EXTRA)
-    costs = {"evaluations": "evaluations of the velocity", "sec_per_clip": "seconds a clip"}
-    names = [
-        name
-        for name in dict.fromkeys(name for row in rows for name in row)
-        if name not in (*FIELDS, *costs)
-    ]
-    figure = figures.Figure((_WIDTH * len(costs), _HEIGHT * len(names)), layout="constrained")
-    axes = figure.subplots(len(names), len(costs), squeeze=False)
+    figure = figures.Figure((_WIDTH * len(_COSTS), _HEIGHT * len(names)), layout="constrained")
+    axes = figure.subplots(len(names), len(_COSTS), squeeze=False)
     lines = sorted({(row["method"], row["guidance"]) for row in rows})
     for name, of_name in zip(names, axes, strict=True):
-        for (cost, axis), plot in zip(costs.items(), of_name, strict=True):
+        for (cost, axis), plot in zip(_COSTS.items(), of_name, strict=True):
             for method, guidance in lines:
                 found = sorted(
                     (row[cost], row[name])

@@ -7,7 +7,8 @@ REFERENCE = Reference("v2s", "", np.zeros(0), "raw")
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:
-    value, weight = distance_of_mels(*(Prediction(np.zeros(0), x) for x in (a, b)), REFERENCE)
+    sound, truth = (Prediction(np.zeros(0), log_mel) for log_mel in (a, b))
+    value, weight = distance_of_mels(sound, truth, REFERENCE)
     assert weight == 1
     return value
 

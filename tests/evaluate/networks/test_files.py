@@ -31,7 +31,8 @@ def scores_of(generated: Path, reference: Path) -> tuple[dict[str, float], dict[
         except UserError as error:
             absent[name] = str(error)
         else:
-            scores[name] = found if isinstance(found, float) else np.mean([*found.values()])
+            values = [found] if isinstance(found, float) else [*found.values()]
+            scores[name] = float(np.mean(values))
     return scores, absent
 
 
@@ -135,6 +136,7 @@ def test_scores_are_those_of_the_paired_features(files, folders):
 
 def test_desync_looks_at_both_ends_of_each_pair(files, folders, network):
     scores = OF_FEATURES["desync"].measure(*folders, network)
+    assert isinstance(scores, dict)
     assert list(scores) == GENERATED[:14]
     video = stacked(files["reference"]["synchformer_video.pth"], NAMES[:14])
     sound = stacked(files["generated"]["synchformer_audio.pth"], GENERATED[:14])
