@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import ml_collections
-import soundfile
 
 from vssflow_jax.evaluate import rows
 from vssflow_jax.evaluate.benchmark import Benchmark
 from vssflow_jax.evaluate.clips import Evaluation
 from vssflow_jax.evaluate.metrics.ranking import extremes
-from vssflow_jax.evaluate.pages import tables
-from vssflow_jax.evaluate.pages.report import ReportClip, write_report
-from vssflow_jax.evaluate.rows import Row
-from vssflow_jax.evaluate.scores import METRICS_FILE, backbones, of_clip, sum_up
+from vssflow_jax.evaluate.pages import parts
+from vssflow_jax.evaluate.pages.report import write_report
+from vssflow_jax.evaluate.scores import METRICS_FILE, backbones, sum_up
 from vssflow_jax.evaluate.settings import claim, describe
 from vssflow_jax.evaluate.versions import Renderer, of_samples
+from vssflow_jax.html import clip_view, page
+from vssflow_jax.html.clip_view import ClipView, Sound
 from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.input_pipeline.example import Clip
 from vssflow_jax.parallel import distributed
@@ -162,9 +162,9 @@ def write_page(
     shown = []
     for task in tasks:
         of_task = sorted((row for row in good if row.task == task), key=lambda row: row.index)
-        chosen = extremes(task, [of_clip(row) for row in of_task], share)
+        chosen = extremes(task, [row.generated_scores for row in of_task], share)
         source = dataset.clips(evaluation.benchmark.part, task)
-        shown += [_shown(of_task[i], source[of_task[i].index], dataset, out) for i in chosen]
+        shown += [(of_task[i], _view(source[of_task[i].index], dataset, out)) for i in chosen]
     write_report(
         out / REPORT,
         settings=settings,
@@ -174,32 +174,35 @@ def write_page(
     )
 
 
-def _shown(row: Row, clip: Clip, dataset: Dataset, out: Path) -> ReportClip:
+def _view(clip: Clip, dataset: Dataset, out: Path) -> ClipView:
+    """The generated and the true sound, with pictures where the former has some.
+
+    Raises:
+      UserError: a video or a sound cannot be read.
+    """
     wav, mp4 = (out / kind / f"{clip.clip_id}.{kind}" for kind in ("wav", "mp4"))
-    video = dataset.path / clip.video
-    samples, _ = soundfile.read(wav, dtype="int16")
-    generated = of_samples(samples, dataset.spec)
-    truth = of_samples(clip.features.sound[: len(samples)], dataset.spec)
-    return ReportClip(
-        clip_id=clip.clip_id,
-        task=clip.task,
-        transcript=clip.transcript,
-        recognised=row.recognised.get("generated", ""),
-        scores=of_clip(row),
-        generated_video=mp4 if mp4.exists() else None,
+    samples = clip_view.read_wav(wav, clip.clip_id)
+    videos = {"generated": mp4, "reference": dataset.path / clip.video}
+    sounds = {
+        "generated": of_samples(samples, dataset.spec),
+        "reference": of_samples(clip.features.sound[: len(samples)], dataset.spec),
+    }
+    media = {
         # Of a piece of a video there is no file.
-        reference_video=video if mp4.exists() and video.is_file() else None,
-        generated_wav=wav,
-        reference_waveform=truth.waveform,
-        generated_log_mel=generated.log_mel,
-        reference_log_mel=truth.log_mel,
-        event_times_sec=clip.event_times_sec.tolist(),
+        name: clip_view.video(video, clip.clip_id)
+        if mp4.exists() and video.is_file()
+        else page.sound_uri(sounds[name].samples)
+        for name, video in videos.items()
+    }
+    return ClipView.of(
+        [Sound(name, media[name], sound.log_mel) for name, sound in sounds.items()],
+        clip.event_times_sec.tolist(),
     )
 
 
 def print_table(metrics: Mapping[str, Any], out: Path) -> None:
     """Print the scores of each version, as a Markdown table, and where the page is."""
-    print(f"\n{tables.markdown(metrics['metrics']) or 'no metrics were measured'}")
+    print(f"\n{parts.markdown(metrics['metrics']) or 'no metrics were measured'}")
     if metrics["failed"]:
         print(f"{len(metrics['failed'])} clips failed: see {out / METRICS_FILE}")
     print(f"\nopen {out / REPORT}")

@@ -42,6 +42,12 @@ class Row:
     mel_statistics: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     generate_sec: float | None = None
 
+    @property
+    def generated_scores(self) -> dict[str, float]:
+        """The scores of the generated sound, those that it has."""
+        own = self.scores.get("generated", {})
+        return {name: above / below for name, (above, below) in own.items() if below}
+
 
 def log(directory: Path, process: int) -> JsonLines:
     """For the rows of a process, as `dataclasses.asdict` makes them."""

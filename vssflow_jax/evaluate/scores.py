@@ -153,22 +153,16 @@ def backbones(config: ml_collections.ConfigDict) -> dict[str, Path]:
     return found
 
 
-def of_clip(row: Row) -> dict[str, float]:
-    """The scores of one generated clip, those that it has."""
-    own = row.scores.get("generated", {})
-    return {name: above / below for name, (above, below) in own.items() if below}
-
-
 def _write_per_clip(path: Path, rows: Sequence[Row]) -> None:
     """Write a line of scores for each clip that did not fail."""
-    names = sorted({name for row in rows for name in of_clip(row)})
+    names = sorted({name for row in rows for name in row.generated_scores})
     lines = [
         {
             "clip_id": row.clip_id,
             "task": row.task,
             "transcript": row.transcript,
             "recognised": row.recognised.get("generated", ""),
-            **{name: f"{value:.4f}" for name, value in of_clip(row).items()},
+            **{name: f"{value:.4f}" for name, value in row.generated_scores.items()},
         }
         for row in rows
     ]

@@ -84,14 +84,14 @@ def video(path: Path, clip_id: str) -> str:
 
 
 def read_wav(path: Path, clip_id: str) -> np.ndarray:
-    """The sound at `path`, float32 [n] at 16 kHz; raises UserError when it cannot be read."""
+    """The sound at `path`, int16 [n] at 16 kHz; raises UserError when it cannot be read."""
     try:
-        waveform, sampling_rate = soundfile.read(path, dtype="float32")
+        samples, sampling_rate = soundfile.read(path, dtype="int16")
     except soundfile.SoundFileError as error:
         raise _unreadable(path, clip_id, str(error)) from error
     if sampling_rate != mel.SAMPLING_RATE:
         raise _unreadable(path, clip_id, f"{sampling_rate} Hz instead of {mel.SAMPLING_RATE}")
-    return waveform
+    return samples
 
 
 def _unreadable(path: Path, clip_id: str, reason: str | None) -> UserError:

@@ -9,7 +9,6 @@ import base64
 import dataclasses
 import io
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 import soundfile
 
 from vssflow_jax.audio import mel
+from vssflow_jax.utils.files import write_atomically
 from vssflow_jax.utils.optional import require
 
 DYNAMIC_RANGE_DB = 60  # of a spectrogram
@@ -58,12 +58,7 @@ def write(path: Path, template: Path, values: dict[str, Any]) -> None:
         dynamic_range_db=DYNAMIC_RANGE_DB,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(html, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomically(path, html)
 
 
 def data_uri(media_type: str, content: bytes) -> str:
@@ -71,10 +66,10 @@ def data_uri(media_type: str, content: bytes) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def sound_uri(waveform: np.ndarray) -> str:
-    """A sound [n] at the rate of `audio.mel` as a data URI, without loss but for its 16 bits."""
+def sound_uri(samples: np.ndarray) -> str:
+    """A sound, int16 [n] at the rate of `audio.mel`, as a data URI without loss."""
     buffer = io.BytesIO()
-    soundfile.write(buffer, waveform, mel.SAMPLING_RATE, format="FLAC", subtype="PCM_16")
+    soundfile.write(buffer, samples, mel.SAMPLING_RATE, format="FLAC", subtype="PCM_16")
     return data_uri("audio/flac", buffer.getvalue())
 
 

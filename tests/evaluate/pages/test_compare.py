@@ -84,11 +84,11 @@ def test_difference_is_that_of_the_clips_in_both(first: Path, tmp_path: Path) ->
     )
     assert (wer.metric, quality.metric) == ("wer", "dnsmos_ovrl")
     assert wer.clips == quality.clips == 10
-    assert wer.estimate == pytest.approx(0.1)
+    assert wer.value == pytest.approx(0.1)
     assert wer.low == pytest.approx(0.1)
     assert wer.is_clear
     assert (wer.won, wer.lost) == (0, 1)
-    assert quality.estimate == pytest.approx(-0.4)
+    assert quality.value == pytest.approx(-0.4)
     assert (quality.won, quality.lost) == (0, 1)
 
 
@@ -96,7 +96,7 @@ def test_interval_is_of_the_paired_differences(first: Path, better: Path) -> Non
     found = compare.differences(compare.Evaluation.read(first), compare.Evaluation.read(better))
     wer = found[0]
     # 19 times -0.06 and once +0.4: the mean is -0.037, with a standard error of 0.022.
-    assert wer.estimate == pytest.approx(-0.037)
+    assert wer.value == pytest.approx(-0.037)
     assert wer.low == pytest.approx(-0.06)
     assert wer.high is not None
     assert 0.0 < wer.high < 0.05
@@ -109,7 +109,7 @@ def test_one_clip_has_no_interval(first: Path, tmp_path: Path) -> None:
     other = write_run(tmp_path / "other", {NAMES[3]: 0.0})
     (wer, _) = compare.differences(compare.Evaluation.read(first), compare.Evaluation.read(other))
     assert (wer.clips, wer.low, wer.high, wer.is_clear) == (1, None, None, False)
-    assert wer.estimate == pytest.approx(-0.3)
+    assert wer.value == pytest.approx(-0.3)
 
 
 def test_page_has_scores_differences_and_settings(

@@ -19,11 +19,13 @@ import numpy as np
 from absl import flags
 
 from vssflow_jax.audio import mel
+from vssflow_jax.clip import to_float
 from vssflow_jax.evaluate.metrics.bootstrap import interval
-from vssflow_jax.evaluate.metrics.labels import ABSENT, Label
+from vssflow_jax.evaluate.metrics.labels import ABSENT
 from vssflow_jax.evaluate.metrics.ranking import main_score
 from vssflow_jax.evaluate.metrics.registry import in_order, label
-from vssflow_jax.evaluate.pages.tables import Cell, Table, Whisker, flat, whiskers
+from vssflow_jax.evaluate.pages import parts
+from vssflow_jax.evaluate.pages.parts import Card, ScoreRow, Section
 from vssflow_jax.html import clip_view, page
 from vssflow_jax.html.clip_view import ClipView, Sound
 from vssflow_jax.utils import plugins
@@ -31,7 +33,6 @@ from vssflow_jax.utils.errors import UserError
 
 CLIPS_PER_TASK = 4  # to look at and listen to
 
-_TEMPLATE = Path(__file__).with_name("compare.html.j2")
 _LETTERS = string.ascii_uppercase
 _ABOUT_CLIP = ("clip_id", "task", "transcript", "recognised")  # columns that are no scores
 
@@ -98,7 +99,7 @@ class Difference:
 
     Attributes:
       metric: its name.
-      estimate: mean over clips of the run's value less the first run's.
+      value: mean over clips of the run's value less the first run's.
       low: end of its bootstrap interval; None if the clips are too few for one.
       high: the other end.
       won: share of the clips on which the run is better; None if nobody can say which is.
@@ -107,7 +108,7 @@ class Difference:
     """
 
     metric: str
-    estimate: float
+    value: float
     low: float | None
     high: float | None
     won: float | None
@@ -118,6 +119,12 @@ class Difference:
     def is_clear(self) -> bool:
         """Whether zero lies outside the interval."""
         return self.low is not None and self.high is not None and self.low * self.high > 0
+
+    @property
+    def verdict(self) -> str:
+        """ "better" or "worse", where that is clear; else ""."""
+        better = label(self.metric).is_better(self.value) if self.is_clear else None
+        return {True: "better", False: "worse", None: ""}[better]
 
 
 def differences(first: Evaluation, other: Evaluation) -> list[Difference]:
@@ -153,7 +160,7 @@ def _difference(metric: str, pairs: np.ndarray) -> Difference:
     judged = bool(label(metric).better)
     return Difference(
         metric=metric,
-        estimate=float(change.mean()),
+        value=float(change.mean()),
         low=low,
         high=high,
         won=better.count(True) / len(better) if judged else None,
@@ -179,121 +186,44 @@ def compare(paths: Sequence[Path], out: Path, clips_per_task: int = CLIPS_PER_TA
             f"{len(paths)} evaluations: name 2 to {len(_LETTERS)} that are to be compared"
         )
     runs = dict(zip(_LETTERS, map(Evaluation.read, paths), strict=False))
-    (first_letter, first), *others = runs.items()
+    (_, first), *others = runs.items()
     values = {
         "title": f"{len(runs)} evaluations side by side",
-        "runs": {
-            letter: {
-                "name": run.name,
-                "folder": str(run.folder),
-                "benchmark": run.results["benchmark"],
-                "step": run.results["step"],
-                "clips": run.results["clips"],
-                "failed": len(run.results["failed"]),
-            }
-            for letter, run in runs.items()
-        },
+        "runs": runs,
+        "headings": {letter: f"{letter}: {run.name}" for letter, run in runs.items()},
         "one_benchmark": len({run.results["benchmark"] for run in runs.values()}) == 1,
-        "first": first_letter,
-        "scores": _score_rows([*runs.values()]),
-        "differences": {
-            letter: [_DifferenceRow.of(found) for found in differences(first, run)]
-            for letter, run in others
-        },
-        "settings": Table([*runs], _settings_that_differ([run.settings for run in runs.values()])),
+        "rows": _score_rows([*runs.values()]),
+        "differences": {letter: differences(first, run) for letter, run in others},
+        "settings": _settings_that_differ([run.settings for run in runs.values()]),
         "sections": _sections(runs, clips_per_task),
     }
-    page.write(out, _TEMPLATE, values)
+    parts.write(out, "compare.html.j2", values)
 
 
-# ------------------------------------------------------------------------------------------ tables
-
-
-@dataclasses.dataclass(frozen=True)
-class _ScoreRow:
-    metric: str
-    label: Label
-    cells: list[Cell]  # one a run
-    whiskers: list[Whisker | None]  # likewise
-    best: list[bool]
-
-
-@dataclasses.dataclass(frozen=True)
-class _DifferenceRow:
-    metric: str
-    label: Label
-    difference: Cell
-    verdict: str
-    won: str
-    lost: str
-    clips: int
-
-    @classmethod
-    def of(cls, found: Difference) -> "_DifferenceRow":
-        known = label(found.metric)
-        better = known.is_better(found.estimate) if found.is_clear else None
-        return cls(
-            metric=found.metric,
-            label=known,
-            difference=Cell(
-                known.number(found.estimate, sign=True),
-                known.interval(found.low, found.high, sign=True),
-            ),
-            verdict={True: "better", False: "worse", None: ""}[better],
-            won=_percent(found.won),
-            lost=_percent(found.lost),
-            clips=found.clips,
-        )
-
-
-def _percent(share: float | None) -> str:
-    return ABSENT if share is None else f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
-
-
-def _score_rows(runs: Sequence[Evaluation]) -> list[_ScoreRow]:
-    """A row for each metric that any run has, of the generated sounds."""
+def _score_rows(runs: Sequence[Evaluation]) -> list[ScoreRow]:
+    """A row for each metric that any run has, of the generated sounds; the best is set off."""
     rows = []
     for metric in in_order(dict.fromkeys(name for run in runs for name in run.results["metrics"])):
         known = label(metric)
         scores = [run.results["metrics"].get(metric, {}).get("generated") for run in runs]
-        cells = [Cell.of(known, score) for score in scores]
+        # By what is read: equal numbers are equally good.
+        numbers = [known.number(score and score["value"]) for score in scores]
         values = [score["value"] for score in scores if score and math.isfinite(score["value"])]
         choose = {"higher": max, "lower": min}.get(known.better)
-        # By what is read: equal numbers are equally good.
         best = known.number(choose(values)) if choose and len(values) > 1 else None
-        chosen = [cell.number == best for cell in cells]
-        rows.append(_ScoreRow(metric, known, cells, whiskers(scores), chosen))
+        rows.append(ScoreRow(metric, scores, [number == best for number in numbers]))
     return rows
 
 
 def _settings_that_differ(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     """Setting -> its value in each run, for those that are not the same in all."""
-    flattened = [flat(one) for one in settings]
+    flattened = [parts.flat(one) for one in settings]
     names = dict.fromkeys(itertools.chain.from_iterable(flattened))
     values = {name: [one.get(name, ABSENT) for one in flattened] for name in names}
     return {name: row for name, row in values.items() if len(set(row)) > 1}
 
 
-# ------------------------------------------------------------------------------------------- clips
-
-
-@dataclasses.dataclass(frozen=True)
-class _Card:
-    clip_id: str
-    transcript: str
-    scores: dict[str, str]  # run -> main score
-    recognised: dict[str, str]  # run -> words
-    view: ClipView
-
-
-@dataclasses.dataclass(frozen=True)
-class _Section:
-    task: str
-    label: Label
-    cards: list[_Card]
-
-
-def _sections(runs: Mapping[str, Evaluation], clips_per_task: int) -> list[_Section]:
+def _sections(runs: Mapping[str, Evaluation], clips_per_task: int) -> list[Section]:
     """By task, the clips of all runs on whose main score these differ most."""
     first, *others = runs.values()
     common = [clip for clip in first.clips if all(clip in run.clips for run in others)]
@@ -304,8 +234,12 @@ def _sections(runs: Mapping[str, Evaluation], clips_per_task: int) -> list[_Sect
         spread = _spread(score, clips, [*runs.values()])
         shown = sorted(spread, key=lambda clip: -spread[clip])[:clips_per_task]
         if shown:
-            cards = [_card(clip, score, runs) for clip in shown]
-            sections.append(_Section(task, label(score), cards))
+            cards = {
+                f"Largest difference first ({label(score).name})": [
+                    _card(clip, score, runs) for clip in shown
+                ]
+            }
+            sections.append(Section(task, f"Clips that differ most, {task}", {}, cards))
     return sections
 
 
@@ -317,27 +251,26 @@ def _spread(score: str, clips: Sequence[str], runs: Sequence[Evaluation]) -> dic
     }
 
 
-def _card(clip: str, score: str, runs: Mapping[str, Evaluation]) -> _Card:
+def _card(clip: str, score: str, runs: Mapping[str, Evaluation]) -> Card:
     first = next(iter(runs.values()))
-    return _Card(
-        clip_id=clip,
-        transcript=first.clips[clip]["transcript"],
-        scores={letter: label(score).text(run.scores[clip][score]) for letter, run in runs.items()},
-        recognised={
-            letter: words
-            for letter, run in runs.items()
-            if (words := run.clips[clip]["recognised"])
-        },
-        view=ClipView.of([_sound(letter, run, clip) for letter, run in runs.items()]),
+    texts = {"transcript": first.clips[clip]["transcript"]}
+    texts |= {
+        f"{letter}, recognised": run.clips[clip]["recognised"] for letter, run in runs.items()
+    }
+    return Card(
+        clip,
+        {letter: label(score).text(run.scores[clip][score]) for letter, run in runs.items()},
+        ClipView.of([_sound(letter, run, clip) for letter, run in runs.items()]),
+        {name: parts.unmarked(text) for name, text in texts.items() if text},
     )
 
 
 def _sound(letter: str, run: Evaluation, clip: str) -> Sound:
     """A run's sound of a clip, with pictures where there are any."""
-    waveform = clip_view.read_wav(run.folder / "wav" / f"{clip}.wav", clip)
+    samples = clip_view.read_wav(run.folder / "wav" / f"{clip}.wav", clip)
     video = run.folder / "mp4" / f"{clip}.mp4"
-    media = clip_view.video(video, clip) if video.is_file() else page.sound_uri(waveform)
-    waveform = np.pad(waveform, (0, max(mel.WINDOW - len(waveform), 0)))
+    media = clip_view.video(video, clip) if video.is_file() else page.sound_uri(samples)
+    waveform = np.pad(to_float(samples), (0, max(mel.WINDOW - len(samples), 0)))
     log_mel = mel.log_mel(jnp.asarray(waveform)[None], len(waveform) // mel.HOP)[0]
     return Sound(f"{letter}: {run.name}", media, np.asarray(log_mel))
 
