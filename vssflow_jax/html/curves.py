@@ -1,11 +1,13 @@
 """Curves of the loss over training, laid out for an SVG picture."""
 
 import dataclasses
+import functools
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
 from vssflow_jax.html import page
 
@@ -24,7 +26,7 @@ class Curve:
     label: str
     hue: float  # degrees on the colour circle; lightness is the theme's
     smoothed_points: str  # "x,y x,y ..." in percent of the plot, y downwards, as SVG wants it
-    raw_points: str  # the same before smoothing; "" leaves it out
+    raw_points: str  # the same before smoothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,98 +36,74 @@ class Chart:
     curves: list[Curve]
     x_ticks: list[page.Tick]
     y_ticks: list[page.Tick]
-    last_step: str
-    last_value: str
-
-
-@dataclasses.dataclass(frozen=True)
-class _Series:
-    """One quantity over training: steps [r] rising, values [r] as logged and smoothed."""
-
-    steps: np.ndarray
-    values: np.ndarray
-    smoothed: np.ndarray
+    last_step: float
+    last_value: float
 
 
 def loss_chart(history: Sequence[Mapping[str, float]]) -> Chart | None:
-    """The loss over training, raw and smoothed, or None when none was logged."""
-    loss = _series(history, "loss")
-    if loss is None:
-        return None
-    return _chart({"loss": (_LOSS_HUE, loss)}, with_raw=True)
+    """The loss over training, or None when none was logged."""
+    return _chart(history, {"loss": ("loss", _LOSS_HUE)})
 
 
 def time_bin_chart(history: Sequence[Mapping[str, float]]) -> Chart | None:
-    """The smoothed losses in bins of flow time, or None when none was logged."""
+    """The losses in bins of flow time, or None when none was logged."""
     matches = (_TIME_BIN_KEY.fullmatch(key) for row in history for key in row)
     indices = sorted({int(match[1]) for match in matches if match})
-    num_bins = indices[-1] + 1 if indices else 0
+    num_bins = max(indices, default=0) + 1
     hues = np.linspace(*_TIME_BIN_HUES, num=num_bins)
-    bins = {}
-    for index in indices:
-        series = _series(history, f"loss_t{index}")
-        if series is not None:
-            label = f"{index / num_bins:.3g}\N{EN DASH}{(index + 1) / num_bins:.3g}"
-            bins[label] = (float(hues[index]), series)
-    return _chart(bins, with_raw=False) if bins else None
+    ends = [f"{index / num_bins:.3g}" for index in range(num_bins + 1)]
+    lines = {
+        f"loss_t{index}": (f"{ends[index]}\N{EN DASH}{ends[index + 1]}", float(hues[index]))
+        for index in indices
+    }
+    return _chart(history, lines)
 
 
-def _series(history: Iterable[Mapping[str, float]], key: str) -> _Series | None:
-    """The finite values of `key`, one for each step (the last logged), or None without any."""
+def _chart(
+    history: Sequence[Mapping[str, float]], lines: Mapping[str, tuple[str, float]]
+) -> Chart | None:
+    """Lay out keys of the history -> label and hue over one pair of axes.
+
+    The ordinate follows the smoothed curves, so that single outliers, which the plot clips, do not
+    flatten everything else.
+    """
+    found = {key: series for key in lines if len(series := _series(history, key))}
+    if not found:
+        return None
+    all_steps, _, all_smoothed = np.concatenate([*found.values()]).T
+    margin = _HEADROOM * np.ptp(all_smoothed)
+    x_axis = page.Axis(all_steps.min(), all_steps.max(), min_spacing=1)
+    y_axis = page.Axis(all_smoothed.min() - margin, all_smoothed.max() + margin)
+
+    def points(steps: np.ndarray, values: np.ndarray) -> str:
+        pairs = zip(x_axis.percent(steps), 100 - y_axis.percent(values), strict=True)
+        first, *others = (f"{x:.2f},{y:.2f}" for x, y in pairs)
+        return " ".join([first, first, *others])  # twice, so that a lone one is drawn too
+
+    curves = []
+    for key, series in found.items():
+        steps, values, smoothed = series.T
+        curves.append(Curve(*lines[key], points(steps, smoothed), points(steps, values)))
+    last_value = next(iter(found.values()))[-1, 2]
+    return Chart(curves, x_axis.ticks(), y_axis.ticks(), x_axis.high, last_value)
+
+
+def _series(history: Sequence[Mapping[str, float]], key: str) -> np.ndarray:
+    """Steps, rising, and the finite values of `key`, as logged and smoothed: [r, 3].
+
+    Of a step the last value counts.
+    """
     last = {row["step"]: row[key] for row in history if key in row}
     points = sorted((step, value) for step, value in last.items() if math.isfinite(value))
     if not points:
-        return None
+        return np.zeros((0, 3))
     steps, values = np.array(points, dtype=np.float64).T
-    return _Series(steps, values, _smooth(values))
+    return np.stack([steps, values, _smooth(values)], axis=1)
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
     """Gaussian running mean over neighbouring rows, [r] -> [r]; ends average what there is."""
     deviation = max(1.0, _SMOOTHING_SHARE * len(values))
-    # A kernel longer than the series would make np.convolve return more than r values.
-    reach = min(math.ceil(_SMOOTHING_REACH * deviation), (len(values) - 1) // 2)
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / deviation) ** 2)
-    weight = np.convolve(np.ones_like(values), kernel, mode="same")
-    return np.convolve(values, kernel, mode="same") / weight
-
-
-def _chart(series: Mapping[str, tuple[float, _Series]], *, with_raw: bool) -> Chart:
-    """Lay out labelled (hue, series) over one pair of axes.
-
-    The ordinate follows the smoothed curves, so that single outliers, which the plot clips, do not
-    flatten everything else.
-    """
-    every = [one for _, one in series.values()]
-    x_axis = page.Axis(
-        min(one.steps[0] for one in every), max(one.steps[-1] for one in every), min_spacing=1
-    )
-    low = min(one.smoothed.min() for one in every)
-    high = max(one.smoothed.max() for one in every)
-    margin = _HEADROOM * (high - low)
-    y_axis = page.Axis(low - margin, high + margin)
-
-    def points(steps: np.ndarray, values: np.ndarray) -> str:
-        return _svg_points(x_axis.percent(steps), 100 - y_axis.percent(values))
-
-    return Chart(
-        curves=[
-            Curve(
-                label=label,
-                hue=hue,
-                smoothed_points=points(one.steps, one.smoothed),
-                raw_points=points(one.steps, one.values) if with_raw else "",
-            )
-            for label, (hue, one) in series.items()
-        ],
-        x_ticks=x_axis.ticks(),
-        y_ticks=y_axis.ticks(),
-        last_step=f"{x_axis.high:,.0f}",
-        last_value=f"{every[0].smoothed[-1]:.4g}",
-    )
-
-
-def _svg_points(x: np.ndarray, y: np.ndarray) -> str:
-    """Points attribute of an SVG polyline; the first one twice, so that a lone one is drawn too."""
-    pairs = [f"{a:.2f},{b:.2f}" for a, b in zip(x, y, strict=True)]
-    return " ".join([pairs[0], *pairs])
+    radius = min(math.ceil(_SMOOTHING_REACH * deviation), (len(values) - 1) // 2)
+    blur = functools.partial(gaussian_filter1d, sigma=deviation, mode="constant", radius=radius)
+    return blur(values) / blur(np.ones_like(values))

@@ -502,10 +502,9 @@ def test_bins_of_flow_time_are_named(write):
 
 def test_last_value_of_a_step_counts():
     rows = [{"step": 1, "loss": 5.0}, {"step": 2, "loss": 4.0}, {"step": 1, "loss": 3.0}]
-    series = curves._series([*rows, {"step": 2, "wer": 0.1}], "loss")
-    assert series is not None
-    assert series.steps.tolist() == [1, 2]
-    assert series.values.tolist() == [3, 4]
+    steps, values, _ = curves._series([*rows, {"step": 2, "wer": 0.1}], "loss").T
+    assert steps.tolist() == [1, 2]
+    assert values.tolist() == [3, 4]
 
 
 def test_smoothing_keeps_a_line_and_calms_noise():
