@@ -27,6 +27,7 @@ _BATCH_CLIPS: Final = 16  # that Synchformer's head compares at a time
 _MIN_NORM: Final = 1e-8  # as in torch.cosine_similarity: a vector of zeros is similar to nothing
 _NO_BACKBONES: Final[Backbones] = MappingProxyType({})
 
+Pairing = Literal["", "exact", "clean"]
 OfRows = Callable[[Sequence[Row], Sequence[str]], Mapping[str, float]]
 """Of the rows of all clips, and the versions: version -> score."""
 
@@ -48,7 +49,7 @@ class OfFeatures:
     generated: Cache
     reference: Cache | None
     score: Callable[..., Any]
-    paired: Literal["", "exact", "clean"] = ""
+    paired: Pairing = ""
     network: str = ""
 
     def measure(

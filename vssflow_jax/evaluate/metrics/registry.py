@@ -12,8 +12,9 @@ from typing import Final
 from vssflow_jax.evaluate.metrics import dnsmos, of_clips, of_sets
 from vssflow_jax.evaluate.metrics.labels import Label
 from vssflow_jax.evaluate.metrics.of_clips import OfClip, Reference
-from vssflow_jax.evaluate.metrics.of_sets import OfFeatures, OfRows
+from vssflow_jax.evaluate.metrics.of_sets import OfFeatures, OfRows, Pairing
 from vssflow_jax.evaluate.networks import files, panns, synchformer, vggish
+from vssflow_jax.evaluate.networks.files import Cache
 from vssflow_jax.features import voices
 from vssflow_jax.input_pipeline.tasks import TASKS
 
@@ -70,28 +71,19 @@ class Metric:
         return has[self.needs] and (not self.tasks or reference.task in self.tasks)
 
 
-def _words(tasks: tuple[str, ...], label: Label, function: OfClip) -> Metric:
-    return Metric(
-        label,
-        tasks,
-        of_clip=function,
-        needs=WORDS,
-        package="pocketsphinx",
-        install="pip install -e '.[demo]'",
-    )
+_RATE = functools.partial(Label, better="lower", unit="%", scale=100.0, decimals=1)
+_RECOGNISED = functools.partial(
+    Metric, needs=WORDS, package="pocketsphinx", install="pip install -e '.[demo]'"
+)
 
 
 def _word_error_rate(task: str = "") -> Metric:
-    label = Label(
+    label = _RATE(
         name="Word error rate",
-        better="lower",
         explanation="share of the transcripts' words that a speech recogniser gets wrong.",
-        unit="%",
-        scale=100.0,
-        decimals=1,
         task=task,
     )
-    return _words((task or "visualtts",), label, of_clips.word_error_rate)
+    return _RECOGNISED(label, (task or "visualtts",), of_clip=of_clips.word_error_rate)
 
 
 def _distortion(kind: str, name: str, explanation: str) -> Metric:
@@ -135,29 +127,30 @@ def _distance(features: str, explanation: str) -> Label:
     )
 
 
-def _network_distance(network: str, of_features: OfFeatures) -> Metric:
-    explanation = "of features from those of the original sounds."
-    return Metric(_distance(network, explanation), of_features=of_features)
+def _network_distance(network: str, features: Cache, paired: Pairing = "") -> Metric:
+    label = _distance(network, "of features from those of the original sounds.")
+    return Metric(label, of_features=OfFeatures(features, features, of_sets.distance, paired))
 
 
-def _divergence(network: str, of_features: OfFeatures) -> Metric:
+def _divergence(network: str, logits: Cache, paired: Pairing) -> Metric:
     label = Label(
         name=f"KL divergence, {network}",
         better="lower",
         explanation=f"of the classes that {network} hears from those in the original sound.",
         decimals=2,
     )
-    return Metric(label, of_features=of_features)
+    return Metric(label, of_features=OfFeatures(logits, logits, of_sets.divergence, paired))
 
 
-def _inception(network: str, of_features: OfFeatures) -> Metric:
+def _inception(network: str, logits: Cache, paired: Pairing = "") -> Metric:
     label = Label(
         name=f"Inception score, {network}",
         better="higher",
         explanation=f"how sure {network} is of each sound's class, and how many classes there are.",
         decimals=2,
     )
-    return Metric(label, of_features=of_features)
+    reference = logits if paired else None
+    return Metric(label, of_features=OfFeatures(logits, reference, of_sets.inception, paired))
 
 
 def _mel_distance(task: str) -> Metric:
@@ -179,17 +172,13 @@ METRICS: dict[str, Metric] = {
     "wer": _word_error_rate(),
     "wer_tts": _word_error_rate("tts"),
     "wer_joint": _word_error_rate("joint"),
-    "wer_utterance": _words(
-        ("visualtts",),
-        Label(
+    "wer_utterance": _RECOGNISED(
+        _RATE(
             name="Word error rate, mean of utterances",
-            better="lower",
             explanation="each utterance counts the same, however long it is.",
-            unit="%",
-            scale=100.0,
-            decimals=1,
         ),
-        of_clips.word_error_rate_of_utterance,
+        ("visualtts",),
+        of_clip=of_clips.word_error_rate_of_utterance,
     ),
     "speaker_similarity": Metric(
         Label(
@@ -285,16 +274,9 @@ METRICS: dict[str, Metric] = {
         ),
     ),
     "fad": Metric(_distance("features not stated", "")),  # papers print it
-    "fd_vggish": _network_distance(
-        "VGGish", OfFeatures(vggish.FEATURES, vggish.FEATURES, of_sets.distance)
-    ),
-    "fd_panns": _network_distance(
-        "PANNs", OfFeatures(panns.FEATURES, panns.FEATURES, of_sets.distance)
-    ),
-    "fd_passt": _network_distance(
-        "PaSST",
-        OfFeatures(files.PASST_FEATURES, files.PASST_FEATURES, of_sets.distance, paired="clean"),
-    ),
+    "fd_vggish": _network_distance("VGGish", vggish.FEATURES),
+    "fd_panns": _network_distance("PANNs", panns.FEATURES),
+    "fd_passt": _network_distance("PaSST", files.PASST_FEATURES, paired="clean"),
     "fd_mel_statistics": Metric(
         _distance(
             "mel statistics",
@@ -302,18 +284,10 @@ METRICS: dict[str, Metric] = {
         ),
         of_rows=of_sets.mel_distances,
     ),
-    "kl_panns": _divergence(
-        "PANNs", OfFeatures(panns.LOGITS, panns.LOGITS, of_sets.divergence, paired="exact")
-    ),
-    "kl_passt": _divergence(
-        "PaSST",
-        OfFeatures(files.PASST_LOGITS, files.PASST_LOGITS, of_sets.divergence, paired="clean"),
-    ),
-    "is_panns": _inception("PANNs", OfFeatures(panns.LOGITS, None, of_sets.inception)),
-    "is_passt": _inception(
-        "PaSST",
-        OfFeatures(files.PASST_LOGITS, files.PASST_LOGITS, of_sets.inception, paired="clean"),
-    ),
+    "kl_panns": _divergence("PANNs", panns.LOGITS, paired="exact"),
+    "kl_passt": _divergence("PaSST", files.PASST_LOGITS, paired="clean"),
+    "is_panns": _inception("PANNs", panns.LOGITS),
+    "is_passt": _inception("PaSST", files.PASST_LOGITS, paired="clean"),
     "mel_distance_db_visualtts": _mel_distance("visualtts"),
     "mel_distance_db_tts": _mel_distance("tts"),
     "mel_distance_db_v2s": _mel_distance("v2s"),
