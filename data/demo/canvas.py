@@ -1,83 +1,101 @@
-"""Drawing at a multiple of the final resolution, in its pixels."""
+"""Drawing at a multiple of the final resolution, for faces and scenes alike."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from data.demo.looks import Colour
-
-CENTRE_X: Final = 48.0
-SCALE: Final = 4
-"""Supersampling factor."""
-
 Point = tuple[float, float]
+Colour = tuple[float, float, float]
+
+_WHITE: Final = (255, 255, 255)
+_CURVE_POINTS: Final = 60
+_ELLIPSE_POINTS: Final = 48
 
 
 class Canvas:
-    """An image of `SCALE` times the final resolution, drawn on in final pixels.
+    """Draws on an image in units of its own.
 
     Args:
       image: RGB; drawn on in place.
-      origin: final-pixel coordinates of the image's top left corner.
+      scale: pixels of the image to a unit.
+      origin: where (0, 0) lies, in pixels of the image.
+      tint: factors that bring colours to red, green and blue of at most 255.
     """
 
-    def __init__(self, image: Image.Image, origin: Point = (0, 0)) -> None:
+    def __init__(
+        self,
+        image: Image.Image,
+        scale: float,
+        origin: Point = (0, 0),
+        tint: Colour = (1, 1, 1),
+    ) -> None:
         self.image = image
-        self._origin = origin
+        self._scale, self._origin, self._tint = scale, origin, tint
         self._draw = ImageDraw.Draw(image)
 
     def polygon(self, points: Sequence[Point], colour: Colour) -> None:
-        self._draw.polygon(self._placed(points), fill=colour)
+        self._draw.polygon(self._placed(points), fill=self._ink(colour))
 
     def line(self, points: Sequence[Point], colour: Colour, width: float) -> None:
-        placed = self._placed(points)
-        self._draw.line(placed, fill=colour, width=max(round(width * SCALE), 1), joint="curve")
+        placed, ink = self._placed(points), self._ink(colour)
+        self._draw.line(placed, fill=ink, width=self._stroke(width), joint="curve")
 
-    def ellipse(self, centre: Point, radii: Point, colour: Colour) -> None:
-        self.polygon(ellipse(centre, radii), colour)
+    def ellipse(
+        self, centre: Point, radius_x: float, radius_y: float, colour: Colour, width: float = 0.0
+    ) -> None:
+        """Fills an ellipse or, with a `width`, draws its outline inside the radii."""
+        x, y = centre
+        box = self._placed([(x - radius_x, y - radius_y), (x + radius_x, y + radius_y)])
+        if width:
+            self._draw.ellipse(box, outline=self._ink(colour), width=self._stroke(width))
+        else:
+            self._draw.ellipse(box, fill=self._ink(colour))
 
     def blend(
         self, points: Sequence[Point], colour: Colour, opacity: float, blur: float = 0.0
     ) -> None:
-        """Lays a translucent shape over the picture, its edge softened over `blur` pixels."""
+        """Lays a translucent shape over the picture, its edge softened over `blur` units."""
         mask = self.mask(points, opacity)
         if blur:
-            mask = mask.filter(ImageFilter.GaussianBlur(blur * SCALE))
-        self.image.paste(colour, mask=mask)
+            mask = mask.filter(ImageFilter.GaussianBlur(blur * self._scale))
+        self.image.paste(self._ink(colour), mask=mask)
 
     def mask(self, points: Sequence[Point], opacity: float = 1.0) -> Image.Image:
         mask = Image.new("L", self.image.size)
         ImageDraw.Draw(mask).polygon(self._placed(points), fill=round(255 * opacity))
         return mask
 
+    @contextmanager
+    def within(self, outline: Sequence[Point]) -> Iterator["Canvas"]:
+        """A canvas of the picture; what is drawn on it is kept inside the outline."""
+        inside = Canvas(self.image.copy(), self._scale, self._origin, self._tint)
+        yield inside
+        self.image.paste(inside.image, mask=self.mask(outline))
+
     def _placed(self, points: Sequence[Point]) -> list[Point]:
         x0, y0 = self._origin
-        return [((x - x0) * SCALE, (y - y0) * SCALE) for x, y in points]
+        return [(x0 + self._scale * x, y0 + self._scale * y) for x, y in points]
 
+    def _stroke(self, width: float) -> int:
+        return max(1, round(self._scale * width))
 
-def scaled_box(box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
-    x0, y0, x1, y1 = (SCALE * edge for edge in box)
-    return x0, y0, x1, y1
-
-
-def reduced(image: Image.Image) -> np.ndarray:
-    return np.asarray(image.reduce(SCALE))
-
-
-def paste(picture: np.ndarray, box: tuple[int, int, int, int], patch: np.ndarray) -> None:
-    x0, y0, x1, y1 = box
-    picture[y0:y1, x0:x1] = patch
+    def _ink(self, colour: Colour) -> tuple[int, int, int]:
+        red, green, blue = (
+            min(255, max(0, round(part * factor)))
+            for part, factor in zip(colour, self._tint, strict=True)
+        )
+        return red, green, blue
 
 
 def shade(colour: Colour, factor: float) -> Colour:
     """Darker for factors under 1, towards white above it (2 is white)."""
-    if factor <= 1:
-        red, green, blue = (round(channel * factor) for channel in colour)
-    else:
-        red, green, blue = (round(channel + (255 - channel) * (factor - 1)) for channel in colour)
+    if factor > 1:
+        return mix(colour, _WHITE, factor - 1)
+    red, green, blue = (round(channel * factor) for channel in colour)
     return red, green, blue
 
 
@@ -87,30 +105,23 @@ def mix(first: Colour, second: Colour, share: float) -> Colour:
     return red, green, blue
 
 
-def ellipse(centre: Point, radii: Point, start: float = 0.0, stop: float = 1.0) -> list[Point]:
-    """Points of an ellipse from `start` to `stop` turns, clockwise from the right."""
-    angles = np.linspace(2 * math.pi * start, 2 * math.pi * stop, 48)
+def ellipse(centre: Point, radii: Point) -> list[Point]:
+    """Points of an ellipse, clockwise from the right."""
     return [
         (centre[0] + radii[0] * math.cos(angle), centre[1] + radii[1] * math.sin(angle))
-        for angle in angles
+        for angle in np.linspace(0, 2 * math.pi, _ELLIPSE_POINTS)
     ]
 
 
-def mirrored(points: Sequence[Point]) -> list[Point]:
-    return [(2 * CENTRE_X - x, y) for x, y in points]
-
-
-def curve(points: Sequence[Point], num_points: int = 60) -> list[Point]:
+def curve(points: Sequence[Point]) -> list[Point]:
     """A smooth (Catmull-Rom) curve through the points."""
-    control = np.array([points[0], *points, points[-1]], dtype=float)
-    curve = []
-    for p0, p1, p2, p3 in zip(control, control[1:], control[2:], control[3:], strict=False):
-        for u in np.linspace(0, 1, max(num_points // (len(points) - 1), 2)):
-            x, y = 0.5 * (
-                2 * p1
-                + (p2 - p0) * u
-                + (2 * p0 - 5 * p1 + 4 * p2 - p3) * u**2
-                + (3 * p1 - p0 - 3 * p2 + p3) * u**3
-            )
-            curve.append((float(x), float(y)))
-    return curve
+    control = np.array([points[0], *points, points[-1]], dtype=float)[:, None]
+    p0, p1, p2, p3 = control[:-3], control[1:-2], control[2:-1], control[3:]
+    u = np.linspace(0, 1, max(_CURVE_POINTS // len(p1), 2))[:, None]
+    curve = 0.5 * (
+        2 * p1
+        + (p2 - p0) * u
+        + (2 * p0 - 5 * p1 + 4 * p2 - p3) * u**2
+        + (3 * p1 - p0 - 3 * p2 + p3) * u**3
+    )
+    return [(x, y) for x, y in curve.reshape(-1, 2).tolist()]

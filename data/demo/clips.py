@@ -28,7 +28,7 @@ from typing import Any, Final
 
 import numpy as np
 import soundfile
-from PIL import Image, ImageDraw
+from PIL import Image
 from tqdm import tqdm
 
 from data.demo import face, looks, painting, scenes, speech, visemes
@@ -279,7 +279,7 @@ def _draw_scene(scene: scenes.Scene, times_sec: np.ndarray) -> np.ndarray:
     pictures = []
     for time_sec in times_sec:
         image = Image.new("RGB", size)
-        scene.draw(ImageDraw.Draw(image), float(time_sec), (0.0, 0.0), SCENE_SCALE)
+        scene.draw(image, float(time_sec), (0, 0), SCENE_SCALE)
         pictures.append(np.asarray(image.reduce(SCENE_SCALE)))
     return np.stack(pictures)
 

@@ -6,45 +6,30 @@ with the origin at the top left corner of the presenter's area.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
-from data.demo.canvas import (
-    CENTRE_X,
-    SCALE,
-    Canvas,
-    Point,
-    curve,
-    ellipse,
-    mirrored,
-    mix,
-    paste,
-    reduced,
-    scaled_box,
-    shade,
-)
-from data.demo.looks import Colour, Look
+from data.demo.canvas import Canvas, Colour, Point, curve, ellipse, mix, shade
+from data.demo.looks import Look
 from data.demo.visemes import Viseme
+
+Box = tuple[int, int, int, int]  # x0, y0, x1, y1
 
 WIDTH: Final = 96
 HEIGHT: Final = 128
-MOUTH_BOX: Final = (24, 76, 72, 108)
-"""x0, y0, x1, y1 of the area that the mouth stays in, the same for every look."""
+MOUTH_BOX: Final[Box] = (24, 76, 72, 108)
+"""The area that the mouth stays in, the same for every look."""
 
-
-# ------------------------------------------------------------------------------------------ visemes
-
-
-# -------------------------------------------------------------------------------------------- looks
-
-
-# ------------------------------------------------------------------------------------------ drawing
+SCALE: Final = 4
+"""Supersampling factor."""
 
 _BLINK_STEPS: Final = 4
 """Distinct positions of the eyelids between open and closed."""
 
+CENTRE_X: Final = 48.0
 _HEAD_TOP: Final = 16.0
 _CHEEK_Y: Final = 64.0
 _CHIN_Y: Final = 114.0
@@ -53,7 +38,7 @@ _EYE_Y: Final = 55.0
 _EYE_OFFSET: Final = 15.0
 _EYE_HALF_WIDTH: Final = 8.4
 _EYE_HALF_HEIGHT: Final = 5.6
-_EYES_BOX: Final = (20, 44, 76, 66)
+_EYES_BOX: Final[Box] = (20, 44, 76, 66)
 _MOUTH_Y: Final = 89.0
 _MOUTH_INTERIOR: Final[Colour] = (74, 18, 26)
 _TEETH: Final[Colour] = (246, 242, 234)
@@ -66,25 +51,43 @@ class Presenter:
     def __init__(self, look: Look) -> None:
         self._look = look
         head = _draw_head(look)
-        self._mouth_base = head.crop(scaled_box(MOUTH_BOX))
-        eyes_base = head.crop(scaled_box(_EYES_BOX))
+        eyes_base, self._mouth_base = (_cropped(head, box) for box in (_EYES_BOX, MOUTH_BOX))
         self._eyes = [
-            reduced(_draw_eyes(eyes_base.copy(), look, step / _BLINK_STEPS))
+            _draw_eyes(eyes_base.copy(), look, step / _BLINK_STEPS).reduce(SCALE)
             for step in range(_BLINK_STEPS + 1)
         ]
-        self._face = reduced(head)
+        self._face = head.reduce(SCALE)
 
     def frame(self, mouth: Viseme, eyes_closed: float) -> np.ndarray:
         """One picture, uint8 [HEIGHT, WIDTH, 3]; `eyes_closed` is from 0 to 1."""
         picture = self._face.copy()
-        paste(picture, _EYES_BOX, self._eyes[round(eyes_closed * _BLINK_STEPS)])
-        patch = reduced(_draw_mouth(self._mouth_base.copy(), self._look, mouth))
-        paste(picture, MOUTH_BOX, patch)
-        return picture
+        picture.paste(self._eyes[round(eyes_closed * _BLINK_STEPS)], _EYES_BOX)
+        drawn = _draw_mouth(self._mouth_base.copy(), self._look, mouth)
+        picture.paste(drawn.reduce(SCALE), MOUTH_BOX)
+        return np.asarray(picture)
 
 
-def _head_outline(look: Look, grow: float = 0.0) -> list[Point]:
-    """Outline of head and jaw, `grow` pixels larger on each side."""
+def _cropped(head: Image.Image, box: Box) -> Image.Image:
+    x0, y0, x1, y1 = box
+    return head.crop((SCALE * x0, SCALE * y0, SCALE * x1, SCALE * y1))
+
+
+def _canvas(image: Image.Image, box: Box = (0, 0, WIDTH, HEIGHT)) -> Canvas:
+    """Of the area `box` of the picture."""
+    return Canvas(image, SCALE, (-SCALE * box[0], -SCALE * box[1]))
+
+
+def _mirrored(points: Sequence[Point]) -> list[Point]:
+    return [(2 * CENTRE_X - x, y) for x, y in points]
+
+
+def _closed(side: Sequence[Point]) -> list[Point]:
+    """The outline of which this is the right side, from the top."""
+    return [*side, *_mirrored(side)[::-1]]
+
+
+def _head_outline(look: Look) -> list[Point]:
+    """Outline of head and jaw."""
     right = []
     for y in np.linspace(_HEAD_TOP, _CHIN_Y, 80):
         if y < _CHEEK_Y:
@@ -93,14 +96,13 @@ def _head_outline(look: Look, grow: float = 0.0) -> list[Point]:
         else:
             u = (y - _CHEEK_Y) / (_CHIN_Y - _CHEEK_Y)
             half_width = _CHEEK_HALF_WIDTH * (1 - (1 - look.jaw) * u**1.6) * (1 - u**4.5) ** 0.5
-        stretch = 1 + grow / _CHEEK_HALF_WIDTH
-        right.append((CENTRE_X + half_width * stretch, _CHEEK_Y + (y - _CHEEK_Y) * stretch))
-    return right + mirrored(right)[::-1]
+        right.append((CENTRE_X + half_width, y))
+    return _closed(right)
 
 
 def _draw_head(look: Look) -> Image.Image:
     """Everything but the eyes and the mouth."""
-    canvas = Canvas(Image.new("RGB", (WIDTH * SCALE, HEIGHT * SCALE)))
+    canvas = _canvas(Image.new("RGB", (WIDTH * SCALE, HEIGHT * SCALE)))
     _draw_back_hair(canvas, look)
     _draw_body(canvas, look)
     _draw_skin(canvas, look)
@@ -111,7 +113,7 @@ def _draw_head(look: Look) -> Image.Image:
     _draw_brows(canvas, look)
     if look.earrings:
         for x in (CENTRE_X - 36, CENTRE_X + 36):
-            canvas.ellipse((x, 78), (1.7, 2.6), (240, 206, 110))
+            canvas.polygon(ellipse((x, 78), (1.7, 2.6)), (240, 206, 110))
     return canvas.image
 
 
@@ -119,13 +121,13 @@ def _draw_back_hair(canvas: Canvas, look: Look) -> None:
     dark = shade(look.hair, 0.72)
     if look.hair_style == "long":
         side = curve([(48, 5), (76, 12), (90, 40), (91, 78), (94, 112), (80, 124), (60, 118)])
-        canvas.polygon(side + mirrored(side)[::-1], dark)
+        canvas.polygon(_closed(side), dark)
     elif look.hair_style == "bob":
         side = curve([(48, 5), (77, 12), (90, 42), (90, 74), (86, 94), (70, 97)])
-        canvas.polygon(side + mirrored(side)[::-1], dark)
+        canvas.polygon(_closed(side), dark)
     elif look.hair_style == "bun":
-        canvas.ellipse((CENTRE_X, 10), (14, 10), dark)
-        canvas.ellipse((CENTRE_X - 2, 8), (10, 6.5), look.hair)
+        canvas.polygon(ellipse((CENTRE_X, 10), (14, 10)), dark)
+        canvas.polygon(ellipse((CENTRE_X - 2, 8), (10, 6.5)), look.hair)
         canvas.blend(ellipse((CENTRE_X - 4, 6), (5, 2.5)), shade(look.hair, 1.5), 0.6, 1.2)
         canvas.polygon(ellipse((CENTRE_X, 48), (38.5, 40)), dark)
     elif look.hair_style != "bald":
@@ -135,25 +137,28 @@ def _draw_back_hair(canvas: Canvas, look: Look) -> None:
 def _draw_body(canvas: Canvas, look: Look) -> None:
     shadow = shade(look.skin, 0.72)
     shoulders = curve([(48, 115), (66, 116.5), (84, 121), (93, 128)])
-    canvas.polygon(shoulders + mirrored(shoulders)[::-1], look.clothes)
+    canvas.polygon(_closed(shoulders), look.clothes)
     side = curve([(62, 98), (62.5, 110), (66, 117)])
     neckline = curve([(66, 117), (60, 123), (48, 126)])
     opening = side + neckline
-    canvas.polygon(opening + mirrored(opening)[::-1], shade(look.skin, 0.88))
+    canvas.polygon(_closed(opening), shade(look.skin, 0.88))
     canvas.blend(ellipse((CENTRE_X, 109), (17, 9)), shadow, 0.8, 2.0)
-    canvas.line(neckline + mirrored(neckline)[::-1], shade(look.clothes, 0.65), 1.6)
+    canvas.line(_closed(neckline), shade(look.clothes, 0.65), 1.6)
 
 
 def _draw_skin(canvas: Canvas, look: Look) -> None:
     shadow = mix(shade(look.skin, 0.70), (120, 50, 40), 0.15)
     for x in (CENTRE_X - 35.5, CENTRE_X + 35.5):
-        canvas.ellipse((x, 64), (4.6, 9), shade(look.skin, 0.92))
-        canvas.ellipse((x, 64), (2.2, 5.5), shadow)
+        canvas.polygon(ellipse((x, 64), (4.6, 9)), shade(look.skin, 0.92))
+        canvas.polygon(ellipse((x, 64), (2.2, 5.5)), shadow)
     outline = _head_outline(look)
     canvas.polygon(outline, look.skin)
-    inside = canvas.mask(outline)
-    lit = canvas.image.copy()
-    soft = Canvas(lit)
+    with canvas.within(outline) as soft:
+        _light(soft, look, shadow)
+
+
+def _light(soft: Canvas, look: Look, shadow: Colour) -> None:
+    """Light and shadow on the skin, and its blushes and freckles."""
     soft.blend(ellipse((CENTRE_X - 12, 34), (18, 13)), shade(look.skin, 1.5), 0.5, 7)
     soft.blend(ellipse((CENTRE_X + 38, 70), (11, 48)), shadow, 0.75, 5)
     soft.blend(ellipse((CENTRE_X - 40, 78), (7, 40)), shadow, 0.5, 4)
@@ -170,7 +175,6 @@ def _draw_skin(canvas: Canvas, look: Look) -> None:
             for x in (CENTRE_X - 19, CENTRE_X + 19):
                 spot = (x + 1.2 * radius * math.cos(angle), 72 + 0.6 * radius * math.sin(angle))
                 soft.blend(ellipse(spot, (0.55, 0.55)), (190, 112, 74), 0.7)
-    canvas.image.paste(lit, mask=inside)
 
 
 def _draw_nose(canvas: Canvas, look: Look) -> None:
@@ -185,12 +189,10 @@ def _draw_nose(canvas: Canvas, look: Look) -> None:
 
 
 def _draw_beard(canvas: Canvas, look: Look) -> None:
-    outline = _head_outline(look)
-    head = canvas.mask(outline)
+    head = canvas.mask(_head_outline(look))
     inner = curve([(82, 60), (78, 76), (66, 80), (56, 77.5), (48, 78.5)])
-    outer = [(48, 124), (90, 124), (92, 60)]
-    beard = inner + [(48, 124)] + outer[1:]
-    mask = ImageChops.lighter(canvas.mask(beard), canvas.mask(mirrored(beard)))
+    beard = [*inner, (48, 124), (90, 124), (92, 60)]
+    mask = ImageChops.lighter(canvas.mask(beard), canvas.mask(_mirrored(beard)))
     mask = ImageChops.multiply(mask.filter(ImageFilter.GaussianBlur(1.4 * SCALE)), head)
     mask = mask.point([round(value * look.beard) for value in range(256)])
     canvas.image.paste(shade(look.hair, 0.9), mask=mask)
@@ -207,9 +209,9 @@ def _draw_front_hair(canvas: Canvas, look: Look) -> None:
         canvas.polygon(left + left_outer, hair)
         canvas.polygon(right + right_outer, hair)
         if look.hair_style == "long":
-            for lock in ([(10, 60), (6, 84), (8, 108), (15, 122), (20, 110), (15, 84)],):
-                canvas.polygon(curve(lock), hair)
-                canvas.polygon(mirrored(curve(lock)), hair)
+            lock = curve([(10, 60), (6, 84), (8, 108), (15, 122), (20, 110), (15, 84)])
+            canvas.polygon(lock, hair)
+            canvas.polygon(_mirrored(lock), hair)
         canvas.blend(curve([(14, 42), (22, 25), (34, 13), (30, 22), (19, 40)]), shine, 0.6, 1.5)
         canvas.blend(curve([(82, 42), (76, 26), (64, 14), (68, 22), (77, 40)]), shine, 0.4, 1.5)
     elif look.hair_style == "bun":
@@ -233,13 +235,11 @@ def _draw_front_hair(canvas: Canvas, look: Look) -> None:
             canvas.line(strand, shade(hair, 0.82), 0.6)
         canvas.blend(curve([(40, 12), (56, 10), (70, 18), (56, 15)]), shine, 0.7, 1.4)
     else:  # Bald: closely cropped at the sides, a shine on top.
-        inside = canvas.mask(_head_outline(look))
-        cropped = Canvas(canvas.image.copy())
         side = curve([(11, 62), (12, 46), (18, 32), (17, 46), (15, 60)])
-        for outline in (side, mirrored(side)):
-            cropped.blend(outline, hair, 0.8, 1.2)
-        cropped.blend(ellipse((38, 27), (11, 4.5)), shade(look.skin, 1.7), 0.5, 2.5)
-        canvas.image.paste(cropped.image, mask=inside)
+        with canvas.within(_head_outline(look)) as cropped:
+            for outline in (side, _mirrored(side)):
+                cropped.blend(outline, hair, 0.8, 1.2)
+            cropped.blend(ellipse((38, 27), (11, 4.5)), shade(look.skin, 1.7), 0.5, 2.5)
 
 
 def _draw_brows(canvas: Canvas, look: Look) -> None:
@@ -247,12 +247,12 @@ def _draw_brows(canvas: Canvas, look: Look) -> None:
     upper = curve([(23.5, 46.5), (30, 41.6), (40.5, 43.8)])
     brow = upper + [(x, y + look.brow * (0.55 + 0.45 * (x - 23.5) / 17)) for x, y in upper[::-1]]
     canvas.blend(brow, colour, 0.9, 0.25)
-    canvas.blend(mirrored(brow), colour, 0.9, 0.25)
+    canvas.blend(_mirrored(brow), colour, 0.9, 0.25)
 
 
 def _draw_eyes(base: Image.Image, look: Look, closed: float) -> Image.Image:
     """Draws both eyes on the area of `_EYES_BOX`; `closed` is from 0 to 1."""
-    canvas = Canvas(base, _EYES_BOX[:2])
+    canvas = _canvas(base, _EYES_BOX)
     lid = shade(look.skin, 0.86)
     line = mix(shade(look.hair, 0.4), (30, 18, 16), 0.6)
     for side in (-1, 1):
@@ -262,15 +262,13 @@ def _draw_eyes(base: Image.Image, look: Look, closed: float) -> Image.Image:
         upper = curve([(inner, _EYE_Y + 1.2), (x, top), (outer, _EYE_Y - 0.6)])
         lower = curve([(outer, _EYE_Y - 0.6), (x, _EYE_Y + 4.2), (inner, _EYE_Y + 1.2)])
         if closed < 1:
-            ball = base.copy()
-            eye = Canvas(ball, _EYES_BOX[:2])
-            eye.polygon(upper + lower, (250, 247, 243))
-            eye.blend(ellipse((x, _EYE_Y - 4.5), (9, 3)), (120, 100, 100), 0.5, 0.8)
-            eye.ellipse((x, _EYE_Y - 0.4), (4.6, 4.6), shade(look.iris, 0.6))
-            eye.ellipse((x, _EYE_Y - 0.2), (3.9, 3.9), look.iris)
-            eye.ellipse((x, _EYE_Y - 0.4), (2.1, 2.1), (18, 12, 12))
-            eye.ellipse((x - 1.5, _EYE_Y - 2.0), (1.2, 1.2), (255, 255, 255))
-            base.paste(ball, mask=canvas.mask(upper + lower))
+            with canvas.within(upper + lower) as eye:
+                eye.polygon(upper + lower, (250, 247, 243))
+                eye.blend(ellipse((x, _EYE_Y - 4.5), (9, 3)), (120, 100, 100), 0.5, 0.8)
+                eye.polygon(ellipse((x, _EYE_Y - 0.4), (4.6, 4.6)), shade(look.iris, 0.6))
+                eye.polygon(ellipse((x, _EYE_Y - 0.2), (3.9, 3.9)), look.iris)
+                eye.polygon(ellipse((x, _EYE_Y - 0.4), (2.1, 2.1)), (18, 12, 12))
+                eye.polygon(ellipse((x - 1.5, _EYE_Y - 2.0), (1.2, 1.2)), (255, 255, 255))
         if closed > 0:
             open_top = curve(
                 [(outer, _EYE_Y - 0.6), (x, _EYE_Y - _EYE_HALF_HEIGHT), (inner, _EYE_Y + 1.2)]
@@ -292,7 +290,7 @@ def _draw_eyes(base: Image.Image, look: Look, closed: float) -> Image.Image:
 
 def _draw_mouth(base: Image.Image, look: Look, mouth: Viseme) -> Image.Image:
     """Draws the lips and what shows between them on the area of `MOUTH_BOX`."""
-    canvas = Canvas(base, MOUTH_BOX[:2])
+    canvas = _canvas(base, MOUTH_BOX)
     half_width = 10.0 + 8.0 * mouth.width - 2.5 * mouth.roundness + 1.2 * mouth.openness
     gap = 15.0 * mouth.openness
     fullness = (1 - 0.75 * mouth.press) * (1 + 0.45 * mouth.roundness)
@@ -327,19 +325,17 @@ def _draw_mouth(base: Image.Image, look: Look, mouth: Viseme) -> Image.Image:
     canvas.polygon(top + gap_upper[::-1], shade(look.lips, 0.86))
     canvas.polygon(bottom + gap_lower[::-1], look.lips)
     shine = (CENTRE_X - 1.5, gap_bottom + 0.45 * lower_lip)
-    canvas.ellipse(shine, (0.32 * half_width, 0.18 * lower_lip), shade(look.lips, 1.28))
+    canvas.polygon(ellipse(shine, (0.32 * half_width, 0.18 * lower_lip)), shade(look.lips, 1.28))
 
-    inside = base.copy()
-    interior = Canvas(inside, MOUTH_BOX[:2])
-    interior.polygon(top + bottom, _MOUTH_INTERIOR)
     tongue_y = gap_bottom + 2.5 - (gap + 1.0) * 0.75 * mouth.tongue
-    interior.ellipse((CENTRE_X, tongue_y + 2.0), (0.62 * half_width, 4.5), _TONGUE)
     teeth_bottom = gap_top + 0.3 + min(gap, 1.2 + 3.6 * mouth.teeth)
-    if mouth.teeth > 0:
-        teeth = [(left, gap_top - 2), (right, gap_top - 2), (right, teeth_bottom - 0.6)]
-        teeth += [(CENTRE_X, teeth_bottom), (left, teeth_bottom - 0.6)]
-        interior.polygon(teeth, _TEETH)
-    base.paste(inside, mask=canvas.mask(gap_upper + gap_lower))
+    with canvas.within(gap_upper + gap_lower) as interior:
+        interior.polygon(top + bottom, _MOUTH_INTERIOR)
+        interior.polygon(ellipse((CENTRE_X, tongue_y + 2.0), (0.62 * half_width, 4.5)), _TONGUE)
+        if mouth.teeth > 0:
+            teeth = [(left, gap_top - 2), (right, gap_top - 2), (right, teeth_bottom - 0.6)]
+            teeth += [(CENTRE_X, teeth_bottom), (left, teeth_bottom - 0.6)]
+            interior.polygon(teeth, _TEETH)
     seam = shade(look.lips, 0.42)
     canvas.line(gap_upper, seam, 0.6)
     if gap < 1.0:

@@ -2,7 +2,7 @@
 
 from typing import Final, NamedTuple
 
-Colour = tuple[int, int, int]
+from data.demo.canvas import Colour
 
 
 class Look(NamedTuple):
@@ -84,7 +84,7 @@ LOOKS: Final = {
         lips=(192, 112, 106),
         clothes=(140, 48, 56),
         hair_style="side",
-        jaw=0.8700,
+        jaw=0.87,
         brow=2.3,
         lashes=0.8,
         glasses=True,

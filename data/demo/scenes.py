@@ -15,33 +15,25 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ImageDraw
+from PIL import Image
 
 from data.demo import foley
-from data.demo.brush import MARGIN, Brush, Colour, Look
+from data.demo.canvas import Canvas, Colour, Point
 from data.demo.foley import Hit, Timbre
-from data.demo.painting import (
-    BALL_FIRST_STRENGTH,
-    BALL_FULL_SPEED,
-    BALL_GRAVITY,
-    BALL_MIN_BOUNCES,
-    BALL_MIN_GAP_SEC,
-    BALL_RESTITUTION,
-    HEIGHT,
-    KINDS,
-    PAINTERS,
-    WIDTH,
-)
-from vssflow_jax.utils.errors import UserError
+from data.demo.painting import BALL_FULL_SPEED, BALL_GRAVITY, HEIGHT, PAINTERS, WIDTH, Moment
 
 FIRST_EVENT_SEC = 0.15
 LAST_EVENT_BEFORE_END_SEC = 0.25
-TIME_GRID_SEC = 0.001  # event times are multiples of this: a whole number of samples at 16 kHz
+TIME_DIGITS = 3  # event times are in milliseconds: a whole number of samples at 16 kHz
 MIN_EVENTS, MAX_EVENTS = 2, 5
 STRIKE_GAP_SEC = 0.35
 STROKE_SEC = (0.25, 0.40)
 STROKE_PAUSE_SEC = 0.28  # from the end of one stroke to the start of the next
-MIN_DURATION_SEC = 1.5
+BALL_RESTITUTION = (0.74, 0.86)
+BALL_FIRST_STRENGTH = (0.85, 1.0)
+BALL_MIN_GAP_SEC = 0.3
+BALL_MIN_BOUNCES = 3
+MARGIN = 2  # of the unit frame, on each side, which no painter enters
 
 # Ranges of what varies from clip to clip, or from event to event.
 SIZE = (0.8, 1.0)
@@ -60,10 +52,12 @@ class Scene:
     """One foley scene: what it is, when it sounds, and how it looks and sounds.
 
     Attributes:
-        kind: one of KINDS.
+        kind: one of `painting.KINDS`.
         duration_sec: length of picture and sound.
         hits: the events, in order of time.
-        look: variation of the picture.
+        size: factor on all lengths, at most 1.
+        shift: where the upper-left corner of the shrunken frame lies, in unit pixels.
+        tint: what brings colours from 0 to 1 to the picture's red, green and blue.
         timbre: variation of the sound.
         loudness: peak of the sound, in (0, 1].
         noise_seed: seed of the noise in the sound, so that each call of `sound` gives
@@ -73,7 +67,9 @@ class Scene:
     kind: str
     duration_sec: float
     hits: tuple[Hit, ...]
-    look: Look
+    size: float
+    shift: Point
+    tint: Colour
     timbre: Timbre
     loudness: float
     noise_seed: int
@@ -102,35 +98,18 @@ class Scene:
             np.random.default_rng(self.noise_seed),
         )
 
-    def draw(
-        self, draw: ImageDraw.ImageDraw, time_sec: float, origin: tuple[float, float], scale: float
-    ) -> None:
+    def draw(self, image: Image.Image, time_sec: float, origin: Point, scale: float) -> None:
         """Paint the scene onto a black area of 96x128 unit pixels.
 
         Args:
-          draw: drawing tool of an RGB image.
+          image: RGB; drawn on in place.
           time_sec: moment to show.
           origin: upper-left corner (x, y) of the area, in pixels of the image.
           scale: pixels of the image to a unit pixel; more than 1 to supersample.
         """
-        brush = Brush(draw, origin, scale, self.look)
-        PAINTERS[self.kind](brush, self.hits, time_sec, self.duration_sec)
-
-
-# -------------------------------------------------------------------------------------------------
-# Motion
-# -------------------------------------------------------------------------------------------------
-
-
-# -------------------------------------------------------------------------------------------------
-# Painters: one a kind. Flashes on the background come first: they fade to black, and over an object
-# they would darken it.
-# -------------------------------------------------------------------------------------------------
-
-
-# -------------------------------------------------------------------------------------------------
-# What varies from clip to clip
-# -------------------------------------------------------------------------------------------------
+        corner = (origin[0] + scale * self.shift[0], origin[1] + scale * self.shift[1])
+        canvas = Canvas(image, scale * self.size, corner, self.tint)
+        PAINTERS[self.kind](canvas, Moment(self.hits, time_sec, self.duration_sec))
 
 
 def make_scene(kind: str, rng: np.random.Generator, duration_sec: float) -> Scene:
@@ -140,19 +119,10 @@ def make_scene(kind: str, rng: np.random.Generator, duration_sec: float) -> Scen
     apart.
 
     Args:
-      kind: one of KINDS.
+      kind: one of `painting.KINDS`.
       rng: source of everything that varies.
       duration_sec: length of the clip, at least 1.5 s.
-
-    Raises:
-      UserError: unknown kind, or too short a duration.
     """
-    if kind not in KINDS:
-        raise UserError(f"foley scene: unknown kind {kind!r}; use one of {', '.join(KINDS)}")
-    if duration_sec < MIN_DURATION_SEC:
-        raise UserError(
-            f"foley scene: {duration_sec} s is too short; use at least {MIN_DURATION_SEC} s"
-        )
     if kind == "ball":
         hits = _bounces(rng, duration_sec)
     elif kind == foley.SCRAPE:
@@ -165,14 +135,12 @@ def make_scene(kind: str, rng: np.random.Generator, duration_sec: float) -> Scen
         kind=kind,
         duration_sec=duration_sec,
         hits=hits,
-        look=Look(
-            size=size,
-            shift=(
-                rng.uniform(-MARGIN * size, WIDTH - (WIDTH - MARGIN) * size),
-                rng.uniform(-MARGIN * size, HEIGHT - (HEIGHT - MARGIN) * size),
-            ),
-            tint=_tint(rng, paleness),
+        size=size,
+        shift=(
+            rng.uniform(-MARGIN * size, WIDTH - (WIDTH - MARGIN) * size),
+            rng.uniform(-MARGIN * size, HEIGHT - (HEIGHT - MARGIN) * size),
         ),
+        tint=_tint(rng, paleness),
         timbre=Timbre(
             pitch=rng.uniform(*DETUNING) / size,
             brightness=1 + BRIGHTNESS_BY_PALENESS * paleness,
@@ -183,9 +151,9 @@ def make_scene(kind: str, rng: np.random.Generator, duration_sec: float) -> Scen
 
 
 def _tint(rng: np.random.Generator, paleness: float) -> Colour:
-    """Factors on red, green and blue: a common shade and a slight cast."""
+    """A common shade and a slight cast."""
     shade = MEAN_SHADE + SHADE_BY_PALENESS * paleness
-    red, green, blue = shade + rng.uniform(-COLOUR_CAST, COLOUR_CAST, size=3)
+    red, green, blue = 255 * (shade + rng.uniform(-COLOUR_CAST, COLOUR_CAST, size=3))
     return float(red), float(green), float(blue)
 
 
@@ -221,8 +189,8 @@ def _bounces(rng: np.random.Generator, duration_sec: float) -> tuple[Hit, ...]:
     first_sec = rng.uniform(FIRST_EVENT_SEC, end_sec - sum(gaps_sec[: kept - 1]))
     times_sec = first_sec + np.cumsum([0.0, *gaps_sec[: kept - 1]])
     return tuple(
-        Hit(_on_grid(time_sec), strength)
-        for time_sec, strength in zip(times_sec, strengths[:kept], strict=True)
+        Hit(round(time_sec, TIME_DIGITS), strength)
+        for time_sec, strength in zip(times_sec.tolist(), strengths[:kept], strict=True)
     )
 
 
@@ -232,13 +200,8 @@ def _spread_times(rng: np.random.Generator, duration_sec: float, min_gap_sec: fl
     most = min(MAX_EVENTS, 1 + int(span_sec / min_gap_sec))
     count = int(rng.integers(MIN_EVENTS, most + 1))
     slack_sec = span_sec - (count - 1) * min_gap_sec
-    offsets_sec = np.sort(rng.uniform(0.0, slack_sec, size=count))
+    offsets_sec = np.sort(rng.uniform(0.0, slack_sec, size=count)).tolist()
     return [
-        _on_grid(FIRST_EVENT_SEC + index * min_gap_sec + offset_sec)
+        round(FIRST_EVENT_SEC + index * min_gap_sec + offset_sec, TIME_DIGITS)
         for index, offset_sec in enumerate(offsets_sec)
     ]
-
-
-def _on_grid(time_sec: float) -> float:
-    """The nearest multiple of TIME_GRID_SEC, as a plain float that prints short."""
-    return round(float(round(time_sec / TIME_GRID_SEC)) * TIME_GRID_SEC, 6)

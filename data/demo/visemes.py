@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
+from scipy import ndimage
 
 
 class Viseme(NamedTuple):
@@ -50,58 +51,38 @@ VISEMES: Final = {
     "central": Viseme(0.40, 0.50, teeth=0.4),
 }
 
-PHONEME_VISEMES: Final[dict[str, tuple[str, ...]]] = {
-    "p": ("bilabial",),
-    "b": ("bilabial",),
-    "m": ("bilabial",),
-    "f": ("labiodental",),
-    "v": ("labiodental",),
-    "T": ("dental",),
-    "D": ("dental",),
-    "t": ("alveolar",),
-    "t#": ("alveolar",),
-    "d": ("alveolar",),
-    "n": ("alveolar",),
-    "s": ("sibilant",),
-    "z": ("sibilant",),
-    "S": ("postalveolar",),
-    "Z": ("postalveolar",),
-    "tS": ("postalveolar",),
-    "dZ": ("postalveolar",),
-    "k": ("velar",),
-    "g": ("velar",),
-    "N": ("velar",),
-    "h": ("central",),
-    "l": ("lateral",),
-    "r": ("rhotic",),
-    "r-": ("rhotic",),
-    "w": ("close_round",),
-    "j": ("close_front",),
-    "i": ("close_front",),
-    "i:": ("close_front",),
-    "I": ("mid_front",),
-    "I2": ("mid_front",),
-    "E": ("mid_front",),
-    "a": ("open",),
-    "a#": ("central",),
-    "A:": ("open",),
-    "0": ("open",),
-    "V": ("open",),
-    "@": ("central",),
-    "3:": ("rhotic",),
-    "U": ("close_round",),
-    "u:": ("close_round",),
-    "O:": ("mid_back_round",),
-    "eI": ("mid_front", "close_front"),
-    "aI": ("open", "close_front"),
-    "aU": ("open", "close_round"),
-    "oU": ("mid_back_round", "close_round"),
-    "OI": ("mid_back_round", "close_front"),
-    "A@": ("open", "rhotic"),
-    "i@": ("close_front", "central"),
-    "o@": ("mid_back_round", "rhotic"),
+# Of each viseme, and of each pair in turn: espeak-ng mnemonics without stress marks.
+_PHONEMES: Final = {
+    "bilabial": "p b m",
+    "labiodental": "f v",
+    "dental": "T D",
+    "alveolar": "t t# d n",
+    "sibilant": "s z",
+    "postalveolar": "S Z tS dZ",
+    "velar": "k g N",
+    "lateral": "l",
+    "rhotic": "r r- 3:",
+    "close_round": "w U u:",
+    "close_front": "j i i:",
+    "mid_front": "I I2 E",
+    "open": "a A: 0 V",
+    "mid_back_round": "O:",
+    "central": "h a# @",
+    "mid_front close_front": "eI",
+    "open close_front": "aI",
+    "open close_round": "aU",
+    "mid_back_round close_round": "oU",
+    "mid_back_round close_front": "OI",
+    "open rhotic": "A@",
+    "close_front central": "i@",
+    "mid_back_round rhotic": "o@",
 }
-"""espeak-ng mnemonic without stress marks -> its visemes, which share its duration equally."""
+PHONEME_VISEMES: Final = {
+    phoneme: visemes.split()
+    for visemes, phonemes in _PHONEMES.items()
+    for phoneme in phonemes.split()
+}
+"""Mnemonic -> its visemes, which share its duration equally."""
 
 _STRESS_MARKS: Final = "',%=;"
 """";" stands alone: a mark of palatalisation, with no shape of its own."""
@@ -113,16 +94,14 @@ _COARTICULATION_SEC: Final = 0.06
 """Width, at half height, of the window over which neighbouring shapes blend."""
 
 
-def visemes_of(phoneme: str) -> tuple[str, ...]:
-    """Names of the visemes that a phoneme mnemonic passes through; () for a mere mark.
+def visemes_of(phoneme: str) -> list[str]:
+    """Names of the visemes that a phoneme mnemonic passes through; none for a mere mark.
 
     Raises:
       KeyError: the phoneme is not in `PHONEME_VISEMES`.
     """
     bare = phoneme.strip(_STRESS_MARKS)
-    if not bare:
-        return ()
-    return PHONEME_VISEMES[bare]
+    return PHONEME_VISEMES[bare] if bare else []
 
 
 def mouth_track(
@@ -138,42 +117,25 @@ def mouth_track(
     Returns:
       n mouth shapes.
     """
-    segments = _segments(phonemes, end_sec)
     num_points = math.ceil((times_sec[-1] + _COARTICULATION_SEC) * _TRACK_RATE) + 1
     track = np.tile(np.array(VISEMES["rest"]), (num_points, 1))
-    for start_sec, stop_sec, viseme in segments:
-        # A shape shorter than a point of the grid still gets one.
-        start = round(start_sec * _TRACK_RATE)
-        stop = max(round(stop_sec * _TRACK_RATE), start + 1)
-        track[start:stop] = VISEMES[viseme]
+    stops_sec = [start_sec for start_sec, _ in phonemes[1:]] + [end_sec]
+    for (start_sec, phoneme), stop_sec in zip(phonemes, stops_sec, strict=True):
+        names = visemes_of(phoneme)
+        for index, name in enumerate(names):
+            share_sec = (stop_sec - start_sec) / len(names)
+            start = round((start_sec + index * share_sec) * _TRACK_RATE)
+            stop = round((start_sec + (index + 1) * share_sec) * _TRACK_RATE)
+            # A shape shorter than a point of the grid still gets one.
+            track[start : max(stop, start + 1)] = VISEMES[name]
 
     # Blend with weights: window x dominance. A strong shape holds its ground, a weak one yields.
     window = np.hanning(round(2 * _COARTICULATION_SEC * _TRACK_RATE) + 1)
     weights = track[:, -1:]  # Dominance is the last field.
     weighted = np.concatenate([track * weights, weights], axis=1)
-    blended = np.stack([_smooth(column, window) for column in weighted.T], axis=1)
+    blended = ndimage.convolve1d(weighted, window, axis=0, mode="nearest")
     shapes = blended[:, :-1] / blended[:, -1:]
 
     grid_sec = np.arange(num_points) / _TRACK_RATE
     sampled = [np.interp(times_sec, grid_sec, column) for column in shapes.T]
-    return [Viseme(*(float(value) for value in row)) for row in zip(*sampled, strict=True)]
-
-
-def _segments(
-    phonemes: Sequence[tuple[float, str]], end_sec: float
-) -> list[tuple[float, float, str]]:
-    """(start, stop, viseme name), both times in seconds."""
-    stops = [start for start, _ in phonemes[1:]] + [end_sec]
-    segments = []
-    for (start, phoneme), stop in zip(phonemes, stops, strict=True):
-        names = visemes_of(phoneme)
-        for index, name in enumerate(names):
-            share = (stop - start) / len(names)
-            segments.append((start + index * share, start + (index + 1) * share, name))
-    return segments
-
-
-def _smooth(column: np.ndarray, window: np.ndarray) -> np.ndarray:
-    half = len(window) // 2
-    padded = np.pad(column, half, mode="edge")
-    return np.convolve(padded, window, mode="valid")
+    return [Viseme(*row) for row in np.transpose(sampled).tolist()]

@@ -96,5 +96,5 @@ def test_every_phoneme_of_the_grammar_has_a_mouth_shape():
     assert set(looks.LOOKS) == {voice.name for voice in speech.VOICES}
 
 
-def _visemes(phoneme: str) -> tuple[str, ...]:
-    return () if phoneme.startswith("_") else visemes.visemes_of(phoneme)
+def _visemes(phoneme: str) -> list[str]:
+    return [] if phoneme.startswith("_") else visemes.visemes_of(phoneme)
