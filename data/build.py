@@ -34,6 +34,7 @@ from vssflow_jax.features.footage import WIDTHS
 from vssflow_jax.features.weights_free import WEIGHTS_FREE
 from vssflow_jax.input_pipeline import dataset
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.processes import as_done
 
 MAX_REJECTED = 0.01
 WITHOUT_LATENTS = ml_collections.FrozenConfigDict({"kind": "none", "latents": "online"})
@@ -63,7 +64,7 @@ def ensure(
     shards.build(
         path,
         demo(config, spec, codec, joblib.cpu_count()),
-        functools.partial(shard_writer.run_here, workers=workers),
+        functools.partial(as_done, shard_writer.write_shard, workers=workers),
     )
 
 
@@ -248,7 +249,7 @@ def main(argv: list[str]) -> None:
             raise UserError(f"--source={values.source} needs --{name}")
     workers = values.workers or _processes(bool(values.vae))
     runners: dict[str, Any] = {
-        "local": functools.partial(shard_writer.run_here, workers=workers),
+        "local": functools.partial(as_done, shard_writer.write_shard, workers=workers),
         "beam": functools.partial(beam.run, options=values.beam_options),
     }
     result = shards.build(

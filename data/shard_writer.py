@@ -1,11 +1,10 @@
 """One shard of a dataset: what it is made of, and writing it."""
 
-import concurrent.futures
 import dataclasses
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,8 +14,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.input_pipeline import dataset, records
 from vssflow_jax.input_pipeline.records import Values
-from vssflow_jax.utils.errors import Rejected, UserError
-from vssflow_jax.utils.processes import pool
+from vssflow_jax.utils.errors import Rejected
 
 Row = Mapping[str, Any]  # has clip_id, split and task
 COMPRESSIONS = {"none": "uncompressed", "zstd": "zstd:3"}
@@ -168,25 +166,6 @@ def _check_finite(values: Values) -> None:
 def read_report(job: Job) -> Report:
     """The report of a shard that has been written."""
     return Report(**json.loads(job.report_path.read_text()))
-
-
-def run_here(jobs: Sequence[Job], workers: int) -> Iterator[Report]:
-    """Write shards by processes of this machine; by this one, if that is all."""
-    if workers == 1:
-        yield from map(write_shard, jobs)
-        return
-    with pool(workers) as processes:
-        futures = [processes.submit(write_shard, job) for job in jobs]
-        try:
-            for done in concurrent.futures.as_completed(futures):
-                yield done.result()
-        except concurrent.futures.process.BrokenProcessPool as error:
-            raise UserError(
-                "a worker was killed, perhaps for want of memory; the same command goes on, with "
-                "fewer --workers"
-            ) from error
-        finally:
-            processes.shutdown(cancel_futures=True)
 
 
 def write_whole(path: Path, text: str, staging: Path) -> None:

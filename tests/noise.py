@@ -48,4 +48,6 @@ def make(folder: Path, **durations_sec: Sequence[float]) -> None:
         for i, (task, sec) in enumerate(tasks)
     ]
     contents = shard_writer.Contents(shards.scattered(rows), Noise(), SPEC, WIDTHS, origin={})
-    shards.build(folder, contents, lambda jobs: shard_writer.run_here(jobs, 1), clips_per_shard=7)
+    shards.build(
+        folder, contents, lambda jobs: map(shard_writer.write_shard, jobs), clips_per_shard=7
+    )

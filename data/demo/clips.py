@@ -7,21 +7,13 @@ foley scene; the half that a clip does not use is black. ROOT gets
   clips/SPLIT/CLIP_ID.mp4    H.264 and AAC
   voices/VOICE.wav           a sentence of each voice that is in no clip
   parameters.json            what the set was made from
-
-By hand:  python -m data.demo.clips --out=DIR --seed=0
 """
 
-import argparse
 import functools
+import io
 import json
-import multiprocessing
-import os
 import shutil
-import sys
 import zlib
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -35,6 +27,8 @@ from data.demo import face, looks, painting, scenes, speech, visemes
 from vssflow_jax import media
 from vssflow_jax.features import grid
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import write_atomically
+from vssflow_jax.utils.processes import as_done
 
 FORMAT_VERSION: Final = 2
 """Raise it whenever the same parameters give other clips or rows than before."""
@@ -72,11 +66,6 @@ _FIRST_BLINK_SEC: Final = (0.2, 2.0)
 _BLINK_INTERVAL_SEC: Final = (1.4, 3.5)
 
 _ENROLMENT_TEXT: Final = "The north wind and the warm sun met over our quiet garden this morning"
-
-_MAKE_ROOM: Final = "make room there or choose another folder for the demo clips"
-
-DEFAULT_NUM_TRAIN: Final = 600
-DEFAULT_NUM_TEST: Final = 60
 
 
 @dataclass(frozen=True)
@@ -118,37 +107,26 @@ def make_demo_clips(
       Path of the manifest.
 
     Raises:
-      UserError: `root` holds clips of other parameters, or cannot be written.
+      UserError: `root` holds clips of other parameters, or a clip cannot be written.
     """
     root = Path(root)
-    manifest = root / "manifest.jsonl"
-    parameters = {
-        "format_version": FORMAT_VERSION,
-        "seed": seed,
-        "num_train": num_train,
-        "num_test": num_test,
-    }
-    try:
-        if _holds_same(root, parameters) and manifest.exists():
-            return manifest
-        plans = plan_clips(seed, num_train, num_test)
-        rows_dir = root / "rows"
-        for folder in ("rows", "voices", "clips/train", "clips/test"):
-            (root / folder).mkdir(parents=True, exist_ok=True)
-        _write_text(root / "parameters.json", json.dumps(parameters, indent=2) + "\n")
-        _write_voice_samples(root)
-        missing = [plan for plan in plans if not (rows_dir / f"{plan.clip_id}.json").exists()]
-        _make_all(root, seed, missing, workers, num_made=len(plans) - len(missing))
+    manifest, rows_dir = root / "manifest.jsonl", root / "rows"
+    if _is_begun(root, seed, num_train, num_test) and manifest.exists():
+        return manifest
+    for folder in ("rows", "voices", "clips/train", "clips/test"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    _write_voice_samples(root)
+    plans = plan_clips(seed, num_train, num_test)
+    missing = [plan for plan in plans if not (rows_dir / f"{plan.clip_id}.json").exists()]
+    num_made = len(plans) - len(missing)
+    with tqdm(total=len(plans), initial=num_made, desc="demo clips", unit="clip") as progress:
+        for _ in as_done(functools.partial(_make_and_note, root, seed), missing, workers):
+            progress.update()
 
-        rows = [(rows_dir / f"{plan.clip_id}.json").read_text() for plan in plans]
-        # Written last: where there is a manifest, there are all the clips.
-        _write_text(manifest, "".join(rows))
-        shutil.rmtree(rows_dir)
-    except OSError as error:
-        where, why = error.filename or root, error.strerror
-        raise UserError(f"{where}: {why}; {_MAKE_ROOM}") from error
-    except soundfile.SoundFileError as error:
-        raise UserError(f"{root}: a voice sample cannot be written; {_MAKE_ROOM}") from error
+    rows = [(rows_dir / f"{plan.clip_id}.json").read_text() for plan in plans]
+    # Written last: where there is a manifest, there are all the clips.
+    write_atomically(manifest, "".join(rows))
+    shutil.rmtree(rows_dir)
     return manifest
 
 
@@ -291,98 +269,39 @@ def _voice_sample(voice: speech.Voice) -> str:
 def _write_voice_samples(root: Path) -> None:
     for voice in speech.VOICES:
         spoken = speech.synthesize(_ENROLMENT_TEXT, *voice)
-        with _renamed(root / _voice_sample(voice)) as partial:
-            samples = _normalised(spoken.waveform) * _SPEECH_PEAK[1]
-            soundfile.write(partial, samples, SAMPLING_RATE, subtype="PCM_16", format="WAV")
+        samples = _normalised(spoken.waveform) * _SPEECH_PEAK[1]
+        wav = io.BytesIO()
+        soundfile.write(wav, samples, SAMPLING_RATE, subtype="PCM_16", format="WAV")
+        (root / _voice_sample(voice)).write_bytes(wav.getvalue())
 
 
 def _make_and_note(root: Path, seed: int, plan: ClipPlan) -> None:
     """Makes a clip, then its row's file, which marks the clip as made."""
     row = make_clip(root, seed, plan)
-    _write_text(root / "rows" / f"{plan.clip_id}.json", json.dumps(row) + "\n")
+    write_atomically(root / "rows" / f"{plan.clip_id}.json", json.dumps(row) + "\n")
 
 
-def _make_all(root: Path, seed: int, plans: list[ClipPlan], workers: int, num_made: int) -> None:
-    with tqdm(
-        total=num_made + len(plans), initial=num_made, desc="demo clips", unit="clip"
-    ) as progress:
-        if workers <= 1:
-            for plan in plans:
-                _make_and_note(root, seed, plan)
-                progress.update()
-            return
-        # Spawned, not forked: JAX may have threads in the parent.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, context) as pool:
-            futures = [pool.submit(_make_and_note, root, seed, plan) for plan in plans]
-            try:
-                for future in as_completed(futures):
-                    future.result()
-                    progress.update()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-
-
-def _holds_same(root: Path, parameters: dict[str, int]) -> bool:
-    """Whether `root` was begun with these parameters.
+def _is_begun(root: Path, seed: int, num_train: int, num_test: int) -> bool:
+    """Whether `root` was begun with these parameters; from now on it is.
 
     Raises:
       UserError: it was begun with others.
     """
-    file = root / "parameters.json"
+    parameters = {
+        "format_version": FORMAT_VERSION,
+        "seed": seed,
+        "num_train": num_train,
+        "num_test": num_test,
+    }
+    file, wanted = root / "parameters.json", json.dumps(parameters, indent=2) + "\n"
     if not file.exists():
+        root.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, wanted)
         return False
-    try:
-        found = json.loads(file.read_text())
-    except ValueError:
-        found = "unreadable parameters"
-    if found != parameters:
+    found = file.read_text()
+    if found != wanted:
         raise UserError(
-            f"{root} holds demo clips made with {found}, wanted are {parameters}: "
-            "remove the folder or choose another"
+            f"{root} holds demo clips made with {found}, wanted are {wanted}: remove the folder "
+            "or choose another"
         )
     return True
-
-
-def _write_text(path: Path, text: str) -> None:
-    with _renamed(path) as partial:
-        partial.write_text(text)
-
-
-@contextmanager
-def _renamed(path: Path) -> Iterator[Path]:
-    """A temporary path to write to, renamed to `path` when all went well."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m data.demo.clips", description="Make the demo clips."
-    )
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder to fill")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--num_train", type=int, default=DEFAULT_NUM_TRAIN)
-    parser.add_argument("--num_test", type=int, default=DEFAULT_NUM_TEST)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    options = parser.parse_args(arguments)
-    try:
-        print(
-            make_demo_clips(
-                options.out, options.seed, options.num_train, options.num_test, options.workers
-            )
-        )
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

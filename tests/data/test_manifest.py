@@ -39,7 +39,7 @@ def built(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> tup
     return root, shards.build(
         root,
         contents,
-        lambda jobs: shard_writer.run_here(jobs, 1),
+        lambda jobs: map(shard_writer.write_shard, jobs),
         max_rejected=0.5,
         clips_per_shard=3,
     )

@@ -22,6 +22,7 @@ from tests.data import reference_files
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.input_pipeline.dataset import Dataset, version_dir
 from vssflow_jax.utils.errors import Rejected, UserError
+from vssflow_jax.utils.processes import as_done
 
 SPEC = ClipSpec(duration_sec=1.0)
 WIDTHS = {"clip": 2, "synch": 2, "lips": 2, "speaker": 2}
@@ -57,7 +58,7 @@ def contents(bad: tuple[int, ...] = (), count: int = 10) -> Contents:
 
 
 def one_by_one(jobs: list[Job]) -> Iterator[Report]:
-    return shard_writer.run_here(jobs, workers=1)
+    return map(shard_writer.write_shard, jobs)
 
 
 def make(root: Path, of: Contents, **settings: Any) -> str:
@@ -170,7 +171,7 @@ class Deadly(Numbers):
 def test_a_killed_worker_is_one_line(tmp_path: Path):
     of = dataclasses.replace(contents(), source=Deadly())
     with pytest.raises(UserError, match=r"a worker was killed, .* the same command goes on"):
-        shards.build(tmp_path, of, lambda jobs: shard_writer.run_here(jobs, workers=2))
+        shards.build(tmp_path, of, lambda jobs: as_done(shard_writer.write_shard, jobs, 2))
 
 
 @pytest.mark.parametrize(("clips", "expected"), [(10, 1), (1000, 4), (300_000, 129)])

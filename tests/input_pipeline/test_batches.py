@@ -130,7 +130,7 @@ def test_speech_without_a_picture_comes_from_its_own_split_where_there_is_one(
         (tmp_path / folder).symlink_to(demo_data / folder)
     source = videos.Videos(tmp_path, WEIGHTS_FREE, SPEC)
     contents = shard_writer.Contents([*train, alone], source, SPEC, WEIGHTS_FREE.widths, origin={})
-    shards.build(tmp_path, contents, lambda jobs: shard_writer.run_here(jobs, 1))
+    shards.build(tmp_path, contents, lambda jobs: map(shard_writer.write_shard, jobs))
     dataset = Dataset(tmp_path, SPEC)
     assert dataset.count("train", "tts") == 1
     only = tiny.config(tmp_path).data.mixture
@@ -152,7 +152,7 @@ def corpora(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Datase
         (folder / name).symlink_to(demo_data / name)
     source = videos.Videos(folder, WEIGHTS_FREE, SPEC)
     contents = shard_writer.Contents(rows, source, SPEC, WEIGHTS_FREE.widths, origin={})
-    shards.build(folder, contents, lambda jobs: shard_writer.run_here(jobs, 1))
+    shards.build(folder, contents, lambda jobs: map(shard_writer.write_shard, jobs))
     return Dataset(folder, SPEC)
 
 

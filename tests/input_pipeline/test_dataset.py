@@ -155,7 +155,9 @@ def test_clips_are_spread_over_several_shards(demo_data: Path, tmp_path: Path) -
         (tmp_path / folder).symlink_to(demo_data / folder)
     source = videos.Videos(tmp_path, WEIGHTS_FREE, SPEC)
     contents = shard_writer.Contents(rows, source, SPEC, WEIGHTS_FREE.widths, origin={})
-    shards.build(tmp_path, contents, lambda jobs: shard_writer.run_here(jobs, 1), clips_per_shard=4)
+    shards.build(
+        tmp_path, contents, lambda jobs: map(shard_writer.write_shard, jobs), clips_per_shard=4
+    )
     files = list(dataset.version_dir(tmp_path).glob("*-train_visualtts.*"))
     assert len(files) == -(-len(rows) // 4) > 1
     clips = Dataset(tmp_path, SPEC).clips("train", "visualtts")

@@ -3,9 +3,41 @@
 import multiprocessing
 import os
 import threading
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
 
 import jax
+
+from vssflow_jax.utils.errors import UserError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def as_done(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int
+) -> Iterator[Result]:
+    """Results of a function of each item as they come, by processes; by this one, if that is all.
+
+    Raises:
+      UserError: a process was killed.
+    """
+    if workers <= 1:
+        yield from map(function, items)
+        return
+    with pool(workers) as processes:
+        try:
+            for done in as_completed([processes.submit(function, item) for item in items]):
+                yield done.result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                "a worker was killed, perhaps for want of memory; the same command goes on, with "
+                "fewer --workers"
+            ) from error
+        finally:
+            processes.shutdown(cancel_futures=True)
 
 
 def pool(workers: int) -> ProcessPoolExecutor:
