@@ -13,7 +13,7 @@ import functools
 import json
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from data import beam, latent_stats, manifest, shard_writer, shards, videos
 from data.inspection.stored import Stored
 from data.latents import Latents, WithLatents
 from vssflow_jax import cli
-from vssflow_jax.audio.codec import latents_digest
 from vssflow_jax.audio.pretrained import AUTOENCODER
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.features import encoders, faces
@@ -37,14 +36,14 @@ from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.processes import as_done
 
 MAX_REJECTED = 0.01
-WITHOUT_LATENTS = ml_collections.FrozenConfigDict({"kind": "none", "latents": "online"})
+_OF_DEMO = ("source", "seed", "num_train", "num_test")
 
 
 # --------------------------------------------------------------------------------- the demo set
 def ensure(
     config: ml_collections.ConfigDict,
     spec: ClipSpec,
-    codec: ml_collections.ConfigDict = WITHOUT_LATENTS,
+    codec: ml_collections.ConfigDict | None = None,
 ) -> None:
     """Make the dataset that `config` (a `data` section) describes, unless it is there.
 
@@ -53,72 +52,56 @@ def ensure(
     Raises:
       UserError: it cannot be made, or the folder holds the demo set of other settings.
     """
-    path = Path(config.path)
-    if config.source == "none" or dataset.exists(path):
-        if config.source == "demo":
-            _check_origin(path, _demo_origin(config, WITHOUT_LATENTS))
-            if codec.kind == "patch_dct":
-                latent_stats.add(path)  # The run's own set, of an earlier version.
+    if config.source == "none":
         return
-    workers = _processes(codec.latents == "offline")
+    path, settings = Path(config.path), {name: config[name] for name in _OF_DEMO}
+    if dataset.exists(path):
+        _check_origin(path, settings)
+        if codec and codec.kind == "patch_dct":
+            latent_stats.add(path)  # The run's own set, of an earlier version.
+        return
+    vae = codec.path if codec and codec.latents == "offline" else ""
+    contents = demo(path, settings, spec, vae, joblib.cpu_count())
+    workers = _processes(bool(vae))
     shards.build(
-        path,
-        demo(config, spec, codec, joblib.cpu_count()),
-        functools.partial(as_done, shard_writer.write_shard, workers=workers),
+        path, contents, functools.partial(as_done, shard_writer.write_shard, workers=workers)
     )
 
 
 def demo(
-    config: ml_collections.ConfigDict,
-    spec: ClipSpec,
-    codec: ml_collections.ConfigDict,
-    workers: int,
+    root: Path, settings: Mapping[str, Any], spec: ClipSpec, vae: str, workers: int
 ) -> shard_writer.Contents:
     """Draw and speak the demo clips; what a dataset of them is made of."""
-    # Imported here: it needs the demo extra, which training on other data does not.
+    # Imported here: it needs the demo extra, which other data do not.
     from data.demo import clips
 
     if spec.duration_sec != clips.DURATION_SEC:
         raise UserError(
             f"clip.duration_sec is {spec.duration_sec}; demo clips last {clips.DURATION_SEC} s"
         )
-    root = Path(config.path)
-    rows = clips.make_demo_clips(root, config.seed, config.num_train, config.num_test, workers)
-    latents = Latents(Path(codec.path), spec) if codec.latents == "offline" else None
+    sizes = {name: value for name, value in settings.items() if name != "source"}
+    rows = clips.make_demo_clips(root, workers=workers, **sizes)
     return shard_writer.Contents(
         rows=shards.scattered(map(json.loads, rows.read_text().splitlines())),
-        source=videos.Videos(root, WEIGHTS_FREE, spec, latents),
+        source=videos.Videos(root, WEIGHTS_FREE, spec, _latents(vae, spec)),
         spec=spec,
         widths=WEIGHTS_FREE.widths,
-        origin=_demo_origin(config, codec),
+        origin={**settings, "encoders": repr(WEIGHTS_FREE), "latents": _digest(vae)},
     )
 
 
-def _demo_origin(
-    config: ml_collections.ConfigDict, codec: ml_collections.ConfigDict
-) -> dict[str, int | str]:
-    names = ("source", "seed", "num_train", "num_test")
-    offline = codec.latents == "offline"
-    return {name: config[name] for name in names} | {
-        "encoders": repr(WEIGHTS_FREE),
-        "latents": latents_digest(codec) if offline else dataset.NO_LATENTS,
-    }
+def _check_origin(path: Path, settings: Mapping[str, Any]) -> None:
+    """Checks that a demo set in the folder is that of the settings.
 
-
-def _check_origin(path: Path, wanted: dict[str, int | str]) -> None:
-    metadata = path / dataset.NAME / dataset.SCHEMA_VERSION / "metadata.json"
-    if not metadata.exists():
-        return  # Another schema version, which opening the dataset reports.
-    origin = json.loads(metadata.read_text()).get("origin", {})
-    # Latents are checked where they are used.
-    differing = [name for name, value in wanted.items() if origin.get(name) != value]
-    different = [name for name in differing if name != "latents"]
-    if origin.get("source") == "demo" and different:
-        name = different[0]
-        raise UserError(
-            f"dataset {path}: made with {name}={origin.get(name)}, the config says "
-            f"{wanted[name]}; name another --config.data.path or delete the folder"
-        )
+    Its latents are checked where they are used.
+    """
+    origin = dataset.open_metadata(path)[2].get("origin", {})
+    for name, wanted in {**settings, "encoders": repr(WEIGHTS_FREE)}.items():
+        if origin.get("source") == "demo" and origin.get(name) != wanted:
+            raise UserError(
+                f"dataset {path}: made with {name}={origin.get(name)}, the config says {wanted}; "
+                "name another --config.data.path or delete the folder"
+            )
 
 
 # ------------------------------------------------------------------------- the command's sources
@@ -126,13 +109,10 @@ def _demo_contents(values: flags.FlagValues) -> shard_writer.Contents:
     # Imported here: it needs the demo extra, which other sources do not.
     from data.demo import clips
 
-    names = ("source", "seed", "num_train", "num_test")
-    config = {name: values[name].value for name in names} | {"path": values.out}
-    learned = {"kind": "audioldm_vae", "path": values.vae, "latents": "offline"}
-    codec = ml_collections.ConfigDict(learned) if values.vae else WITHOUT_LATENTS
+    settings = {name: values[name].value for name in _OF_DEMO}
     spec = ClipSpec(duration_sec=clips.DURATION_SEC)
     workers = values.workers or joblib.cpu_count()
-    return demo(ml_collections.ConfigDict(config), spec, codec, workers)
+    return demo(Path(values.out), settings, spec, values.vae, workers)
 
 
 def _manifest_contents(values: flags.FlagValues) -> shard_writer.Contents:
@@ -142,7 +122,7 @@ def _manifest_contents(values: flags.FlagValues) -> shard_writer.Contents:
     root = Path(values.features_root)
     return shard_writer.Contents(
         rows=shards.scattered(rows),
-        source=manifest.Manifest(root, spec, values.tolerance_sec, _latents(values, spec)),
+        source=manifest.Manifest(root, spec, values.tolerance_sec, _latents(values.vae, spec)),
         spec=spec,
         widths=WIDTHS,
         origin={
@@ -151,7 +131,7 @@ def _manifest_contents(values: flags.FlagValues) -> shard_writer.Contents:
             "strip_prefix": values.strip_prefix,
             "placeholders": values.placeholders,
             "tolerance_sec": values.tolerance_sec,
-            "latents": _latents_origin(values),
+            "latents": _digest(values.vae),
         },
         rejected=rejected,
     )
@@ -174,7 +154,7 @@ def _videos_contents(values: flags.FlagValues) -> shard_writer.Contents:
         )
     return shard_writer.Contents(
         rows=shards.scattered(rows),
-        source=videos.Videos(Path(), chosen, spec, _latents(values, spec), find_mouths),
+        source=videos.Videos(Path(), chosen, spec, _latents(values.vae, spec), find_mouths),
         spec=spec,
         widths=chosen.widths,
         origin={
@@ -184,7 +164,7 @@ def _videos_contents(values: flags.FlagValues) -> shard_writer.Contents:
             "cut_at_silence": values.cut_at_silence,
             "encoders": repr(chosen),
             "find_mouths": find_mouths,
-            "latents": _latents_origin(values),
+            "latents": _digest(values.vae),
         },
         rejected=rejected,
     )
@@ -204,13 +184,14 @@ def _dataset_contents(values: flags.FlagValues) -> shard_writer.Contents:
         for index in range(shard.num_records)
     ]
     videos_root = os.path.relpath(values.dataset, values.out)
-    latents = Latents(Path(values.vae), stored.spec)
     return shard_writer.Contents(
         rows=rows,  # In the order there, so that batches are of the same clips.
-        source=WithLatents(stored.directory, stored.widths, videos_root, latents),
+        source=WithLatents(
+            stored.directory, stored.widths, videos_root, Latents(Path(values.vae), stored.spec)
+        ),
         spec=stored.spec,
         widths=stored.widths,
-        origin={**stored.origin, "latents": _latents_origin(values)},
+        origin={**stored.origin, "latents": _digest(values.vae)},
     )
 
 
@@ -223,12 +204,12 @@ SOURCES: dict[str, Callable[[flags.FlagValues], shard_writer.Contents]] = {
 NEEDS = {"manifest": ("manifest",), "videos": ("transcripts",), "dataset": ("dataset", "vae")}
 
 
-def _latents(values: flags.FlagValues, spec: ClipSpec) -> Latents | None:
-    return Latents(Path(values.vae), spec) if values.vae else None
+def _latents(vae: str, spec: ClipSpec) -> Latents | None:
+    return Latents(Path(vae), spec) if vae else None
 
 
-def _latents_origin(values: flags.FlagValues) -> str:
-    return AUTOENCODER.digest(Path(values.vae)) if values.vae else dataset.NO_LATENTS
+def _digest(vae: str) -> str:
+    return AUTOENCODER.digest(Path(vae)) if vae else dataset.NO_LATENTS
 
 
 def _checksum(path: Path) -> int:

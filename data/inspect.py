@@ -29,17 +29,17 @@ def inspect(path: Path, out: Path, sample: int = 0, checksums: bool = True) -> d
       checksums: whether to read each shard for its SHA-256.
 
     Returns:
-      the numbers: those of `Statistics.summary`, and of the files.
+      the numbers: those of `statistics.gather`, and of the files.
 
     Raises:
       UserError: no dataset of this schema is there.
     """
     stored = Stored.open(path)
-    found = statistics.gather(stored.read(sample), stored.spec, CLIPS_PER_TASK)
-    numbers = {"dataset": str(path), **_files(stored, checksums), **found.summary()}
+    found, examples = statistics.gather(stored.read(sample), stored.spec, CLIPS_PER_TASK)
+    numbers = {"dataset": str(path), **_files(stored, checksums), **found}
     out.parent.mkdir(parents=True, exist_ok=True)
     out.with_suffix(".json").write_text(json.dumps(numbers, indent=2) + "\n")
-    view.write(out, numbers, found.examples)
+    view.write(out, numbers, examples)
     return numbers
 
 
@@ -79,22 +79,18 @@ def summary(numbers: dict[str, Any]) -> str:
         f"{len(numbers['rejected'])} rows rejected"
     ]
     for task, parts in numbers["counts"].items():
-        counts = ", ".join(f"{count} {part}" for part, count in parts.items())
-        lines.append(f"{task}: {counts}{_found(numbers['tasks'].get(task))}")
+        line = f"{task}: {', '.join(f'{count} {part}' for part, count in parts.items())}"
+        if found := numbers["tasks"].get(task):
+            duration, absent = found["duration_sec"], found["absent"]
+            lacking = ", ".join(f"{name} {count}" for name, count in absent.items() if count)
+            line += (
+                f"; {duration['min']:.2f} to {duration['max']:.2f} s; of {found['clips']} looked "
+                f"at, clips without: {lacking or 'none'}"
+            )
+        lines.append(line)
     if numbers["damaged"]:
         lines.append(f"damaged places left out: {numbers['damaged']}; --verify names them")
     return "\n".join(lines)
-
-
-def _found(task: dict[str, Any] | None) -> str:
-    if task is None:
-        return ""
-    duration = task["duration_sec"]
-    absent = ", ".join(f"{name} {count}" for name, count in task["absent"].items() if count)
-    return (
-        f"; {duration['min']:.2f} to {duration['max']:.2f} s; of {task['clips']} looked at, "
-        f"clips without: {absent or 'none'}"
-    )
 
 
 def check(path: Path) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from vssflow_jax.clip import ClipSpec
 from vssflow_jax.input_pipeline import dataset, records
 from vssflow_jax.input_pipeline.records import Values
 from vssflow_jax.utils.errors import Rejected
+from vssflow_jax.utils.files import write_atomically
 
 Row = Mapping[str, Any]  # has clip_id, split and task
 COMPRESSIONS = {"none": "uncompressed", "zstd": "zstd:3"}
@@ -22,9 +23,6 @@ UNFINISHED = "unfinished"  # a folder beside the shards while a build goes on
 REJECTED = "rejected.tsv"
 COMPLETE = "dataset_info.json"
 SHA256SUMS = "SHA256SUMS"  # of the shards, as `sha256sum --check` reads them
-CLIPS_PER_SHARD = 128  # at least,
-MOST_SHARDS = 256  # unless there would be more of them: each is an open file in training
-DESCRIPTION = "Precomputed video, voice and phoneme features beside the sound."
 
 
 class Source(Protocol):
@@ -118,9 +116,6 @@ class Report:
     corpora: Sequence[str] = ()
 
 
-Run = Callable[[Sequence[Job]], Iterable[Report]]  # as they are done, in any order
-
-
 def write_shard(job: Job) -> Report:
     """Write a shard and its report, unless both are there."""
     if job.path.exists() and job.report_path.exists():
@@ -152,8 +147,7 @@ def write_shard(job: Job) -> Report:
         job.path.name, clips, num_bytes, rejected, absent, durations_sec, sha256, corpora
     )
     partial.replace(job.path)
-    text = json.dumps(dataclasses.asdict(report))
-    write_whole(job.report_path, text, job.report_path.parent)
+    write_atomically(job.report_path, json.dumps(dataclasses.asdict(report)))
     return report
 
 
@@ -166,9 +160,3 @@ def _check_finite(values: Values) -> None:
 def read_report(job: Job) -> Report:
     """The report of a shard that has been written."""
     return Report(**json.loads(job.report_path.read_text()))
-
-
-def write_whole(path: Path, text: str, staging: Path) -> None:
-    partial = staging / f"{path.name}.{uuid.uuid4().hex}"
-    partial.write_text(text)
-    partial.replace(path)

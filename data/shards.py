@@ -13,7 +13,7 @@ import fcntl
 import json
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +22,17 @@ import tensorflow_datasets as tfds
 import tqdm
 
 from data import latent_stats
-from data.shard_writer import (
-    CLIPS_PER_SHARD,
-    COMPLETE,
-    DESCRIPTION,
-    MOST_SHARDS,
-    REJECTED,
-    SHA256SUMS,
-    UNFINISHED,
-    Contents,
-    Job,
-    Report,
-    Row,
-    Run,
-    write_whole,
-)
+from data.inspection.stored import Stored
+from data.shard_writer import COMPLETE, REJECTED, SHA256SUMS, UNFINISHED, Contents, Job, Report, Row
 from vssflow_jax.input_pipeline import dataset, records
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import write_atomically
+
+Run = Callable[[Sequence[Job]], Iterable[Report]]  # as they are done, in any order
+
+CLIPS_PER_SHARD = 128  # at least,
+MOST_SHARDS = 256  # unless there would be more of them: each is an open file in training
+DESCRIPTION = "Precomputed video, voice and phoneme features beside the sound."
 
 
 def scattered(rows: Iterable[Row]) -> list[Row]:
@@ -98,7 +92,7 @@ def build(
     """
     directory = root / dataset.NAME / records.SCHEMA_VERSION
     if (directory / COMPLETE).exists():
-        _check_same(directory, contents)
+        _check_same(directory, "metadata.json", contents.metadata, "a dataset")
         latent_stats.add(root)
         shutil.rmtree(directory / UNFINISHED, ignore_errors=True)
         return f"{directory} is there already, whole; delete it to make it again"
@@ -156,16 +150,15 @@ def _alone(directory: Path) -> Iterator[None]:
         yield
 
 
-def _check_same(directory: Path, contents: Contents) -> None:
-    """Checks that the whole dataset in the folder is made of `contents`."""
+def _check_same(directory: Path, name: str, wanted: dict[str, Any], what: str) -> None:
+    """Checks that the file which says what the records there are made of says what is wanted."""
     try:
-        found = json.loads((directory / "metadata.json").read_text())
+        found = json.loads((directory / name).read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{directory}: its metadata is damaged; delete it, build anew") from error
-    if found != json.loads(json.dumps(contents.metadata)):
+    if found != json.loads(json.dumps(wanted)):
         raise UserError(
-            f"{directory} holds a dataset of other rows or settings; choose another --out or "
-            "delete it"
+            f"{directory} holds {what} of other rows or settings; choose another --out or delete it"
         )
 
 
@@ -173,14 +166,10 @@ def _claim(directory: Path, jobs: Mapping[str, list[Job]], contents: Contents) -
     """Checks that an unfinished build in the folder is of the same rows."""
     shards = {job.path.name: _digest(job) for split in jobs.values() for job in split}
     wanted = {"metadata": contents.metadata, "shards": shards, "source": repr(contents.source)}
-    text = json.dumps(wanted, sort_keys=True)
-    claim = directory / UNFINISHED / "build.json"
-    if claim.exists() and claim.read_text() != text:
-        raise UserError(
-            f"{directory} holds an unfinished build of other rows or settings; choose another "
-            "--out or delete it"
-        )
-    write_whole(claim, text, claim.parent)
+    claim = f"{UNFINISHED}/build.json"
+    if (directory / claim).exists():
+        _check_same(directory, claim, wanted, "an unfinished build")
+    write_atomically(directory / claim, json.dumps(wanted))
 
 
 def _digest(job: Job) -> int:
@@ -203,7 +192,9 @@ def _check_rejected(
 
 def _write_rejected(directory: Path, bad: Sequence[tuple[str, str]]) -> None:
     lines = sorted(f"{name}\t{' '.join(reason.split())}\n" for name, reason in bad)
-    write_whole(directory / REJECTED, "".join(lines), directory / UNFINISHED)
+    staged = directory / UNFINISHED / REJECTED
+    staged.write_text("".join(lines))
+    staged.replace(directory / REJECTED)
 
 
 def _write_metadata(
@@ -247,8 +238,8 @@ def _write_metadata(
     info.write_to_directory(staging)
     (staging / dataset.DURATIONS_SEC).write_text(json.dumps(durations_sec))
     (staging / dataset.CORPORA).write_text(json.dumps(corpora))
-    stats = latent_stats.fit(latent_stats.of_splits(splits), contents.widths, contents.spec)
-    (staging / dataset.LATENT_STATS).write_text(stats)
+    stored = Stored.of_metadata(directory, contents.metadata, splits)
+    (staging / dataset.LATENT_STATS).write_text(latent_stats.fit(stored))
     kept = [reports[Path(path).name] for split in splits for path in split.filepaths]
     (staging / SHA256SUMS).write_text("".join(f"{r.sha256}  {r.shard}\n" for r in kept))
     for path in sorted(staging.iterdir(), key=lambda path: path.name == COMPLETE):

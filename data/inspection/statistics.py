@@ -1,4 +1,4 @@
-"""Numbers of a dataset, in one pass over its records and with nothing of them kept."""
+"""Numbers of a dataset, in one pass over its records."""
 
 import collections
 import dataclasses
@@ -12,7 +12,7 @@ from data.inspection.stored import Damage, Found
 from vssflow_jax.clip import ClipSpec, to_float
 from vssflow_jax.features.phonemes import SYMBOLS
 from vssflow_jax.input_pipeline.dataset import all_finite
-from vssflow_jax.input_pipeline.records import DTYPES, DURATION, STREAMS, Values
+from vssflow_jax.input_pipeline.records import DTYPES, DURATION, STREAMS
 
 DURATION_BINS = 24  # of the window
 MEASURED = (*STREAMS, "posterior", "audio")
@@ -73,77 +73,12 @@ class Moments:
         }
 
 
-@dataclasses.dataclass
-class TaskStatistics:
-    """Of the clips of one task: durations, and how many clips lack each of the fields."""
-
-    clips: int = 0
-    seconds: float = 0.0
-    shortest: float = math.inf
-    longest: float = 0.0
-    durations: np.ndarray = dataclasses.field(
-        default_factory=lambda: np.zeros(DURATION_BINS, np.int64)
-    )
-    absent: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-
-    def add(self, values: Values, window_sec: float) -> None:
-        seconds = values[DURATION] if math.isfinite(values[DURATION]) else 0.0
-        self.clips += 1
-        self.absent.update(name for name in DTYPES if not len(values[name]))
-        self.seconds += seconds
-        self.shortest, self.longest = min(self.shortest, seconds), max(self.longest, seconds)
-        place = int(seconds / window_sec * DURATION_BINS)
-        self.durations[np.clip(place, 0, DURATION_BINS - 1)] += 1
-
-    def summary(self) -> dict[str, Any]:
-        return {
-            "clips": self.clips,
-            "duration_sec": {
-                "mean": self.seconds / self.clips,
-                "min": self.shortest,
-                "max": self.longest,
-                "histogram": self.durations.tolist(),
-            },
-            "absent": {name: self.absent[name] for name in DTYPES},
-        }
-
-
-@dataclasses.dataclass
-class Statistics:
-    """Of all records looked at.
-
-    Attributes:
-      tasks: by task, those that are there.
-      fields: by name of `MEASURED`; sounds have full scale 1.
-      phonemes: how often each id occurs in the transcripts.
-      damaged: places that could not be read.
-      examples: the first records of each task.
-    """
-
-    tasks: dict[str, TaskStatistics]
-    fields: dict[str, Moments]
-    phonemes: collections.Counter[int]
-    damaged: int
-    examples: dict[str, list[Found]]
-
-    @property
-    def clips(self) -> int:
-        return sum(task.clips for task in self.tasks.values())
-
-    def summary(self) -> dict[str, Any]:
-        """All numbers, for JSON."""
-        return {
-            "looked_at": self.clips,
-            "damaged": self.damaged,
-            "tasks": {name: task.summary() for name, task in self.tasks.items()},
-            "fields": {name: moments.summary() for name, moments in self.fields.items()},
-            "phonemes": {symbol: self.phonemes[i] for i, symbol in enumerate(SYMBOLS, start=1)},
-        }
-
-
-def gather(items: Iterable[Found | Damage], spec: ClipSpec, examples: int) -> Statistics:
-    """Statistics of records as they come, and the first `examples` of each task."""
-    tasks: dict[str, TaskStatistics] = {}
+def gather(
+    items: Iterable[Found | Damage], spec: ClipSpec, examples: int
+) -> tuple[dict[str, Any], dict[str, list[Found]]]:
+    """Numbers of records as they come, for JSON, and the first `examples` records of each task."""
+    seconds: dict[str, list[float]] = {}
+    absent: dict[str, collections.Counter[str]] = {}
     fields = {name: Moments() for name in MEASURED}
     phonemes: collections.Counter[int] = collections.Counter()
     damaged = 0
@@ -153,12 +88,39 @@ def gather(items: Iterable[Found | Damage], spec: ClipSpec, examples: int) -> St
             damaged += 1
             continue
         values, task = item.values, item.shard.task
-        tasks.setdefault(task, TaskStatistics()).add(values, spec.duration_sec)
+        duration_sec = values[DURATION] if math.isfinite(values[DURATION]) else 0.0
+        seconds.setdefault(task, []).append(duration_sec)
+        lacking = absent.setdefault(task, collections.Counter())
+        lacking.update(name for name in DTYPES if not len(values[name]))
         for name in MEASURED:
             array = values[name]
             fields[name].add(to_float(array)[:, None] if name == "audio" else array)
         phonemes.update(values["phonemes"].tolist())
-        of_task = shown.setdefault(task, [])
-        if len(of_task) < examples:
+        if len(of_task := shown.setdefault(task, [])) < examples:
             of_task.append(item)
-    return Statistics(tasks, fields, phonemes, damaged, shown)
+    numbers = {
+        "looked_at": sum(map(len, seconds.values())),
+        "damaged": damaged,
+        "tasks": {
+            task: {
+                "clips": len(lasting),
+                "duration_sec": _durations(lasting, spec.duration_sec),
+                "absent": {name: absent[task][name] for name in DTYPES},
+            }
+            for task, lasting in seconds.items()
+        },
+        "fields": {name: moments.summary() for name, moments in fields.items()},
+        "phonemes": {symbol: phonemes[i] for i, symbol in enumerate(SYMBOLS, start=1)},
+    }
+    return numbers, shown
+
+
+def _durations(seconds: list[float], window_sec: float) -> dict[str, Any]:
+    bins = (np.array(seconds) / window_sec * DURATION_BINS).astype(int)
+    counts = np.bincount(np.clip(bins, 0, DURATION_BINS - 1), minlength=DURATION_BINS)
+    return {
+        "mean": sum(seconds) / len(seconds),
+        "min": min(seconds),
+        "max": max(seconds),
+        "histogram": counts.tolist(),
+    }

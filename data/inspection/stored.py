@@ -7,11 +7,12 @@ results.
 import dataclasses
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow_datasets as tfds
 import tqdm
 from array_record.python.array_record_module import ArrayRecordReader
 
@@ -97,22 +98,38 @@ class Stored:
         """
         directory, info, metadata = open_metadata(path)
         try:
-            shards = [
-                Shard(Path(shard), name, num_records)
-                for name, split in sorted(info.splits.items())
-                for shard, num_records in zip(split.filepaths, split.shard_lengths, strict=True)
-            ]
-            spec = ClipSpec(**metadata["clip"])
-            return cls(directory, spec, metadata["widths"], metadata["origin"], shards)
+            splits = [info.splits[name] for name in sorted(info.splits)]
+            return cls.of_metadata(directory, metadata, splits)
         except (ValueError, TypeError, KeyError) as error:
             raise damaged_metadata(path, error) from error
+
+    @classmethod
+    def of_metadata(
+        cls, directory: Path, metadata: Mapping[str, Any], splits: Iterable[tfds.core.SplitInfo]
+    ) -> "Stored":
+        """A dataset of which all this is known."""
+        shards = [
+            Shard(Path(shard), split.name, num_records)
+            for split in splits
+            for shard, num_records in zip(split.filepaths, split.shard_lengths, strict=True)
+        ]
+        spec = ClipSpec(**metadata["clip"])
+        return cls(directory, spec, metadata["widths"], metadata["origin"], shards)
 
     @property
     def num_records(self) -> int:
         return sum(shard.num_records for shard in self.shards)
 
     def read(self, sample: int = 0) -> Iterator[Found | Damage]:
-        """Read record by record, with a progress bar.
+        """As `items`, with a progress bar."""
+        count = min(sample, self.num_records) or self.num_records
+        with tqdm.tqdm(total=count, desc="records", unit="clip") as bar:
+            for item in self.items(sample):
+                yield item
+                bar.update(item.index is not None)
+
+    def items(self, sample: int = 0) -> Iterator[Found | Damage]:
+        """Read record by record.
 
         Args:
           sample: how many records, evenly spread; 0 for all of them.
@@ -121,13 +138,10 @@ class Stored:
         count = min(sample, total) or total
         places = np.arange(count) * total // max(count, 1)
         ends = np.cumsum([shard.num_records for shard in self.shards])
-        with tqdm.tqdm(total=count, desc="records", unit="clip") as bar:
-            for shard, end in zip(self.shards, ends, strict=True):
-                start = end - shard.num_records
-                inside = places[(places >= start) & (places < end)] - start
-                for item in _read_shard(shard, inside.tolist(), self.widths):
-                    yield item
-                    bar.update(item.index is not None)
+        for shard, end in zip(self.shards, ends, strict=True):
+            start = end - shard.num_records
+            inside = places[(places >= start) & (places < end)] - start
+            yield from _read_shard(shard, inside.tolist(), self.widths)
 
     def checksums(self) -> Iterator[tuple[Shard, str]]:
         """The SHA-256 of each shard in hexadecimal digits, "" of a missing one."""

@@ -1,7 +1,6 @@
 """The page of a dataset: its numbers, and clips to look at and listen to."""
 
 import collections
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,29 +21,6 @@ _SHOWN_REJECTED = 100
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
-@dataclasses.dataclass(frozen=True)
-class _Histogram:
-    task: str
-    bars: list[tuple[float, float, float, int]]  # left, width, height in percent, and the count
-    x_ticks: list[page.Tick]
-    y_ticks: list[page.Tick]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Card:
-    """A clip as the page shows it; pictures and sound are data URIs."""
-
-    clip_id: str
-    split: str
-    facts: dict[str, str]
-    sound: str
-    spectrogram: str
-    duration_sec: float
-    time_ticks: list[page.Tick]
-    frequency_ticks: list[page.Tick]
-    event_percents: list[float]
-
-
 def write(path: Path, numbers: Mapping[str, Any], examples: Mapping[str, Sequence[Found]]) -> None:
     """Write the page of `numbers` (as `data.inspect` makes them) and of clips by task.
 
@@ -58,7 +34,10 @@ def write(path: Path, numbers: Mapping[str, Any], examples: Mapping[str, Sequenc
         "title": f"Dataset {numbers['dataset']}",
         "parts": list(dict.fromkeys(part for by in numbers["counts"].values() for part in by)),
         "names": [*DTYPES],
-        "hours": {name: _hours(numbers, name) for name in numbers["tasks"]},
+        "hours": {  # of all clips, by the mean of those looked at
+            name: sum(numbers["counts"][name].values()) * task["duration_sec"]["mean"] / 3600
+            for name, task in numbers["tasks"].items()
+        },
         "size": size(shard["bytes"] for shard in numbers["shards"]),
         "histograms": [
             _histogram(name, task["duration_sec"]["histogram"], spec.duration_sec)
@@ -88,26 +67,24 @@ def size(num_bytes: Iterable[int]) -> str:
     return f"{total:.3g} {_UNITS[unit]}"
 
 
-def _hours(numbers: Mapping[str, Any], task: str) -> float:
-    """Of all clips of the task, by the mean of those looked at."""
-    clips = sum(numbers["counts"][task].values())
-    return clips * numbers["tasks"][task]["duration_sec"]["mean"] / 3600
-
-
-def _histogram(task: str, counts: Sequence[int], window_sec: float) -> _Histogram:
-    x_axis = page.Axis(0, window_sec)
-    y_axis = page.Axis(0, max(counts), min_spacing=1)
+def _histogram(task: str, counts: Sequence[int], window_sec: float) -> dict[str, Any]:
+    x_axis, y_axis = page.Axis(0, window_sec), page.Axis(0, max(counts), min_spacing=1)
     width = 100 / len(counts)
     heights = y_axis.percent(np.array(counts)).tolist()
-    bars = [
-        (index * width, width, height, count)
-        for index, (height, count) in enumerate(zip(heights, counts, strict=True))
-        if count
-    ]
-    return _Histogram(task, bars, x_axis.ticks(), y_axis.ticks())
+    return {
+        "task": task,
+        "bars": [  # left, width and height in percent
+            (index * width, width, height, count)
+            for index, (height, count) in enumerate(zip(heights, counts, strict=True))
+            if count
+        ],
+        "x_ticks": x_axis.ticks(),
+        "y_ticks": y_axis.ticks(),
+    }
 
 
-def _card(found: Found, spec: ClipSpec) -> _Card:
+def _card(found: Found, spec: ClipSpec) -> dict[str, Any]:
+    """A clip as the page shows it; pictures and sound are data URIs."""
     values = found.values
     waveform = to_float(values["audio"])
     frames = max(len(waveform) // mel.HOP, 1)
@@ -126,14 +103,14 @@ def _card(found: Found, spec: ClipSpec) -> _Card:
         "phonemes": " ".join(symbols),
         "video": values["video"],
     }
-    return _Card(
-        clip_id=values["clip_id"],
-        split=found.shard.split,
-        facts={name: fact for name, fact in facts.items() if fact},
-        sound=page.sound_uri(values["audio"]),
-        spectrogram=spectrogram,
-        duration_sec=time_axis.high,
-        time_ticks=time_axis.ticks(),
-        frequency_ticks=page.frequency_ticks(log_mel.shape[1]),
-        event_percents=time_axis.percent(values["event_times_sec"].astype(np.float64)).tolist(),
-    )
+    return {
+        "clip_id": values["clip_id"],
+        "split": found.shard.split,
+        "facts": {name: fact for name, fact in facts.items() if fact},
+        "sound": page.sound_uri(values["audio"]),
+        "spectrogram": spectrogram,
+        "duration_sec": time_axis.high,
+        "time_ticks": time_axis.ticks(),
+        "frequency_ticks": page.frequency_ticks(log_mel.shape[1]),
+        "event_percents": time_axis.percent(values["event_times_sec"].astype(np.float64)).tolist(),
+    }
