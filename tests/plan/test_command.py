@@ -10,7 +10,7 @@ import pytest
 from configs import vssflow
 from tests import tiny
 from vssflow_jax.models.vssflow import ModelConfig
-from vssflow_jax.plan import memory, picture, report, tasks
+from vssflow_jax.plan import memory, picture, tasks
 from vssflow_jax.plan.cache import Cache
 from vssflow_jax.plan.command import plan
 from vssflow_jax.plan.describe import count_parameters
@@ -140,7 +140,3 @@ def test_the_largest_batch_lies_on_a_line(monkeypatch: pytest.MonkeyPatch):
         assert memory.largest_batch(config, [None] * 8, found(clips), 1000) == 128
     config = tiny.config(Path("unused"), train__batch_size=8)
     assert memory.largest_batch(config, [None] * 8, found(1), 101) == 0
-
-
-def test_a_page_has_a_column_for_every_kind_of_memory():
-    assert set(report.MEMORY_PARTS) == set(memory.Memory.__dataclass_fields__)

@@ -74,11 +74,9 @@ def test_time_by_what_a_chip_can_do():
     nothing = {f"{kind}.wire_bytes": 0.0 for kind in KINDS}
     totals = {counting.FLOPS: 50.0, counting.BYTES: 12.0, **nothing, "all-gather.wire_bytes": 6.0}
     found = roofline.estimate(totals, 40.0, chip)
-    assert (found.compute_sec, found.memory_sec, found.network_sec) == (5, 3, 3)
-    assert found.step_sec == 8
+    assert found == {"compute_sec": 5, "memory_sec": 3, "network_sec": 3, "step_sec": 8}
     # What a kernel computes is not counted, but it is computed.
-    assert roofline.estimate(totals, 80.0, chip).compute_sec == 8
-    assert roofline.mfu(40.0, 8.0, chip.flops_per_sec) == 0.5
+    assert roofline.estimate(totals, 80.0, chip)["compute_sec"] == 8
 
 
 @pytest.mark.parametrize(

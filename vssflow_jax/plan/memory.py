@@ -45,22 +45,20 @@ class Memory:
 def measure_memory(program: Program) -> tuple[Memory, bool]:
     """Memory of a step as training runs it, and whether the compiler accepts it."""
     state = program.experiment.abstract_state
-
-    def memory(temporaries: int | None) -> Memory:
-        return Memory(
-            parameters=device_bytes((state.params, state.frozen)),
-            optimizer=device_bytes(state.opt_state),
-            ema=device_bytes(state.ema),
-            codec=device_bytes(state.codec),
-            batch=device_bytes(program.abstract_batch()),
-            temporaries=temporaries,
-        )
-
+    memory = Memory(
+        parameters=device_bytes((state.params, state.frozen)),
+        optimizer=device_bytes(state.opt_state),
+        ema=device_bytes(state.ema),
+        codec=device_bytes(state.codec),
+        batch=device_bytes(program.abstract_batch()),
+        temporaries=None,
+    )
     try:
         compiled = program.compile()
     except TooLarge as error:
-        return memory(error.temporary_bytes), False
-    return memory(max(0, _peak(compiled, program.platform) - memory(None).arguments)), True
+        return dataclasses.replace(memory, temporaries=error.temporary_bytes), False
+    temporaries = max(0, _peak(compiled, program.platform) - memory.arguments)
+    return dataclasses.replace(memory, temporaries=temporaries), True
 
 
 def device_bytes(tree: Any) -> int:

@@ -3,16 +3,19 @@
 import dataclasses
 import re
 from collections.abc import Sequence
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import jax
 import ml_collections
 
-from vssflow_jax.audio.autoencoder import Posterior
-from vssflow_jax.audio.codec import CodecParams, LatentStats
+from vssflow_jax.audio.codec import Codec
 from vssflow_jax.plan.topologies import compile_options
 from vssflow_jax.run.experiment import Batch, Experiment
 from vssflow_jax.train.step import jit_train_step
+
+# In place of one whose weights are not at hand: steps with offline latents encode nothing.
+_NO_CODEC = cast(Codec, SimpleNamespace(abstract={}))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,14 +39,11 @@ class Program:
         Raises:
           UserError: what `Experiment` raises.
         """
-        if lacks_codec(config):
-            experiment = Experiment.from_config(config, devices=devices, codec=NoCodec())
-            latents = "offline"
-        else:
-            experiment = Experiment.from_config(config, devices=devices)
-            latents = config.codec.latents
+        lacks_codec = config.codec.kind == "audioldm_vae" and not config.codec.path
+        codec = _NO_CODEC if lacks_codec else None
+        experiment = Experiment.from_config(config, devices=devices, codec=codec)
         experiment.check_batch()
-        return cls(experiment, latents)
+        return cls(experiment, "offline" if lacks_codec else config.codec.latents)
 
     @property
     def devices(self) -> int:
@@ -84,11 +84,6 @@ class TooLarge(Exception):
         self.temporary_bytes = temporary_bytes
 
 
-def lacks_codec(config: ml_collections.ConfigDict) -> bool:
-    """Whether the codec of a config has weights that the config does not name."""
-    return config.codec.kind == "audioldm_vae" and not config.codec.path
-
-
 def changed(config: ml_collections.ConfigDict, **changes: Any) -> ml_collections.ConfigDict:
     """A copy with other values; names have `__` for the dot."""
     copy = config.copy_and_resolve_references()
@@ -96,29 +91,6 @@ def changed(config: ml_collections.ConfigDict, **changes: Any) -> ml_collections
         {name.replace("__", "."): value for name, value in changes.items()}
     )
     return copy
-
-
-class NoCodec:
-    """In place of a codec whose weights are not at hand: steps with offline latents use none."""
-
-    fitted = False
-
-    @property
-    def abstract(self) -> CodecParams:
-        """See `Codec`."""
-        return {}
-
-    def load(self, stats: LatentStats | None) -> CodecParams:
-        """See `Codec`."""
-        return {}
-
-    def encode(self, params: CodecParams, log_mel: jax.Array) -> Posterior:
-        """Never called: a batch with posteriors is not encoded."""
-        raise AssertionError("a step with offline latents uses no codec")
-
-    def decode(self, params: CodecParams, latent: jax.Array) -> jax.Array:
-        """Never called: a step decodes nothing."""
-        raise AssertionError("a step with offline latents uses no codec")
 
 
 def _needed_bytes(message: str) -> int | None:

@@ -1,19 +1,22 @@
 """What was found, in figures for programs and in tables for people."""
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vssflow_jax.parallel import chips
 from vssflow_jax.plan import roofline
 from vssflow_jax.plan.collectives import KINDS
 from vssflow_jax.plan.counting import BYTES, COMPILER_SEC, FLOPS
+from vssflow_jax.plan.memory import Memory
 
 _GB = 1e9
 _MS = 1e-3
 
 Row = dict[str, Any]
+Cell = Callable[[Row], str]
 
-MEMORY_PARTS = ("parameters", "optimizer", "ema", "codec", "batch", "temporaries")
+MEMORY_PARTS = tuple(field.name for field in dataclasses.fields(Memory))
 TIME_PARTS = ("compute_sec", "memory_sec", "network_sec")
 
 
@@ -22,26 +25,16 @@ def summarise(strategy: str, found: Mapping[str, Any]) -> Row:
     row: Row = {"strategy": strategy, **found}
     if "error" in found:
         return row
-    chip = chips.find(found["device_kind"])
-    memory, totals, flops = found["memory"], found["totals"], found["model_flops"]
-    sizes = [memory[part] for part in MEMORY_PARTS]
-    row["memory"] = {**memory, "peak": None if None in sizes else sum(sizes)}
-    row["flops_over_model"] = totals[FLOPS] / flops
+    chip, flops = chips.find(found["device_kind"]), found["model_flops"]
+    row["flops_over_model"] = found["totals"][FLOPS] / flops
+    times = {"measured": found["measured"]} if "measured" in found else {}
     if chip:
-        parts = roofline.estimate(totals, flops, chip)
-        row["estimate"] = {
-            "compute_sec": parts.compute_sec,
-            "memory_sec": parts.memory_sec,
-            "network_sec": parts.network_sec,
-            "step_sec": parts.step_sec,
-            "mfu": roofline.mfu(flops, parts.step_sec, chip.flops_per_sec),
-            "examples_per_sec": found["clips"] / parts.step_sec,
-        }
-    if "measured" in found:
-        step_sec = found["measured"]["step_sec"]
-        row["measured"] = {
-            **found["measured"],
-            "mfu": roofline.mfu(flops, step_sec, chip.flops_per_sec) if chip else None,
+        times = {"estimate": roofline.estimate(found["totals"], flops, chip), **times}
+    for name, parts in times.items():
+        step_sec = parts["step_sec"]
+        row[name] = {
+            **parts,
+            "mfu": flops / (step_sec * chip.flops_per_sec) if chip else None,
             "examples_per_sec": found["clips"] / step_sec,
         }
     return row
@@ -50,19 +43,24 @@ def summarise(strategy: str, found: Mapping[str, Any]) -> Row:
 def markdown(title: str, rows: Sequence[Row], clips_per_device: int) -> str:
     """The plan as a page of tables, with what their columns mean."""
     planned = [row for row in rows if "error" not in row]
-    parts = [f"# {title}", _about(planned[0], clips_per_device)]
-    parts += ["## Memory of a device", _memory_table(planned), _MEMORY_WORDS]
-    parts += ["## Work of a device in a step", _work_table(planned), _WORK_WORDS]
+    parts = {part: _of("memory", part, _GB, 2) for part in MEMORY_PARTS}
+    used = {name: cell for name, cell in parts.items() if any(r["memory"][name] for r in planned)}
+    text = [f"# {title}", _about(planned[0], clips_per_device)]
+    text += ["## Memory of a device", _table(planned, _MESH | used | _ROOM), _MEMORY_WORDS]
+    text += ["## Work of a device in a step", _table(planned, _WORK), _WORK_WORDS]
     if planned[0]["devices"] > 1:
-        parts += ["## Collectives of a step", _collectives_table(planned), _COLLECTIVES_WORDS]
+        kinds = {
+            k: _collectives(k) for k in KINDS if any(r["totals"][f"{k}.count"] for r in planned)
+        }
+        text += ["## Collectives of a step", _table(planned, kinds), _COLLECTIVES_WORDS]
     if "estimate" in planned[0]:
-        parts += ["## Estimated step", _estimate_table(planned), _ESTIMATE_WORDS]
+        text += ["## Estimated step", _table(planned, _ESTIMATE), _ESTIMATE_WORDS]
     if "measured" in planned[0]:
-        parts += ["## Measured step", _measured_table(planned), _MEASURED_WORDS]
+        text += ["## Measured step", _table(planned, _MEASURED), _MEASURED_WORDS]
     impossible = [f"- `{row['strategy']}`: {row['error']}" for row in rows if "error" in row]
     if impossible:
-        parts += ["## Not possible", "\n".join(impossible)]
-    return "\n\n".join(part.strip() for part in parts) + "\n"
+        text += ["## Not possible", "\n".join(impossible)]
+    return "\n\n".join(part.strip() for part in text) + "\n"
 
 
 _MEMORY_WORDS = """
@@ -120,85 +118,70 @@ def _about(first: Row, clips_per_device: int) -> str:
     return "\n".join(lines)
 
 
-def _memory_table(rows: Sequence[Row]) -> str:
-    used = [part for part in MEMORY_PARTS if any(row["memory"][part] for row in rows)]
-
-    def cells(row: Row) -> list[str]:
-        peak, limit = row["memory"]["peak"], row["memory_limit"]
-        verdict = {True: "yes", False: "no", None: "-"}[row["fits"]]
-        spare = f", {(limit - peak) / _GB:+.1f}" if limit and peak else ""
-        return [
-            "x".join(f"{axis} {size}" for axis, size in row["mesh"].items()) or "1",
-            *(_number(row["memory"][part], _GB, 2) for part in used),
-            f"**{_number(peak, _GB, 2)}**",
-            verdict + spare,
-            _number(row["largest_clips_per_device"], 1, 0),
-            f"{row['compile_sec']:.0f} s",
-        ]
-
-    return _table(["mesh", *used, "peak", "fits, spare", "largest", "compile"], rows, cells)
+def _of(group: str, name: str, unit: float, digits: int) -> Cell:
+    """A figure of a group in a row, in a unit."""
+    return lambda row: _number(row[group].get(name), unit, digits)
 
 
-def _work_table(rows: Sequence[Row]) -> str:
-    def cells(row: Row) -> list[str]:
-        totals = row["totals"]
-        return [
-            _number(totals[FLOPS], 1e12, 3),
-            f"{row['flops_over_model']:.3f}",
-            _number(totals[BYTES], _GB, 1),
-            _number(roofline.wire_bytes(totals), _GB, 3),
-        ]
-
-    return _table(["TFLOP", "over model", "GB accessed", "GB sent"], rows, cells)
+def _bold(cell: Cell) -> Cell:
+    return lambda row: f"**{cell(row)}**"
 
 
-def _collectives_table(rows: Sequence[Row]) -> str:
-    used = [kind for kind in KINDS if any(row["totals"][f"{kind}.count"] for row in rows)]
-
-    def cells(row: Row) -> list[str]:
-        totals = row["totals"]
-        return [
-            f"{totals[f'{kind}.count']:.0f}: {totals[f'{kind}.payload_bytes'] / _GB:.3f}"
-            if totals[f"{kind}.count"]
-            else "-"
-            for kind in used
-        ]
-
-    return _table(used, rows, cells)
+def _mfu(group: str) -> Cell:
+    return lambda row: "-" if row[group]["mfu"] is None else f"{row[group]['mfu']:.0%}"
 
 
-def _estimate_table(rows: Sequence[Row]) -> str:
-    def cells(row: Row) -> list[str]:
-        parts = row["estimate"]
-        return [
-            *(_number(parts[part], _MS, 1) for part in TIME_PARTS),
-            f"**{_number(parts['step_sec'], _MS, 1)}**",
-            _number(row["totals"].get(COMPILER_SEC), _MS, 1),
-            f"{parts['mfu']:.0%}",
-            f"{parts['examples_per_sec']:.0f}",
-        ]
-
-    names = ["compute", "memory", "network", "step", "compiler", "MFU", "examples/s"]
-    return _table(names, rows, cells)
+def _mesh(row: Row) -> str:
+    return "x".join(f"{axis} {size}" for axis, size in row["mesh"].items()) or "1"
 
 
-def _measured_table(rows: Sequence[Row]) -> str:
-    def cells(row: Row) -> list[str]:
-        found = row["measured"]
-        return [
-            _number(found["step_sec"], _MS, 1),
-            f"{found['examples_per_sec']:.1f}",
-            "-" if found["mfu"] is None else f"{found['mfu']:.0%}",
-            _number(found["peak_bytes"], _GB, 2),
-            f"{found['loss']:.3f}",
-        ]
-
-    return _table(["step, ms", "examples/s", "MFU", "peak, GB", "loss"], rows, cells)
+def _fits(row: Row) -> str:
+    peak, limit = row["memory"]["peak"], row["memory_limit"]
+    verdict = {True: "yes", False: "no", None: "-"}[row["fits"]]
+    return verdict + (f", {(limit - peak) / _GB:+.1f}" if limit and peak else "")
 
 
-def _table(names: Sequence[str], rows: Sequence[Row], cells: Any) -> str:
-    lines = [["strategy", *names], ["---"] * (1 + len(names))]
-    lines += [[f"`{row['strategy']}`", *cells(row)] for row in rows]
+def _collectives(kind: str) -> Cell:
+    def cell(row: Row) -> str:
+        count, payload = (row["totals"][f"{kind}.{what}"] for what in ("count", "payload_bytes"))
+        return f"{count:.0f}: {payload / _GB:.3f}" if count else "-"
+
+    return cell
+
+
+# Columns of the tables: those of the memory stand around its parts.
+_MESH: dict[str, Cell] = {"mesh": _mesh}
+_ROOM: dict[str, Cell] = {
+    "peak": _bold(_of("memory", "peak", _GB, 2)),
+    "fits, spare": _fits,
+    "largest": lambda row: _number(row["largest_clips_per_device"], 1, 0),
+    "compile": lambda row: f"{row['compile_sec']:.0f} s",
+}
+_WORK: dict[str, Cell] = {
+    "TFLOP": _of("totals", FLOPS, 1e12, 3),
+    "over model": lambda row: _number(row["flops_over_model"], 1, 3),
+    "GB accessed": _of("totals", BYTES, _GB, 1),
+    "GB sent": lambda row: _number(roofline.wire_bytes(row["totals"]), _GB, 3),
+}
+_ESTIMATE: dict[str, Cell] = {
+    **{part.removesuffix("_sec"): _of("estimate", part, _MS, 1) for part in TIME_PARTS},
+    "step": _bold(_of("estimate", "step_sec", _MS, 1)),
+    "compiler": _of("totals", COMPILER_SEC, _MS, 1),
+    "MFU": _mfu("estimate"),
+    "examples/s": _of("estimate", "examples_per_sec", 1, 0),
+}
+_MEASURED: dict[str, Cell] = {
+    "step, ms": _of("measured", "step_sec", _MS, 1),
+    "examples/s": _of("measured", "examples_per_sec", 1, 1),
+    "MFU": _mfu("measured"),
+    "peak, GB": _of("measured", "peak_bytes", _GB, 2),
+    "loss": _of("measured", "loss", 1, 3),
+}
+
+
+def _table(rows: Sequence[Row], columns: Mapping[str, Cell]) -> str:
+    lines = [["strategy", *columns], ["---"] * (1 + len(columns))]
+    lines += [[f"`{row['strategy']}`", *(cell(row) for cell in columns.values())] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -11,44 +11,28 @@ max(compute, memory, network) would be the bound below, the sum of all three the
 does one thing at a time.
 """
 
-import dataclasses
-
 from vssflow_jax.parallel.chips import Chip
 from vssflow_jax.plan.collectives import KINDS
 from vssflow_jax.plan.counting import BYTES, FLOPS, Totals
 
 
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-    """Seconds of a step on one chip, part by part."""
-
-    compute_sec: float
-    memory_sec: float
-    network_sec: float
-
-    @property
-    def step_sec(self) -> float:
-        return max(self.compute_sec, self.memory_sec) + self.network_sec
-
-
-def estimate(totals: Totals, model_flops: float, chip: Chip) -> Estimate:
-    """From the totals of a device and its share of the model's FLOPs.
+def estimate(totals: Totals, model_flops: float, chip: Chip) -> dict[str, float]:
+    """Seconds of a step, by the totals of a device and its share of the model's FLOPs.
 
     The compiler does not count what a library or a kernel of our own computes, so that no fewer
     FLOPs than the model's are taken.
     """
-    return Estimate(
-        compute_sec=max(totals[FLOPS], model_flops) / chip.flops_per_sec,
-        memory_sec=totals[BYTES] / chip.memory_bytes_per_sec,
-        network_sec=wire_bytes(totals) / chip.link_bytes_per_sec,
-    )
+    compute_sec = max(totals[FLOPS], model_flops) / chip.flops_per_sec
+    memory_sec = totals[BYTES] / chip.memory_bytes_per_sec
+    network_sec = wire_bytes(totals) / chip.link_bytes_per_sec
+    return {
+        "compute_sec": compute_sec,
+        "memory_sec": memory_sec,
+        "network_sec": network_sec,
+        "step_sec": max(compute_sec, memory_sec) + network_sec,
+    }
 
 
 def wire_bytes(totals: Totals) -> float:
     """Bytes that a device sends in a step."""
     return sum(totals[f"{kind}.wire_bytes"] for kind in KINDS)
-
-
-def mfu(model_flops: float, step_sec: float, peak: float) -> float:
-    """Share of a chip's peak that goes into the model's FLOPs; `model_flops` are of one chip."""
-    return model_flops / (step_sec * peak)

@@ -1,23 +1,29 @@
 """The parts of a plan: each works on one strategy alone, in a process of its own."""
 
 import dataclasses
+import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
+from vssflow_jax.features.phonemes import NUM_IDS
 from vssflow_jax.models.flops import step_flops
 from vssflow_jax.parallel import chips
 from vssflow_jax.plan.counting import count_step
-from vssflow_jax.plan.measuring import measure_step
 from vssflow_jax.plan.memory import largest_batch, measure_memory
 from vssflow_jax.plan.programs import Program, TooLarge, changed
 from vssflow_jax.plan.topologies import Topology
 from vssflow_jax.run.run_config import resolved_values
+from vssflow_jax.train.step import jit_train_step
 from vssflow_jax.utils import plugins
 from vssflow_jax.utils.errors import UserError
+
+STEPS = 3  # that are timed
 
 Found = dict[str, Any]  # JSON values
 Task = Callable[[ml_collections.ConfigDict, Sequence[jax.Device]], Found]
@@ -44,7 +50,7 @@ def find_memory(config: ml_collections.ConfigDict, devices: Sequence[jax.Device]
             program.experiment.model, program.experiment.spec.latent_frames, config.train.batch_size
         )
         / len(devices),
-        "memory": dataclasses.asdict(memory),
+        "memory": dataclasses.asdict(memory) | {"peak": memory.peak},
         "memory_limit": limit,
         "fits": accepted and (memory.peak or 0) <= limit if limit else None,
         "largest_clips_per_device": limit and largest_batch(config, devices, memory, limit),
@@ -58,8 +64,44 @@ def find_totals(config: ml_collections.ConfigDict, devices: Sequence[jax.Device]
 
 
 def find_measured(config: ml_collections.ConfigDict, devices: Sequence[jax.Device]) -> Found:
-    """What a few steps showed on the devices that there are."""
-    return {"measured": dataclasses.asdict(measure_step(Program.from_config(config, devices)))}
+    """What a step of random clips shows on the devices that there are.
+
+    It runs once to compile, then `STEPS` times; the seconds are their median. The memory is what a
+    device says.
+    """
+    program = Program.from_config(config, devices)
+    experiment = program.experiment
+    init = jax.jit(experiment.init, out_shardings=experiment.state_shardings)
+    codec = experiment.codec.abstract
+    state = init(jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), codec))
+    batch, step = random_batch(program.abstract_batch()), jit_train_step(experiment)
+    seconds = []
+    for _ in range(1 + STEPS):
+        started = time.perf_counter()
+        state, metrics = jax.block_until_ready(step(state, batch))
+        seconds.append(time.perf_counter() - started)
+    memory = jax.local_devices()[0].memory_stats() or {}
+    measured = {
+        "step_sec": statistics.median(seconds[1:]),
+        "loss": float(metrics["loss"]),
+        "peak_bytes": memory.get("peak_bytes_in_use"),
+        "limit_bytes": memory.get("bytes_limit"),
+    }
+    return {"measured": measured}
+
+
+def random_batch(abstract: Mapping[str, Any]) -> dict[str, jax.Array]:
+    """Noise in the shapes and places of an abstract batch; integers are ids of phonemes."""
+    rng = np.random.default_rng(0)
+    return {
+        name: jax.device_put(
+            rng.integers(0, NUM_IDS, leaf.shape, leaf.dtype)
+            if jnp.issubdtype(leaf.dtype, jnp.integer)
+            else rng.standard_normal(leaf.shape, np.float32).astype(leaf.dtype),
+            leaf.sharding,
+        )
+        for name, leaf in abstract.items()
+    }
 
 
 TASKS: dict[str, Task] = {
