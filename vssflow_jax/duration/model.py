@@ -9,9 +9,11 @@ width, l decoder layers, o output channels.
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import librosa
 import ml_collections
 import numpy as np
 from flax import nnx
@@ -59,7 +61,7 @@ class DurationConfig:
     def __post_init__(self) -> None:
         """Raises UserError for sizes that do not go together."""
         for name in ("phoneme", "lip", "decoder"):
-            width, heads = getattr(self, f"{name}_width"), getattr(self, f"{name}_heads")
+            width, heads = self.sizes(name)
             if heads < 1 or width < 1 or width % heads or width % 2:
                 raise UserError(
                     f"model.{name}_width is {width}; it must be even and a multiple of "
@@ -70,6 +72,10 @@ class DurationConfig:
     def from_config(cls, config: ml_collections.ConfigDict) -> "DurationConfig":
         """From the `model` section of a config."""
         return cls(**config)
+
+    def sizes(self, name: str) -> tuple[int, int]:
+        """Width and heads of "phoneme", "lip" or "decoder"."""
+        return getattr(self, f"{name}_width"), getattr(self, f"{name}_heads")
 
 
 def sinusoids(num_positions: int, width: int) -> np.ndarray:
@@ -127,102 +133,83 @@ class FeedForward(nnx.Module):
         return self.outer(nnx.relu(self.middle(nnx.relu(self.inner(x)))))
 
 
-class EncoderLayer(nnx.Module):
-    """Self-attention and feed-forward, each added to its input and normed after."""
+class Layer(nnx.Module):
+    """Self-attention, attention to a source where there is one, and feed-forward.
 
-    def __init__(self, width: int, heads: int, ffw_width: int, *, rngs: nnx.Rngs):
+    Each is added to its input and normed after.
+    """
+
+    def __init__(self, width: int, heads: int, ffw_width: int, *, sourced: bool, rngs: nnx.Rngs):
         self.self_attention = Attention(width, heads, rngs=rngs)
         self.norm1 = LayerNorm(width, rngs=rngs)
+        if sourced:
+            self.cross_attention = Attention(width, heads, rngs=rngs)
+            self.norm2 = LayerNorm(width, rngs=rngs)
         self.ffw = FeedForward(width, ffw_width, rngs=rngs)
-        self.norm2 = LayerNorm(width, rngs=rngs)
-
-    def __call__(self, x: jax.Array, seen: jax.Array | None) -> jax.Array:
-        """x [b, n, d], seen bool [b, n] -> [b, n, d]."""
-        x = self.norm1(x + self.self_attention(x, x, seen)[0], x.dtype)
-        return self.norm2(x + self.ffw(x), x.dtype)
-
-
-class DecoderLayer(nnx.Module):
-    """Self-attention, cross-attention and feed-forward, each added and normed after."""
-
-    def __init__(self, width: int, heads: int, ffw_width: int, *, rngs: nnx.Rngs):
-        self.self_attention = Attention(width, heads, rngs=rngs)
-        self.norm1 = LayerNorm(width, rngs=rngs)
-        self.cross_attention = Attention(width, heads, rngs=rngs)
-        self.norm2 = LayerNorm(width, rngs=rngs)
-        self.ffw = FeedForward(width, ffw_width, rngs=rngs)
-        self.norm3 = LayerNorm(width, rngs=rngs)
+        if sourced:
+            self.norm3 = LayerNorm(width, rngs=rngs)
+        else:
+            self.norm2 = LayerNorm(width, rngs=rngs)
 
     def __call__(
         self,
         x: jax.Array,
-        source: jax.Array,
         seen: jax.Array | None,
+        source: jax.Array | None,
         source_seen: jax.Array | None,
-    ) -> tuple[jax.Array, jax.Array]:
-        """x [b, t, d], source [b, p, d] -> [b, t, d] and the map of the cross-attention [b, t, p].
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """x [b, n, d], source [b, s, d] -> [b, n, d], and where x looks at the source [b, n, s].
 
-        `seen` [b, t] and `source_seen` [b, p] say which of them may be attended to.
+        `seen` [b, n] and `source_seen` [b, s] say which of them may be attended to.
         """
         x = self.norm1(x + self.self_attention(x, x, seen)[0], x.dtype)
+        if source is None:
+            return self.norm2(x + self.ffw(x), x.dtype), None
         mixed, shares = self.cross_attention(x, source, source_seen)
         x = self.norm2(x + mixed, x.dtype)
         return self.norm3(x + self.ffw(x), x.dtype), shares
 
 
-class Encoder(nnx.Module):
-    """A stack of encoder layers between two linear maps."""
+class Stack(nnx.Module):
+    """Layers between two linear maps, and one more for the source where there is one.
 
-    def __init__(
-        self, cfg: DurationConfig, features: int, width: int, heads: int, *, rngs: nnx.Rngs
-    ):
-        self.into = Linear((features, width), ("features", "embed"), rngs=rngs, bias=True)
+    Args:
+      cfg: has the width and the heads of `name`.
+      name: "phoneme", "lip" or "decoder"; the last one is sourced.
+      features, out: channels that come in, of the source too, and that go out.
+    """
+
+    def __init__(self, cfg: DurationConfig, name: str, features: int, out: int, *, rngs: nnx.Rngs):
+        width, heads, sourced = *cfg.sizes(name), name == "decoder"
+        axes = ("features", "embed")
+        self.into = Linear((features, width), axes, rngs=rngs, bias=True)
+        if sourced:
+            self.source_into = Linear((features, width), axes, rngs=rngs, bias=True)
         self.layers = _stack(
-            cfg.encoder_layers,
-            lambda rngs: EncoderLayer(width, heads, cfg.ffw_width, rngs=rngs),
+            cfg.decoder_layers if sourced else cfg.encoder_layers,
+            lambda rngs: Layer(width, heads, cfg.ffw_width, sourced=sourced, rngs=rngs),
             rngs,
         )
-        self.out = Linear((width, cfg.encoded), ("embed", "features"), rngs=rngs, bias=True)
-
-    def __call__(self, x: jax.Array, seen: jax.Array | None = None) -> jax.Array:
-        """x [b, n, i], seen bool [b, n] or None for all -> [b, n, encoded]."""
-        x = _with_positions(self.into(x))
-        definition, stacked = nnx.split(self.layers)
-
-        def run(x: jax.Array, weights: nnx.State) -> tuple[jax.Array, None]:
-            return nnx.merge(definition, weights)(x, seen), None
-
-        x, _ = jax.lax.scan(run, x, stacked)
-        return self.out(x)
-
-
-class Decoder(nnx.Module):
-    """A stack of decoder layers between linear maps of what asks and what is asked."""
-
-    def __init__(self, cfg: DurationConfig, *, rngs: nnx.Rngs):
-        width, into = cfg.decoder_width, (cfg.encoded, cfg.decoder_width)
-        self.into = Linear(into, ("features", "embed"), rngs=rngs, bias=True)
-        self.source_into = Linear(into, ("features", "embed"), rngs=rngs, bias=True)
-        self.layers = _stack(
-            cfg.decoder_layers,
-            lambda rngs: DecoderLayer(width, cfg.decoder_heads, cfg.ffw_width, rngs=rngs),
-            rngs,
-        )
-        self.out = Linear((width, cfg.decoded), ("embed", "features"), rngs=rngs, bias=True)
+        self.out = Linear((width, out), axes[::-1], rngs=rngs, bias=True)
 
     def __call__(
         self,
         x: jax.Array,
-        source: jax.Array,
         seen: jax.Array | None = None,
+        source: jax.Array | None = None,
         source_seen: jax.Array | None = None,
-    ) -> tuple[jax.Array, jax.Array]:
-        """x [b, t, i], source [b, p, i] -> [b, t, decoded] and the maps [l, b, t, p]."""
-        x, source = _with_positions(self.into(x)), _with_positions(self.source_into(source))
+    ) -> tuple[jax.Array, Any]:
+        """x [b, n, i], source [b, s, i] -> [b, n, o] and the layers' maps [l, b, n, s], if any.
+
+        `seen` [b, n] and `source_seen` [b, s] say what may be attended to; None for all.
+        """
+        x = _with_positions(self.into(x))
+        if source is not None:
+            source = _with_positions(self.source_into(source))
         definition, stacked = nnx.split(self.layers)
 
-        def run(x: jax.Array, weights: nnx.State) -> tuple[jax.Array, jax.Array]:
-            return nnx.merge(definition, weights)(x, source, seen, source_seen)
+        def run(x: jax.Array, weights: nnx.State) -> tuple[jax.Array, jax.Array | None]:
+            return nnx.merge(definition, weights)(x, seen, source, source_seen)
 
         x, maps = jax.lax.scan(run, x, stacked)
         return self.out(x), maps
@@ -236,14 +223,11 @@ class DurationPredictor(nnx.Module):
     """
 
     def __init__(self, cfg: DurationConfig, *, rngs: nnx.Rngs):
-        def encoder(features: int, width: int, heads: int) -> Encoder:
-            return Encoder(cfg, features, width, heads, rngs=rngs)
-
         shape, axes = (VOCABULARY, cfg.phoneme_features), ("vocabulary", "features")
         self.table_vi = weight(rngs, shape, axes, nnx.initializers.normal(1.0))
-        self.phoneme_encoder = encoder(cfg.phoneme_features, cfg.phoneme_width, cfg.phoneme_heads)
-        self.lip_encoder = encoder(cfg.lip_features, cfg.lip_width, cfg.lip_heads)
-        self.decoder = Decoder(cfg, rngs=rngs)
+        self.phoneme_encoder = Stack(cfg, "phoneme", cfg.phoneme_features, cfg.encoded, rngs=rngs)
+        self.lip_encoder = Stack(cfg, "lip", cfg.lip_features, cfg.encoded, rngs=rngs)
+        self.decoder = Stack(cfg, "decoder", cfg.encoded, cfg.decoded, rngs=rngs)
         self.out = Linear((cfg.decoded, cfg.outputs), ("features", "channel"), rngs=rngs, bias=True)
 
     def __call__(
@@ -265,9 +249,9 @@ class DurationPredictor(nnx.Module):
           [b, t, o], which the reference's training makes no use of, and for each decoder layer
           where each lip frame looks, a mean over heads, [l, b, t, p].
         """
-        asked = self.phoneme_encoder(self.embed(phonemes).astype(lips.dtype), phonemes_seen)
-        asking = self.lip_encoder(lips, lips_seen)
-        decoded, maps = self.decoder(asking, asked, lips_seen, phonemes_seen)
+        asked, _ = self.phoneme_encoder(self.embed(phonemes).astype(lips.dtype), phonemes_seen)
+        asking, _ = self.lip_encoder(lips, lips_seen)
+        decoded, maps = self.decoder(asking, lips_seen, asked, phonemes_seen)
         return self.out(decoded), maps
 
     def embed(self, phonemes: jax.Array) -> jax.Array:
@@ -287,24 +271,9 @@ def best_path(attention: np.ndarray) -> np.ndarray:
     Returns:
       the cells of the path, int [n, 2]: frame and phoneme.
     """
-    frames, phonemes = attention.shape
-    # One cell wider at the start, where nothing comes from but the path itself.
-    best = np.full((frames + 1, phonemes + 1), -np.inf, attention.dtype)
-    best[0, 0] = 0
-    steps = np.zeros((frames, phonemes), np.int8)
-    for diagonal in range(frames + phonemes - 1):
-        i = np.arange(max(0, diagonal - phonemes + 1), min(diagonal, frames - 1) + 1)
-        j = diagonal - i
-        ways = np.stack([best[i + 1 - di, j + 1 - dj] for di, dj in _STEPS])
-        steps[i, j] = np.argmax(ways, axis=0)
-        best[i + 1, j + 1] = np.max(ways, axis=0) + (attention[i, j] - 1)
-
-    cells = [(frames - 1, phonemes - 1)]
-    while cells[-1] != (0, 0):
-        i, j = cells[-1]
-        di, dj = _STEPS[steps[i, j]]
-        cells.append((i - di, j - dj))
-    return np.array(cells[::-1])
+    cost = 1 - attention.astype(np.float64)
+    _, cells = librosa.sequence.dtw(C=cost, step_sizes_sigma=np.array(_STEPS))
+    return cells[::-1]
 
 
 def harden(attention: np.ndarray) -> np.ndarray:

@@ -32,6 +32,7 @@ from vssflow_jax.parallel.stopping import stop_requested
 from vssflow_jax.run import run_config
 from vssflow_jax.run.checkpoint import Checkpoints
 from vssflow_jax.run.workdir import MetricsLog
+from vssflow_jax.utils.checks import check_choice, check_within
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights import folder
 
@@ -99,20 +100,11 @@ class DurationExperiment:
           UserError: a value that cannot be, or a config of something else.
         """
         with clear_misfits(config):
-            return cls._checked(config)
-
-    @classmethod
-    def _checked(cls, config: ml_collections.ConfigDict) -> "DurationExperiment":
-        for name, least in AT_LEAST.items():
-            value = operator.attrgetter(name)(config)
-            if not value >= least:
-                raise UserError(f"{name} is {value}; it must be at least {least}")
-        if config.data.source not in SOURCES:
-            raise UserError(
-                f"data.source is '{config.data.source}'; choose one of: {', '.join(SOURCES)}"
-            )
-        spec = ClipSpec(**config.clip)
-        return cls(spec, DurationConfig.from_config(config.model), config.train, config.seed)
+            for name, least in AT_LEAST.items():
+                check_within(name, operator.attrgetter(name)(config), least)
+            check_choice("data.source", config.data.source, SOURCES)
+            spec, model = ClipSpec(**config.clip), DurationConfig.from_config(config.model)
+            return cls(spec, model, config.train, config.seed)
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
@@ -135,12 +127,8 @@ class DurationExperiment:
 
     def abstract_state(self, mesh_rules: MeshRules) -> DurationState:
         """Shapes, dtypes and shardings of the state, which is whole on every device."""
-        return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(
-                leaf.shape, leaf.dtype, sharding=mesh_rules.replicated
-            ),
-            jax.eval_shape(self.init),
-        )
+        whole = mesh_rules.replicated
+        return jax.eval_shape(jax.jit(self.init, out_shardings=whole))
 
     def _network(self) -> DurationPredictor:
         return DurationPredictor(self.model, rngs=nnx.Rngs(self.seed))
