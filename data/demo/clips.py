@@ -12,9 +12,9 @@ foley scene; the half that a clip does not use is black. ROOT gets
 import functools
 import io
 import json
+import operator
 import shutil
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -68,25 +68,7 @@ _BLINK_INTERVAL_SEC: Final = (1.4, 3.5)
 _ENROLMENT_TEXT: Final = "The north wind and the warm sun met over our quiet garden this morning"
 
 
-@dataclass(frozen=True)
-class ClipPlan:
-    """What is decided about a clip before it is made.
-
-    Attributes:
-      clip_id: e.g. "test-speech-003".
-      split: "train" or "test".
-      task: "visualtts", "v2s" or "joint".
-      transcript: a GRID sentence; "" without speech.
-      voice: the speaker; None without speech.
-      event_kind: one of `painting.KINDS`; "" without a foley scene.
-    """
-
-    clip_id: str
-    split: str
-    task: str
-    transcript: str
-    voice: speech.Voice | None
-    event_kind: str
+Row = dict[str, Any]
 
 
 def make_demo_clips(
@@ -116,78 +98,81 @@ def make_demo_clips(
     for folder in ("rows", "voices", "clips/train", "clips/test"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     _write_voice_samples(root)
-    plans = plan_clips(seed, num_train, num_test)
-    missing = [plan for plan in plans if not (rows_dir / f"{plan.clip_id}.json").exists()]
+    plans = {
+        rows_dir / f"{row['clip_id']}.json": row for row in plan_clips(seed, num_train, num_test)
+    }
+    missing = [(path, row) for path, row in plans.items() if not path.exists()]
     num_made = len(plans) - len(missing)
     with tqdm(total=len(plans), initial=num_made, desc="demo clips", unit="clip") as progress:
         for _ in as_done(functools.partial(_make_and_note, root, seed), missing, workers):
             progress.update()
 
-    rows = [(rows_dir / f"{plan.clip_id}.json").read_text() for plan in plans]
     # Written last: where there is a manifest, there are all the clips.
-    write_atomically(manifest, "".join(rows))
+    write_atomically(manifest, "".join(path.read_text() for path in plans))
     shutil.rmtree(rows_dir)
     return manifest
 
 
-def plan_clips(seed: int, num_train: int, num_test: int) -> list[ClipPlan]:
-    """Decides tasks, sentences, voices and kinds of events, sorted by clip id.
+def plan_clips(seed: int, num_train: int, num_test: int) -> list[Row]:
+    """Rows of the manifest, sorted by clip id, but for the times, which are known of made clips.
 
-    No sentence occurs twice. Within each task, voices and kinds take turns.
+    Decides tasks, sentences, voices and kinds of events. No sentence occurs twice. Within each
+    task, voices and kinds take turns.
     """
     rng = np.random.default_rng(seed)
     used: set[str] = set()
-    plans = []
+    rows = []
     for split, total in (("test", num_test), ("train", num_train)):
         counts = {task: round(share * total) for task, share in _SHARES[split].items()}
         counts["visualtts"] = total - sum(counts.values())
         for task, count in counts.items():
             for index in range(count):
-                transcript, voice, event_kind = "", None, ""
+                transcript = voice = event_kind = ""
                 if task != "v2s":
                     transcript = _new_sentence(rng, used)
-                    voice = speech.VOICES[index % len(speech.VOICES)]
+                    voice = list(speech.VOICES)[index % len(speech.VOICES)]
                 if task != "visualtts":
                     event_kind = painting.KINDS[index % len(painting.KINDS)]
                 clip_id = f"{split}-{_TASK_LABELS[task]}-{index:03d}"
-                plans.append(ClipPlan(clip_id, split, task, transcript, voice, event_kind))
-    return sorted(plans, key=lambda plan: plan.clip_id)
+                row = {
+                    "clip_id": clip_id,
+                    "split": split,
+                    "task": task,
+                    "video": f"clips/{split}/{clip_id}.mp4",
+                    "duration_sec": DURATION_SEC,
+                    "transcript": transcript,
+                    "voice": voice,
+                    "voice_sample": _voice_sample(voice) if voice else "",
+                    "speech_start_sec": None,
+                    "speech_end_sec": None,
+                    "phoneme_starts_sec": [],
+                    "event_kind": event_kind,
+                    "event_times_sec": [],
+                    "mouth_box": list(face.MOUTH_BOX) if voice else None,
+                }
+                rows.append(row)
+    return sorted(rows, key=operator.itemgetter("clip_id"))
 
 
-def make_clip(root: Path, seed: int, plan: ClipPlan) -> dict[str, Any]:
-    """Draws, speaks, sounds and writes one clip; returns its row of the manifest."""
-    rng = np.random.default_rng([seed, zlib.crc32(plan.clip_id.encode())])
+def make_clip(root: Path, seed: int, row: Row) -> Row:
+    """Draws, speaks, sounds and writes one clip; returns its row, with the times."""
+    rng = np.random.default_rng([seed, zlib.crc32(row["clip_id"].encode())])
+    voice, times = row["voice"], dict[str, Any]()
     num_frames = round(DURATION_SEC * FPS)
     # Each picture stands for the moment in the middle of its time on the screen.
     times_sec = (np.arange(num_frames) + 0.5) / FPS
     frames = np.zeros((num_frames, HEIGHT, WIDTH, 3), np.uint8)
     waveform = np.zeros(round(DURATION_SEC * SAMPLING_RATE), np.float32)
-    row: dict[str, Any] = {
-        "clip_id": plan.clip_id,
-        "split": plan.split,
-        "task": plan.task,
-        "video": f"clips/{plan.split}/{plan.clip_id}.mp4",
-        "duration_sec": DURATION_SEC,
-        "transcript": plan.transcript,
-        "voice": plan.voice.name if plan.voice else "",
-        "voice_sample": _voice_sample(plan.voice) if plan.voice else "",
-        "speech_start_sec": None,
-        "speech_end_sec": None,
-        "phoneme_starts_sec": [],
-        "event_kind": plan.event_kind,
-        "event_times_sec": [],
-        "mouth_box": None,
-    }
 
-    if plan.event_kind:
-        scene = scenes.make_scene(plan.event_kind, rng, DURATION_SEC)
-        gain = rng.uniform(*_JOINT_SOUND_GAIN) if plan.voice else _SOUND_GAIN
+    if row["event_kind"]:
+        scene = scenes.make_scene(row["event_kind"], rng, DURATION_SEC)
+        gain = rng.uniform(*_JOINT_SOUND_GAIN) if voice else _SOUND_GAIN
         waveform += np.float32(gain) * scene.sound(SAMPLING_RATE)
         frames[:, :, SCENE_X:] = _draw_scene(scene, times_sec)
-        row["event_times_sec"] = [round(time, 6) for time in scene.event_times_sec]
+        times["event_times_sec"] = scene.event_times_sec
 
-    if plan.voice:
-        spoken = _speak(plan.transcript, plan.voice, rng)
+    if voice:
+        spoken = _speak(row["transcript"], voice, rng)
         latest_sec = DURATION_SEC - _MARGIN_SEC - spoken.duration_sec
         start = round(rng.uniform(_MARGIN_SEC, latest_sec) * SAMPLING_RATE)
         end = start + len(spoken.waveform)
@@ -197,19 +182,20 @@ def make_clip(root: Path, seed: int, plan: ClipPlan) -> dict[str, Any]:
         phonemes = [(start_sec + time, phoneme) for time, phoneme in spoken.phonemes]
         mouths = visemes.mouth_track(phonemes, end_sec, times_sec)
         eyes_closed = _blinks(rng, times_sec)
-        presenter = _presenter(plan.voice.name)
+        presenter = _presenter(voice)
         for picture, mouth, closed in zip(frames, mouths, eyes_closed, strict=True):
             picture[:, : face.WIDTH] = presenter.frame(mouth, float(closed))
-        row["speech_start_sec"] = round(start_sec, 6)
-        row["speech_end_sec"] = round(end_sec, 6)
-        row["phoneme_starts_sec"] = [
-            [round(start_sec + time, 6) for time in word] for word in spoken.words
-        ]
-        row["mouth_box"] = list(face.MOUTH_BOX)
+        times |= {
+            "speech_start_sec": round(start_sec, 6),
+            "speech_end_sec": round(end_sec, 6),
+            "phoneme_starts_sec": [
+                [round(start_sec + time, 6) for time in word] for word in spoken.words
+            ],
+        }
 
     waveform *= min(1.0, _MAX_PEAK / max(float(np.abs(waveform).max()), _MAX_PEAK))
     media.write_video(root / row["video"], frames, FPS, waveform, SAMPLING_RATE)
-    return row
+    return row | times
 
 
 def _new_sentence(rng: np.random.Generator, used: set[str]) -> str:
@@ -220,15 +206,15 @@ def _new_sentence(rng: np.random.Generator, used: set[str]) -> str:
     return text
 
 
-def _speak(text: str, voice: speech.Voice, rng: np.random.Generator) -> speech.Speech:
+def _speak(text: str, voice: str, rng: np.random.Generator) -> speech.Speech:
     """Speaks with a rate and pitch near the voice's own, faster where the text is long."""
-    rate = voice.words_per_minute * rng.uniform(1 - _RATE_SPREAD, 1 + _RATE_SPREAD)
-    pitch = round(voice.pitch + rng.uniform(-_PITCH_SPREAD, _PITCH_SPREAD))
-    spoken = speech.synthesize(text, voice.name, round(rate), pitch)
-    while spoken.duration_sec > _MAX_SPEECH_SEC:
+    rate = speech.VOICES[voice] * rng.uniform(1 - _RATE_SPREAD, 1 + _RATE_SPREAD)
+    pitch = round(speech.PITCH + rng.uniform(-_PITCH_SPREAD, _PITCH_SPREAD))
+    while True:
+        spoken = speech.synthesize(text, voice, round(rate), pitch)
+        if spoken.duration_sec <= _MAX_SPEECH_SEC:
+            return spoken
         rate *= _FASTER
-        spoken = speech.synthesize(text, voice.name, round(rate), pitch)
-    return spoken
 
 
 def _normalised(waveform: np.ndarray) -> np.ndarray:
@@ -262,23 +248,23 @@ def _draw_scene(scene: scenes.Scene, times_sec: np.ndarray) -> np.ndarray:
     return np.stack(pictures)
 
 
-def _voice_sample(voice: speech.Voice) -> str:
-    return f"voices/{voice.name}.wav"
+def _voice_sample(voice: str) -> str:
+    return f"voices/{voice}.wav"
 
 
 def _write_voice_samples(root: Path) -> None:
-    for voice in speech.VOICES:
-        spoken = speech.synthesize(_ENROLMENT_TEXT, *voice)
+    for voice, words_per_minute in speech.VOICES.items():
+        spoken = speech.synthesize(_ENROLMENT_TEXT, voice, words_per_minute)
         samples = _normalised(spoken.waveform) * _SPEECH_PEAK[1]
         wav = io.BytesIO()
         soundfile.write(wav, samples, SAMPLING_RATE, subtype="PCM_16", format="WAV")
         (root / _voice_sample(voice)).write_bytes(wav.getvalue())
 
 
-def _make_and_note(root: Path, seed: int, plan: ClipPlan) -> None:
+def _make_and_note(root: Path, seed: int, plan: tuple[Path, Row]) -> None:
     """Makes a clip, then its row's file, which marks the clip as made."""
-    row = make_clip(root, seed, plan)
-    write_atomically(root / "rows" / f"{plan.clip_id}.json", json.dumps(row) + "\n")
+    path, row = plan
+    write_atomically(path, json.dumps(make_clip(root, seed, row)) + "\n")
 
 
 def _is_begun(root: Path, seed: int, num_train: int, num_test: int) -> bool:

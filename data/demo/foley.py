@@ -6,7 +6,6 @@ dragged thing. Everything is a pure function of its arguments and of the random 
 sound starts at the very sample of its event.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,40 +138,21 @@ MATERIALS: dict[str, Material] = {
 }
 
 
-def synthesise(
-    kind: str,
-    hits: Sequence[Hit],
-    timbre: Timbre,
-    loudness: float,
-    num_samples: int,
-    sampling_rate: int,
-    rng: np.random.Generator,
-) -> NDArray[np.float32]:
-    """The sound track of one scene.
+def contact(
+    kind: str, hit: Hit, timbre: Timbre, sampling_rate: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """The sound of one event, [n], with the hit's strength as its peak.
 
     Args:
       kind: a key of MATERIALS, or SCRAPE; anything else raises KeyError.
-      hits: the events; each sound begins at sample round(time_sec * sampling_rate).
+      hit: the event; the sound begins when it does.
       timbre: variation of the material.
-      loudness: peak of the track, in (0, 1].
-      num_samples: length of the track; later sound is cut.
       sampling_rate: samples per second.
       rng: source of the noise.
-
-    Returns:
-      float32 [num_samples], exactly zero before the first hit.
     """
-    track = np.zeros(num_samples)
-    for hit in hits:
-        start = round(hit.time_sec * sampling_rate)
-        if kind == SCRAPE:
-            sound = _scrape(hit.length_sec, timbre, sampling_rate, rng)
-        else:
-            sound = _impact(MATERIALS[kind], timbre, sampling_rate, rng)
-        stop = min(start + len(sound), num_samples)
-        track[start:stop] += hit.strength * sound[: stop - start]
-    level = SCRAPE_LEVEL * loudness if kind == SCRAPE else loudness
-    return (track * (level / np.abs(track).max(initial=1e-9))).astype(np.float32)
+    if kind == SCRAPE:
+        return hit.strength * _scrape(hit.length_sec, timbre, sampling_rate, rng)
+    return hit.strength * _impact(MATERIALS[kind], timbre, sampling_rate, rng)
 
 
 def _impact(

@@ -88,15 +88,14 @@ class Scene:
         Returns:
           float32 [duration_sec * sampling_rate], peak at most 1.
         """
-        return foley.synthesise(
-            self.kind,
-            self.hits,
-            self.timbre,
-            self.loudness,
-            round(self.duration_sec * sampling_rate),
-            sampling_rate,
-            np.random.default_rng(self.noise_seed),
-        )
+        rng = np.random.default_rng(self.noise_seed)
+        track = np.zeros(round(self.duration_sec * sampling_rate))
+        for hit in self.hits:
+            sound = foley.contact(self.kind, hit, self.timbre, sampling_rate, rng)
+            heard = track[round(hit.time_sec * sampling_rate) :][: len(sound)]
+            heard += sound[: len(heard)]
+        level = self.loudness * (foley.SCRAPE_LEVEL if self.kind == foley.SCRAPE else 1)
+        return (track * (level / np.abs(track).max(initial=1e-9))).astype(np.float32)
 
     def draw(self, image: Image.Image, time_sec: float, origin: Point, scale: float) -> None:
         """Paint the scene onto a black area of 96x128 unit pixels.

@@ -22,28 +22,11 @@ SAMPLING_RATE: Final = 16_000
 """Of every waveform that this module returns, in Hz."""
 
 
-class Voice(NamedTuple):
-    """A speaker of the demo set.
+VOICES: Final = {"f2": 140, "f3": 135, "f5": 140, "klatt": 138, "klatt4": 138, "m6": 138}
+"""espeak-ng's variants of American English -> words per minute that the recogniser reads well."""
 
-    Attributes:
-      name: an espeak-ng voice variant of American English.
-      words_per_minute: speaking rate at which the recogniser reads the voice well.
-      pitch: the engine's pitch setting, 0-99; 50 is the variant's own pitch.
-    """
-
-    name: str
-    words_per_minute: int
-    pitch: int
-
-
-VOICES: Final = (
-    Voice("f2", words_per_minute=140, pitch=50),
-    Voice("f3", words_per_minute=135, pitch=50),
-    Voice("f5", words_per_minute=140, pitch=50),
-    Voice("klatt", words_per_minute=138, pitch=50),
-    Voice("klatt4", words_per_minute=138, pitch=50),
-    Voice("m6", words_per_minute=138, pitch=50),
-)
+PITCH: Final = 50
+"""The voices' own."""
 
 
 class Speech(NamedTuple):
@@ -65,14 +48,14 @@ class Speech(NamedTuple):
         return len(self.waveform) / SAMPLING_RATE
 
 
-def synthesize(text: str, voice: str, words_per_minute: int, pitch: int) -> Speech:
+def synthesize(text: str, voice: str, words_per_minute: int, pitch: int = PITCH) -> Speech:
     """Speaks a text; equal arguments give an equal waveform, in any process and any order.
 
     Args:
       text: English; a word of one letter, "a" too, is read as the letter's name.
       voice: name of an espeak-ng voice variant, such as "f2".
       words_per_minute: speaking rate, 80-450.
-      pitch: 0-99; 50 is the voice's own pitch.
+      pitch: 0-99.
 
     Raises:
       UserError: the engine has no such voice or cannot start.

@@ -36,16 +36,16 @@ def files_of(root: Path) -> dict[str, bytes]:
 def test_default_plan_has_the_stated_composition():
     plans = clips.plan_clips(0, 600, 60)
     counts = {
-        (split, task): sum((plan.split, plan.task) == (split, task) for plan in plans)
+        (split, task): sum((plan["split"], plan["task"]) == (split, task) for plan in plans)
         for split in ("train", "test")
         for task in ("visualtts", "v2s", "joint")
     }
     assert list(counts.values()) == [420, 150, 30, 30, 20, 10]
-    sentences = [plan.transcript for plan in plans if plan.transcript]
+    sentences = [plan["transcript"] for plan in plans if plan["transcript"]]
     assert len(sentences) == len(set(sentences)) == 490
-    assert {plan.voice for plan in plans} == {*speech.VOICES, None}
-    assert {plan.event_kind for plan in plans} == {*painting.KINDS, ""}
-    assert [plan.clip_id for plan in plans] == sorted({plan.clip_id for plan in plans})
+    assert {plan["voice"] for plan in plans} == {*speech.VOICES, ""}
+    assert {plan["event_kind"] for plan in plans} == {*painting.KINDS, ""}
+    assert [plan["clip_id"] for plan in plans] == sorted({plan["clip_id"] for plan in plans})
 
 
 def test_plans_of_other_seeds_differ():
@@ -158,7 +158,7 @@ def test_an_interrupted_run_goes_on(demo, tmp_path, monkeypatch):
     def make_three(root, seed, plan):
         if len(made) == 3:
             raise KeyboardInterrupt
-        made.append(plan.clip_id)
+        made.append(plan["clip_id"])
         return make_clip(root, seed, plan)
 
     monkeypatch.setattr(clips, "make_clip", make_three)
@@ -169,7 +169,7 @@ def test_an_interrupted_run_goes_on(demo, tmp_path, monkeypatch):
     remade = []
 
     def make_rest(root, seed, plan):
-        remade.append(plan.clip_id)
+        remade.append(plan["clip_id"])
         return make_clip(root, seed, plan)
 
     monkeypatch.setattr(clips, "make_clip", make_rest)

@@ -149,7 +149,7 @@ def test_spans_are_those_of_the_package(tmp_path: Path) -> None:
     silero_vad = pytest.importorskip("silero_vad")
     torch = pytest.importorskip("torch")
     texts = ("lay green in x zero soon", "bin white at m eight soon")
-    parts = [voices.synthesize(text, *voices.VOICES[2]).waveform for text in texts]
+    parts = [voices.synthesize(text, "f5", voices.VOICES["f5"]).waveform for text in texts]
     pause = np.zeros(voices.SAMPLING_RATE, np.float32)
     sound = np.concatenate([pause, parts[0], pause, parts[1], pause])
     soundfile.write(tmp_path / "said.wav", sound, voices.SAMPLING_RATE)
@@ -171,7 +171,7 @@ def test_without_the_package_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
 def test_speech_is_found_and_not_cut(tmp_path: Path) -> None:
     """A word, silence, and words over the border: the second piece begins in the silence."""
     one, more = (
-        voices.synthesize(text, *voices.VOICES[0])
+        voices.synthesize(text, "f2", voices.VOICES["f2"])
         for text in ("hello there", "place green by two please")
     )
     pause = np.zeros(round(1.2 * voices.SAMPLING_RATE), np.float32)
