@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vssflow_jax.evaluate.metrics.classes import inception_score, kl_softmax
+from vssflow_jax.evaluate.metrics.classes import inception_scores, kl_softmax
 from vssflow_jax.evaluate.metrics.fd import frechet_distance
 from vssflow_jax.evaluate.metrics.of_sets import cosine_similarity
 from vssflow_jax.evaluate.metrics.registry import METRICS
@@ -127,8 +127,10 @@ def test_scores_are_those_of_the_paired_features(files, folders):
         "fd_passt": frechet_distance(*both("passt_features_embed.pth")),
         "kl_panns": kl_softmax(exact[1], exact[0]).mean(),
         "kl_passt": kl_softmax(passt[1], passt[0]).mean(),
-        "is_panns": inception_score(stacked(generated["pann_features.pth"], all_panns, "logits")),
-        "is_passt": inception_score(passt[0]),
+        "is_panns": inception_scores(
+            stacked(generated["pann_features.pth"], all_panns, "logits")
+        ).mean(),
+        "is_passt": inception_scores(passt[0]).mean(),
         "ib_score": cosine_similarity(*images, *sounds).mean(),
     }
     assert scores == pytest.approx(expected, rel=1e-12)

@@ -7,7 +7,7 @@ import itertools
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax, softmax
+from scipy.special import expit, log_expit, log_softmax, softmax
 
 from vssflow_jax.evaluate.metrics.checks import check_paired_rows, check_rows
 from vssflow_jax.utils.errors import UserError
@@ -37,7 +37,21 @@ def kl_softmax(
     return np.sum(softmax(reference, axis=1) * difference, axis=1)
 
 
-def inception_score(logits: NDArray[np.floating], splits: int = SPLITS) -> float:
+def kl_sigmoid(
+    reference_logits: NDArray[np.floating], generated_logits: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """As `kl_softmax`, but with the sigmoid of each class: the other of av-benchmark's two.
+
+    As in the original, only the half of "the class is present" is summed, so that it is no
+    divergence and may be negative.
+    """
+    check_paired_rows("KL", reference_logits, generated_logits)
+    reference, generated = _exact(reference_logits), _exact(generated_logits)
+    difference = log_expit(reference) - log_expit(generated)
+    return np.sum(expit(reference) * difference, axis=1)
+
+
+def inception_scores(logits: NDArray[np.floating], splits: int = SPLITS) -> NDArray[np.float64]:
     """exp of the mean over clips of KL(classes of the clip || classes of all), split by split.
 
     Args:
@@ -45,7 +59,7 @@ def inception_score(logits: NDArray[np.floating], splits: int = SPLITS) -> float
       splits: parts into which the clips are divided, shuffled; the score depends on it.
 
     Returns:
-      The mean over splits.
+      The score of each split; their mean is the published one.
 
     Raises:
       UserError: fewer clips than splits, a value that is not finite, a class of probability 0 in
@@ -54,7 +68,7 @@ def inception_score(logits: NDArray[np.floating], splits: int = SPLITS) -> float
     check_rows("inception score", logits, least=splits)
     rows = _exact(logits[shuffled(len(logits))])
     bounds = np.arange(splits + 1) * len(rows) // splits
-    return float(np.mean([_split_score(rows[a:b]) for a, b in itertools.pairwise(bounds)]))
+    return np.array([_split_score(rows[a:b]) for a, b in itertools.pairwise(bounds)])
 
 
 def _exact(logits: NDArray[np.floating]) -> NDArray[np.float64]:

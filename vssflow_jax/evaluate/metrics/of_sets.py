@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vssflow_jax.evaluate.metrics.checks import check_paired_rows, check_rows
-from vssflow_jax.evaluate.metrics.classes import inception_score, kl_softmax
+from vssflow_jax.evaluate.metrics.classes import inception_scores, kl_softmax
 from vssflow_jax.evaluate.metrics.fd import frechet_distance
 from vssflow_jax.evaluate.metrics.pairing import pair_by_name
 from vssflow_jax.evaluate.networks import synchformer
@@ -105,7 +105,7 @@ def divergence(generated: Clips, reference: Clips) -> NDArray[np.float64]:
 
 def inception(generated: Clips, reference: Clips) -> float:
     del reference
-    return inception_score(_rows(generated))
+    return float(inception_scores(_rows(generated)).mean())
 
 
 def similarity(generated: Clips, reference: Clips) -> NDArray[np.float64]:
