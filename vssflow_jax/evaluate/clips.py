@@ -10,7 +10,7 @@ import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import jax
@@ -23,7 +23,7 @@ from vssflow_jax.audio import mel
 from vssflow_jax.evaluate import rows
 from vssflow_jax.evaluate.benchmark import Benchmark, Place
 from vssflow_jax.evaluate.metrics.clip_scores import score_clip
-from vssflow_jax.evaluate.metrics.of_clips import Reference
+from vssflow_jax.evaluate.metrics.of_clips import Prediction, Reference
 from vssflow_jax.evaluate.metrics.registry import METRICS, Metric
 from vssflow_jax.evaluate.rows import Row
 from vssflow_jax.evaluate.versions import Renderer, Sound
@@ -58,7 +58,7 @@ class Evaluation:
 
     def run(self, renderer: Renderer, state: TrainState) -> None:
         """Make the rows that are not there yet; all processes return together."""
-        done = {(row.task, row.index) for row in rows.read(self.out) if not row.failed}
+        done = {Place(row.task, row.index) for row in rows.read(self.out) if not row.failed}
         # All have read them before anyone writes another.
         distributed.wait_for_all(f"read {self.out}")
         size = min(self.config.eval.batch_size, len(self.places))
@@ -67,21 +67,21 @@ class Evaluation:
         batches = [self.places[i : i + size] for i in range(0, len(self.places), size)]
         for kind in ("wav", "reference", *(["mp4"] if self.benchmark.mp4 else [])):
             (self.out / kind).mkdir(exist_ok=True)
-        with ExitStack() as closing:
-            log = closing.enter_context(rows.log(self.out, jax.process_index()))
-            workers = closing.enter_context(measuring(len(self.places) - len(done)))
-            bar = closing.enter_context(
-                tqdm.tqdm(
-                    total=len(self.places),
-                    initial=len(done),
-                    desc=self.benchmark.name,
-                    unit="clip",
-                    disable=not distributed.is_main(),
-                )
-            )
+        bar = tqdm.tqdm(
+            total=len(self.places),
+            initial=len(done),
+            desc=self.benchmark.name,
+            unit="clip",
+            disable=not distributed.is_main(),
+        )
+        with (
+            bar,
+            rows.log(self.out, jax.process_index()) as log,
+            measuring(len(self.places) - len(done)) as workers,
+        ):
             measured: list[Future[Row]] = []
             for batch in [*batches, []]:  # the empty one waits for the last
-                missing = [place for place in batch if (place.task, place.index) not in done]
+                missing = [place for place in batch if place not in done]
                 submitted = []
                 if missing:
                     submitted = self._submit(batch, missing, size, renderer, state, log, workers)
@@ -144,14 +144,11 @@ class Evaluation:
     @functools.cached_property
     def _following(self) -> dict[Place, Place]:
         """For each clip the next one of its task, round about."""
-        by_task: dict[str, list[Place]] = {}
-        for place in self.places:
-            by_task.setdefault(place.task, []).append(place)
-        return {
-            place: following
-            for same in by_task.values()
-            for place, following in zip(same, [*same[1:], same[0]], strict=True)
-        }
+        following: dict[Place, Place] = {}
+        for task in self.benchmark.tasks:
+            same = [place for place in self.places if place.task == task]
+            following |= zip(same, same[1:] + same[:1], strict=True)
+        return following
 
     @functools.cached_property
     def _metrics(self) -> dict[str, Metric]:
@@ -195,7 +192,9 @@ class Evaluation:
         reference = Reference(
             clip.task, clip.transcript, clip.event_times_sec, self.benchmark.normalisation
         )
-        heard = {version: (sound.waveform, sound.log_mel) for version, sound in sounds.items()}
+        heard = {
+            version: Prediction(sound.waveform, sound.log_mel) for version, sound in sounds.items()
+        }
         row = Row(
             place.task,
             place.index,

@@ -3,8 +3,6 @@
 import dataclasses
 from collections.abc import Mapping
 
-import numpy as np
-
 from vssflow_jax.evaluate.metrics.of_clips import Fraction, Prediction, Reference
 from vssflow_jax.evaluate.metrics.of_sets import mel_statistics
 from vssflow_jax.evaluate.metrics.registry import Metric
@@ -15,7 +13,7 @@ from vssflow_jax.utils.errors import UserError
 def score_clip(
     row: Row,
     reference: Reference,
-    sounds: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    sounds: Mapping[str, Prediction],
     metrics: Mapping[str, Metric],
 ) -> Row:
     """Measure a clip, and add what is found to its row.
@@ -23,18 +21,17 @@ def score_clip(
     Args:
       row: of the clip.
       reference: what is known of it.
-      sounds: version -> waveform [n] and log-mel [n, m]; the true one is among them.
+      sounds: version -> sound; the true one is among them.
       metrics: metrics of clips, by name.
     """
-    heard = {version: Prediction(*sound) for version, sound in sounds.items()}
-    scores: dict[str, dict[str, Fraction]] = {version: {} for version in heard}
+    scores: dict[str, dict[str, Fraction]] = {version: {} for version in sounds}
     problems = dict(row.problems)
     for name, metric in metrics.items():
         if metric.of_clip is None or not metric.applies(reference):
             continue
-        for version, sound in heard.items():
+        for version, sound in sounds.items():
             try:
-                scores[version][name] = metric.of_clip(sound, heard["ground_truth"], reference)
+                scores[version][name] = metric.of_clip(sound, sounds["ground_truth"], reference)
             except UserError as error:
                 problems[name] = f"{version}: {error}"
     return dataclasses.replace(
@@ -42,11 +39,11 @@ def score_clip(
         scores=scores,
         recognised={
             version: sound.recognised
-            for version, sound in heard.items()
+            for version, sound in sounds.items()
             if "recognised" in vars(sound)
         },
         mel_statistics={
-            version: mel_statistics(sound.log_mel).tolist() for version, sound in heard.items()
+            version: mel_statistics(sound.log_mel).tolist() for version, sound in sounds.items()
         },
         problems=problems,
     )
