@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vssflow_jax.evaluate.metrics.pairing import pair_by_name
+from vssflow_jax.evaluate.metrics.of_sets import pair_by_name
 from vssflow_jax.utils.errors import UserError
 
 EXACT = 0.0

@@ -42,15 +42,7 @@ def test_means_keep_the_precision_of_the_features():
     assert single == pytest.approx(frechet_distance(x, y), rel=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("x", "y", "message"),
-    [
-        (np.zeros((1, 4)), np.zeros((9, 4)), "rows 1, at least 2"),
-        (np.zeros((9, 4)), np.zeros((9, 5)), "one width"),
-        (np.zeros(4), np.zeros(4), "expected \\[rows, width\\]"),
-        (np.zeros((9, 4)), np.array([[0.0], [1], [np.nan]]).repeat(4, 1), "row 2 .* not finite"),
-    ],
-)
-def test_what_has_no_distance_is_refused(x: np.ndarray, y: np.ndarray, message: str):
-    with pytest.raises(UserError, match=f"^Frechet distance: .*{message}"):
-        frechet_distance(x, y)
+@pytest.mark.parametrize("counts", [(1, 9), (9, 1)])
+def test_a_single_row_has_no_covariance(counts: tuple[int, int]):
+    with pytest.raises(UserError, match="Frechet distance: 1 rows, at least 2"):
+        frechet_distance(*(np.zeros((count, 4)) for count in counts))

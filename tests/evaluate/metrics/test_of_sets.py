@@ -1,9 +1,17 @@
 import numpy as np
 import pytest
 
-from vssflow_jax.evaluate.metrics.of_sets import cosine_similarity, mel_distances, mel_statistics
+from vssflow_jax.evaluate.metrics.of_sets import (
+    clean_sample_name,
+    cosine_similarity,
+    mel_distances,
+    mel_statistics,
+    pair_by_name,
+)
 from vssflow_jax.evaluate.rows import Row
 from vssflow_jax.utils.errors import UserError
+
+CLIP = "zxpo56cpUBU_000007"
 
 
 def log_mels(count: int, seed: int = 0) -> list[np.ndarray]:
@@ -47,19 +55,31 @@ def test_too_few_clips_are_refused():
         fd(log_mels(1), log_mels(1))
 
 
-def test_an_empty_clip_is_refused():
-    with pytest.raises(UserError, match="mel statistics: rows 0"):
-        mel_statistics(np.zeros((0, 64)))
-
-
 def test_similarity_is_the_cosine_whatever_the_lengths():
     a = np.array([[1.0, 0], [1, 0], [1, 0], [0, 0]], np.float32)
     b = np.array([[5.0, 0], [3, 3], [-0.1, 0], [1, 2]], np.float32)
     assert cosine_similarity(a, b) == pytest.approx([1, np.sqrt(0.5), -1, 0])
 
 
-def test_other_widths_and_infinities_are_refused():
-    with pytest.raises(UserError, match="one width"):
-        cosine_similarity(np.ones((2, 3)), np.ones((2, 4)))
-    with pytest.raises(UserError, match="row 1"):
-        cosine_similarity(np.ones((2, 3)), np.array([[1.0] * 3, [np.inf] * 3]))
+def test_pairs_follow_the_generated_clips():
+    assert list(pair_by_name("abc", "cxa").items()) == [("c", "c"), ("a", "a")]
+
+
+def test_several_samples_of_a_clip_find_it_once_their_names_are_cleaned():
+    names = [f"{CLIP}-0", f"{CLIP}-1", CLIP]
+    assert pair_by_name([CLIP], names) == {CLIP: CLIP}
+    assert pair_by_name([CLIP], names, clean=True) == dict.fromkeys(names, CLIP)
+
+
+@pytest.mark.parametrize("name", [CLIP, f"{CLIP}-0", f"000000014_{CLIP}-0", f"Y{CLIP}_0"])
+def test_names_of_vggsound_clips(name: str):
+    assert clean_sample_name(name) == CLIP
+
+
+def test_other_names_stay():
+    assert clean_sample_name("bbaf2n") == "bbaf2n"
+
+
+def test_what_finds_no_partner_is_refused():
+    with pytest.raises(UserError, match="none of 1 generated clips"):
+        pair_by_name(["a"], ["b"])

@@ -220,6 +220,21 @@ def test_clips_of_other_names_are_refused(folders):
         OF_FEATURES["kl_passt"].measure(*folders)
 
 
+@pytest.mark.parametrize(
+    ("score", "file", "shape"),
+    [
+        ("fd_passt", "passt_features_embed.pth", [768]),
+        ("kl_passt", "passt_logits.pth", [527]),
+        ("desync", "synchformer_audio.pth", [SEGMENTS, 6, 768]),
+    ],
+)
+def test_values_that_are_not_finite_are_named(folders, network, score, file, shape):
+    broken = {GENERATED[3]: torch.full(shape, torch.nan)}
+    torch.save(tensors(GENERATED, *shape) | broken, folders[0] / file)
+    with pytest.raises(UserError, match=f"clip '{GENERATED[3]}' has a value that is not finite"):
+        OF_FEATURES[score].measure(*folders, network)
+
+
 def test_clips_too_short_for_synchformer_are_named(folders, network):
     short = tensors(GENERATED, SEGMENTS, 6, 768) | {GENERATED[3]: torch.zeros(13, 6, 768)}
     torch.save(short, folders[0] / "synchformer_audio.pth")

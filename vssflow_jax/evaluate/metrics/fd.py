@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from vssflow_jax.evaluate.metrics.checks import check_rows
+from vssflow_jax.utils.errors import UserError
 
 _MIN_ROWS = 2  # of which there is a covariance
 
@@ -26,7 +26,7 @@ def frechet_distance(generated: NDArray[np.floating], reference: NDArray[np.floa
       The distance; of equal sets it is 0 up to rounding, of either sign.
 
     Raises:
-      UserError: widths differ, fewer than two rows, a value that is not finite.
+      UserError: fewer than two rows.
     """
     means, trace_generated, trace_reference, trace_root = frechet_terms(generated, reference)
     return means + trace_generated + trace_reference - 2 * trace_root
@@ -40,7 +40,9 @@ def frechet_terms(
     With S_g = A^T A and S_r = B^T B, the eigenvalues of S_g S_r are the squared singular values of
     A B^T, so that the trace of its root is their sum.
     """
-    check_rows("Frechet distance", generated, reference, least=_MIN_ROWS)
+    least = min(len(generated), len(reference))
+    if least < _MIN_ROWS:
+        raise UserError(f"Frechet distance: {least} rows, at least {_MIN_ROWS} are needed")
     # Like the original, the means keep the precision of the features: float32 as a rule.
     difference = generated.mean(axis=0) - reference.mean(axis=0)
     a, b = _covariance_factor(generated), _covariance_factor(reference)

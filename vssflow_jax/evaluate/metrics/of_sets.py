@@ -5,7 +5,7 @@ made there or by `vssflow_jax.evaluate.networks`.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal
@@ -13,10 +13,8 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vssflow_jax.evaluate.metrics.checks import check_paired_rows, check_rows
 from vssflow_jax.evaluate.metrics.classes import inception_scores, kl_softmax
 from vssflow_jax.evaluate.metrics.fd import frechet_distance
-from vssflow_jax.evaluate.metrics.pairing import pair_by_name
 from vssflow_jax.evaluate.networks import synchformer
 from vssflow_jax.evaluate.networks.files import Backbones, Cache, Clips, read
 from vssflow_jax.evaluate.rows import Row
@@ -24,6 +22,12 @@ from vssflow_jax.utils.errors import UserError
 
 _DOCS: Final = "docs/evaluation_networks.md"
 _BATCH_CLIPS: Final = 16  # that Synchformer's head compares at a time
+_CLIP_NAME_LENGTH: Final = len("zxpo56cpUBU_000007")  # VGGSound: a video's id and a time in seconds
+_CLIP_NAME_START: Final = {
+    len("000000014_zxpo56cpUBU_000007-0"): len("000000014_"),
+    len("zxpo56cpUBU_000007-0"): 0,
+    len("Yzxpo56cpUBU_000007_0"): len("Y"),
+}
 _MIN_NORM: Final = 1e-8  # as in torch.cosine_similarity: a vector of zeros is similar to nothing
 _NO_BACKBONES: Final[Backbones] = MappingProxyType({})
 
@@ -131,12 +135,20 @@ def synchrony(generated: Clips, reference: Clips, head: synchformer.Head) -> NDA
             )
             for window in (slice(synchformer.SEGMENTS), slice(-synchformer.SEGMENTS, None))
         )
+        _check_finite(dict(zip(batch, first + last, strict=True)))
         values.append(synchformer.desync(first, last))
     return np.concatenate(values)
 
 
 def _rows(clips: Clips) -> NDArray[np.float32]:
+    _check_finite(clips)
     return np.concatenate([np.atleast_2d(features) for features in clips.values()])
+
+
+def _check_finite(clips: Clips) -> None:
+    for name, features in clips.items():
+        if not np.isfinite(features).all():
+            raise UserError(f"clip '{name}' has a value that is not finite; extract it again")
 
 
 def cosine_similarity(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -148,11 +160,7 @@ def cosine_similarity(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArr
 
     Returns:
       -1 to 1 for each pair [n]; their mean is the published score.
-
-    Raises:
-      UserError: shapes differ, no pairs, a value that is not finite.
     """
-    check_paired_rows("cosine similarity", a, b)
     return np.sum(_unit(a) * _unit(b), axis=1)
 
 
@@ -161,13 +169,38 @@ def _unit(rows: NDArray[np.floating]) -> NDArray[np.float64]:
     return exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), _MIN_NORM)
 
 
-def mel_statistics(log_mel: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Mean and standard deviation over time of each mel band [2 m], of a log-mel [n, m].
+def pair_by_name(
+    references: Collection[str], generated: Collection[str], clean: bool = False
+) -> dict[str, str]:
+    """Name of a generated clip -> that of its reference; those without one are left out.
+
+    Args:
+      references: names of the references.
+      generated: names of the generated clips; several may be of one reference if they are cleaned.
+      clean: read the generated names by `clean_sample_name`.
 
     Raises:
-      UserError: no frames, or a value that is not finite.
+      UserError: no clip finds its reference.
     """
-    check_rows("mel statistics", log_mel)
+    sought = {name: clean_sample_name(name) if clean else name for name in generated}
+    there = set(references)
+    pairs = {name: reference for name, reference in sought.items() if reference in there}
+    if not pairs:
+        raise UserError(
+            f"pairs by name: none of {len(generated)} generated clips is called like one of "
+            f"{len(references)} references"
+        )
+    return pairs
+
+
+def clean_sample_name(name: str) -> str:
+    """The VGGSound clip in the name of a generated sample; names of other lengths stay."""
+    start = _CLIP_NAME_START.get(len(name))
+    return name if start is None else name[start : start + _CLIP_NAME_LENGTH]
+
+
+def mel_statistics(log_mel: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Mean and standard deviation over time of each mel band [2 m], of a log-mel [n, m]."""
     exact = log_mel.astype(np.float64)
     return np.concatenate([exact.mean(axis=0), exact.std(axis=0)])
 

@@ -16,7 +16,6 @@ import numpy as np
 from jax.lax import Precision
 from numpy.typing import NDArray
 
-from vssflow_jax.evaluate.metrics.checks import check_paired_rows, check_rows
 from vssflow_jax.evaluate.networks.files import Cache
 from vssflow_jax.evaluate.networks.layers import layer_norm, linear
 from vssflow_jax.evaluate.networks.weights import Shapes, Weights, read_weights
@@ -111,24 +110,15 @@ def desync(
     """Mean absolute offset of the two windows of each clip.
 
     Args:
-      first_logits: Synchformer's of the first window of each clip, [n, 21].
+      first_logits: logits of the first window of each clip, [n, 21].
       last_logits: logits of the last window, [n, 21].
 
     Returns:
       Seconds [n], 0 to 2; their mean is the published DeSync.
-
-    Raises:
-      UserError: other shapes, no clips, a value that is not finite.
     """
-    check_paired_rows("DeSync", first_logits, last_logits)
     return (absolute_offset(first_logits) + absolute_offset(last_logits)) / 2
 
 
 def absolute_offset(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Absolute offset in seconds [n] of the likeliest class, the first of equals, in [n, 21].
-
-    Raises:
-      UserError: another shape, a value that is not finite.
-    """
-    check_rows("DeSync", logits, width=len(OFFSETS_SEC))
+    """Absolute offset in seconds [n] of the likeliest class, the first of equals, in [n, 21]."""
     return np.abs(OFFSETS_SEC[np.argmax(logits, axis=1)]).astype(np.float64)
