@@ -5,8 +5,8 @@ returns a ConfigDict with any of `Benchmark`'s fields.
 """
 
 import dataclasses
-import importlib.util
 import math
+import runpy
 from pathlib import Path
 from typing import Any, get_args
 
@@ -161,13 +161,8 @@ def load(name: str, folder: Path) -> Benchmark:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-        config = module.get_config()
+        config = runpy.run_path(str(path))["get_config"]()
     except Exception as error:  # A file of the user's own may raise anything.
         raise UserError(f"benchmark {path}: {type(error).__name__}: {error}") from error
     if not isinstance(config, ml_collections.ConfigDict):

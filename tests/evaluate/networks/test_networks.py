@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from vssflow_jax.evaluate.metrics.registry import METRICS
 from vssflow_jax.evaluate.networks import extract, files, panns, synchformer, vggish
-from vssflow_jax.evaluate.networks.weights import read_weights
+from vssflow_jax.evaluate.networks.layers import read_weights
 from vssflow_jax.utils.errors import UserError
 
 RATE = 16_000

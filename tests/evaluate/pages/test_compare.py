@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,40 +77,37 @@ def cells(source: str) -> list[str]:
     return [" ".join(html.unescape(re.sub(r"<[^>]*>", " ", text)).split()) for text in texts]
 
 
+def differences(*runs: Path) -> dict[str, Any]:
+    return compare.differences(*map(compare.Evaluation.read, runs))
+
+
 def test_difference_is_that_of_the_clips_in_both(first: Path, tmp_path: Path) -> None:
     others = {**{name: WER[name] + 0.1 for name in NAMES[5:15]}, "clip-77": 9.0}
     other = write_run(tmp_path / "other", others)
-    wer, quality = compare.differences(
-        compare.Evaluation.read(first), compare.Evaluation.read(other)
-    )
-    assert (wer.metric, quality.metric) == ("wer", "dnsmos_ovrl")
-    assert wer.clips == quality.clips == 10
-    assert wer.value == pytest.approx(0.1)
-    assert wer.low == pytest.approx(0.1)
-    assert wer.is_clear
-    assert (wer.won, wer.lost) == (0, 1)
-    assert quality.value == pytest.approx(-0.4)
-    assert (quality.won, quality.lost) == (0, 1)
+    found = differences(first, other)
+    assert list(found) == ["wer", "dnsmos_ovrl"]
+    expected = {"value": 0.1, "low": 0.1, "high": 0.1, "clips": 10, "won": 0, "lost": 1}
+    assert found["wer"] == pytest.approx(expected | {"verdict": "worse"})
+    assert found["dnsmos_ovrl"]["value"] == pytest.approx(-0.4)
+    assert (found["dnsmos_ovrl"]["won"], found["dnsmos_ovrl"]["lost"]) == (0, 1)
 
 
 def test_interval_is_of_the_paired_differences(first: Path, better: Path) -> None:
-    found = compare.differences(compare.Evaluation.read(first), compare.Evaluation.read(better))
-    wer = found[0]
+    found = differences(first, better)
+    wer = found["wer"]
     # 19 times -0.06 and once +0.4: the mean is -0.037, with a standard error of 0.022.
-    assert wer.value == pytest.approx(-0.037)
-    assert wer.low == pytest.approx(-0.06)
-    assert wer.high is not None
-    assert 0.0 < wer.high < 0.05
-    assert not wer.is_clear
-    assert (wer.won, wer.lost, wer.clips) == (0.95, 0.05, 20)
-    assert found[1].clips == 19  # the first clip has no DNSMOS
+    assert wer["value"] == pytest.approx(-0.037)
+    assert wer["low"] == pytest.approx(-0.06)
+    assert 0.0 < wer["high"] < 0.05
+    assert not wer["verdict"]
+    assert (wer["won"], wer["lost"], wer["clips"]) == (0.95, 0.05, 20)
+    assert found["dnsmos_ovrl"]["clips"] == 19  # the first clip has no DNSMOS
 
 
 def test_one_clip_has_no_interval(first: Path, tmp_path: Path) -> None:
-    other = write_run(tmp_path / "other", {NAMES[3]: 0.0})
-    (wer, _) = compare.differences(compare.Evaluation.read(first), compare.Evaluation.read(other))
-    assert (wer.clips, wer.low, wer.high, wer.is_clear) == (1, None, None, False)
-    assert wer.value == pytest.approx(-0.3)
+    wer = differences(first, write_run(tmp_path / "other", {NAMES[3]: 0.0}))["wer"]
+    assert (wer["clips"], wer["low"], wer["high"], wer["verdict"]) == (1, None, None, "")
+    assert wer["value"] == pytest.approx(-0.3)
 
 
 def test_page_has_scores_differences_and_settings(

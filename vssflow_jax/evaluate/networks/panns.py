@@ -18,8 +18,15 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from vssflow_jax.evaluate.networks.files import AUDIOSET_CLASSES, Cache, Features, Network
-from vssflow_jax.evaluate.networks.layers import batch_norm, convolution, halves, linear
-from vssflow_jax.evaluate.networks.weights import Shapes, Weights, read_weights
+from vssflow_jax.evaluate.networks.layers import (
+    Shapes,
+    Weights,
+    batch_norm,
+    convolution,
+    halves,
+    linear,
+    read_weights,
+)
 from vssflow_jax.utils.errors import UserError
 
 PUBLISHED = "PANNs' Cnn14 at 16 kHz (Cnn14_16k_mAP=0.438.pth)"

@@ -17,8 +17,7 @@ from jax.lax import Precision
 from numpy.typing import NDArray
 
 from vssflow_jax.evaluate.networks.files import Cache
-from vssflow_jax.evaluate.networks.layers import layer_norm, linear
-from vssflow_jax.evaluate.networks.weights import Shapes, Weights, read_weights
+from vssflow_jax.evaluate.networks.layers import Shapes, Weights, layer_norm, linear, read_weights
 
 PUBLISHED = "Synchformer (synchformer_state_dict.pth)"
 SEGMENTS = 14  # of the 4.8 s that are looked at at once

@@ -15,8 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vssflow_jax.evaluate.networks.files import SAMPLING_RATE, Cache, Features, Network
-from vssflow_jax.evaluate.networks.layers import convolution, halves, linear
-from vssflow_jax.evaluate.networks.weights import Shapes, Weights, read_weights
+from vssflow_jax.evaluate.networks.layers import (
+    Shapes,
+    Weights,
+    convolution,
+    halves,
+    linear,
+    read_weights,
+)
 from vssflow_jax.utils.errors import UserError
 
 PUBLISHED = "torchvggish (vggish-10086976.pth)"

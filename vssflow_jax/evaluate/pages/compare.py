@@ -21,11 +21,11 @@ from absl import flags
 from vssflow_jax.audio import mel
 from vssflow_jax.clip import to_float
 from vssflow_jax.evaluate.metrics.bootstrap import interval
-from vssflow_jax.evaluate.metrics.labels import ABSENT
+from vssflow_jax.evaluate.metrics.labels import ABSENT, Label
 from vssflow_jax.evaluate.metrics.ranking import main_score
 from vssflow_jax.evaluate.metrics.registry import in_order, label
 from vssflow_jax.evaluate.pages import parts
-from vssflow_jax.evaluate.pages.parts import Card, ScoreRow, Section
+from vssflow_jax.evaluate.pages.parts import Card, Score, ScoreRow, Section
 from vssflow_jax.html import clip_view, page
 from vssflow_jax.html.clip_view import ClipView, Sound
 from vssflow_jax.utils import plugins
@@ -93,42 +93,13 @@ class Evaluation:
         return folder.parent.name if folder.name == "eval" else folder.name
 
 
-@dataclasses.dataclass(frozen=True)
-class Difference:
-    """How one metric of a run differs from that of the first, over the clips that have it in both.
+def differences(first: Evaluation, other: Evaluation) -> dict[str, Score]:
+    """Metric -> its paired difference, of all metrics that clips of both evaluations have.
 
-    Attributes:
-      metric: its name.
-      value: mean over clips of the run's value less the first run's.
-      low: end of its bootstrap interval; None if the clips are too few for one.
-      high: the other end.
-      won: share of the clips on which the run is better; None if nobody can say which is.
-      lost: share of the clips on which it is worse.
-      clips: how many they are.
-    """
-
-    metric: str
-    value: float
-    low: float | None
-    high: float | None
-    won: float | None
-    lost: float | None
-    clips: int
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether zero lies outside the interval."""
-        return self.low is not None and self.high is not None and self.low * self.high > 0
-
-    @property
-    def verdict(self) -> str:
-        """ "better" or "worse", where that is clear; else ""."""
-        better = label(self.metric).is_better(self.value) if self.is_clear else None
-        return {True: "better", False: "worse", None: ""}[better]
-
-
-def differences(first: Evaluation, other: Evaluation) -> list[Difference]:
-    """Paired differences of all metrics that clips of both evaluations have.
+    A difference is a score: the mean over clips of the other's value less the first's, its
+    interval, and the clips that have both. Beside them stand "won" and "lost", the shares of clips
+    on which the other is better and worse, None if nobody can say which is; and "verdict", "better"
+    or "worse" if zero lies outside the interval.
 
     Raises:
       UserError: there is no clip in both.
@@ -139,34 +110,34 @@ def differences(first: Evaluation, other: Evaluation) -> list[Difference]:
             f"{first.folder} and {other.folder} have no clip in common; compare evaluations of the "
             "same benchmark"
         )
-    metrics = in_order(dict.fromkeys(name for clip in common for name in first.scores[clip]))
-    found = []
-    for metric in metrics:
-        pairs = [
-            (first.scores[clip][metric], other.scores[clip][metric])
+    found = {}
+    for metric in in_order(dict.fromkeys(name for clip in common for name in first.scores[clip])):
+        changes = [
+            other.scores[clip][metric] - first.scores[clip][metric]
             for clip in common
             if metric in first.scores[clip] and metric in other.scores[clip]
         ]
-        if pairs:
-            found.append(_difference(metric, np.array(pairs)))
+        if changes:
+            found[metric] = _difference(label(metric), np.array(changes))
     return found
 
 
-def _difference(metric: str, pairs: np.ndarray) -> Difference:
-    """Of the values of the first run and of another, [n, 2]."""
-    change = pairs[:, 1] - pairs[:, 0]
-    low, high = interval(change, np.ones_like(change))
-    better = [label(metric).is_better(value) for value in change]
-    judged = bool(label(metric).better)
-    return Difference(
-        metric=metric,
-        value=float(change.mean()),
-        low=low,
-        high=high,
-        won=better.count(True) / len(better) if judged else None,
-        lost=better.count(False) / len(better) if judged else None,
-        clips=len(pairs),
-    )
+def _difference(label: Label, changes: np.ndarray) -> Score:
+    """Of changes of a metric from clip to clip [n]; see `differences`."""
+    low, high = interval(changes, np.ones_like(changes))
+    value = float(changes.mean())
+    is_clear = low is not None and high is not None and low * high > 0
+    verdict = label.is_better(value) if is_clear else None
+    better = [label.is_better(change) for change in changes]
+    return {
+        "value": value,
+        "low": low,
+        "high": high,
+        "clips": len(changes),
+        "won": better.count(True) / len(better) if label.better else None,
+        "lost": better.count(False) / len(better) if label.better else None,
+        "verdict": {True: "better", False: "worse", None: ""}[verdict],
+    }
 
 
 def compare(paths: Sequence[Path], out: Path, clips_per_task: int = CLIPS_PER_TASK) -> None:
