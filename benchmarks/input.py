@@ -33,7 +33,7 @@ BATCH_SIZE = 16
 ROUNDS = 9
 BATCHES = 6  # a round
 SPEC = ClipSpec()
-WIDTHS = {"clip": 768, "synch": 768, "lips": 1024, "speaker": 256}
+WIDTHS = {"visual": 768, "sync": 768, "lips": 1024, "speaker": 256}
 TASKS = ("v2s", "visualtts")
 SPEECH_SEC = 4.0
 PHONEMES = 40
@@ -126,8 +126,8 @@ def features(task: str, rng: np.random.Generator) -> dict[str, Any]:
         "duration_sec": SPEECH_SEC if speech else SPEC.duration_sec,
         "audio": rng.integers(-(2**15), 2**15, SPEC.num_samples, np.int16),
         "phonemes": rng.integers(1, 71, PHONEMES if speech else 0, np.int32),
-        "clip": frames(SPEC.clip_frames, WIDTHS["clip"]),
-        "synch": frames(SPEC.synch_frames, WIDTHS["synch"]),
+        "visual": frames(SPEC.visual_frames, WIDTHS["visual"]),
+        "sync": frames(SPEC.sync_frames, WIDTHS["sync"]),
         "lips": frames(SPEC.video_frames, WIDTHS["lips"]),
         "speaker": rng.standard_normal(WIDTHS["speaker"], np.float32),
     }
@@ -157,7 +157,7 @@ class Plain(tfds.core.GeneratorBasedBuilder):
             "duration_sec": np.float32,
             "audio": tensor(np.int16, None),
             "phonemes": tensor(np.int32, None),
-            **{name: tensor(np.float16, None, WIDTHS[name]) for name in ("clip", "synch", "lips")},
+            **{name: tensor(np.float16, None, WIDTHS[name]) for name in ("visual", "sync", "lips")},
             "speaker": tensor(np.float32, WIDTHS["speaker"]),
         }
         return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(fields))

@@ -62,8 +62,8 @@ def model() -> dict[str, Any]:
     return {
         "placement": "lip_synch_text",
         "widths": {
-            "clip": {"features": 768, "projected": 768},
-            "synch": {"features": 768, "projected": 768},
+            "visual": {"features": 768, "projected": 768},
+            "sync": {"features": 768, "projected": 768},
             "lips": {"features": 1024, "projected": 1024},
             "phonemes": {"features": 200, "projected": 32},
             "speaker": {"features": 256, "projected": 768},

@@ -53,8 +53,8 @@ def get_config(argument: str = "ablation=lip_synch_text") -> ml_collections.Conf
             "model": {
                 "placement": placement,
                 "widths": {
-                    "clip": {"features": 72, "projected": 64},
-                    "synch": {"features": 96, "projected": 64},
+                    "visual": {"features": 72, "projected": 64},
+                    "sync": {"features": 96, "projected": 64},
                     "lips": {"features": 80, "projected": 64},
                     "speaker": {"features": 128, "projected": 64},
                 },

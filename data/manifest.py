@@ -30,7 +30,7 @@ from vssflow_jax.utils.errors import Rejected, UserError
 
 PLACEHOLDERS = ("fake_lip.npy", "fake_sync.npy", "no_video.npy")
 MIN_DURATION_SEC = 0.1
-FIELDS = ("audio", "clip", "speaker", "lips", "synch", "phonemes", "symbols")
+FIELDS = ("audio", "visual", "speaker", "lips", "sync", "phonemes", "symbols")
 SPLITS = ("train", "test")
 
 _JOINT = "_joint"
@@ -152,7 +152,7 @@ class Manifest:
             raise Rejected(f"too short: {path}: {duration_sec} s, expected {MIN_DURATION_SEC}")
         streams = {name: self._stream(row, name) for name in records.STREAMS}
         self._check_lips(row, streams["lips"], duration_sec)
-        if task in ("v2s", "joint") and not (len(streams["clip"]) or len(streams["synch"])):
+        if task in ("v2s", "joint") and not (len(streams["visual"]) or len(streams["sync"])):
             raise Rejected(f"missing stream: a {task} clip has no features of its picture")
         samples = samples[: self.spec.num_samples]
         return {
@@ -174,10 +174,10 @@ class Manifest:
             return NO_FRAMES
         path = self.root / row[name]
         array = read_features(path)
-        if path.suffix == ".npz" and name == "clip" and len(array):
+        if path.suffix == ".npz" and name == "visual" and len(array):
             if array.ndim != 2 or array.shape[1] > WIDTHS[name]:
                 raise Rejected(f"wrong shape: {path}: CAVP features are {array.shape}")
-            array = align_cavp(array, self.spec.clip_frames, WIDTHS[name])
+            array = align_cavp(array, self.spec.visual_frames, WIDTHS[name])
         return in_shape(array, name, self.spec, path)
 
     def _check_lips(self, row: Row, lips: np.ndarray, duration_sec: float) -> None:

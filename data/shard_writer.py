@@ -63,10 +63,14 @@ class Contents:
         """What is kept of it beside the shards."""
         return {
             "schema_version": records.SCHEMA_VERSION,
-            "clip": dataclasses.asdict(self.spec),
-            "widths": dict(self.widths),
+            "clip": _on_disk(dataclasses.asdict(self.spec)),
+            "widths": _on_disk(self.widths),
             "origin": dict(self.origin),
         }
+
+
+def _on_disk(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {records.on_disk(name): value for name, value in values.items()}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,8 +17,8 @@ from vssflow_jax.models.vssflow import ModelConfig, VSSFlow
 
 FRAMES = 6
 WIDTHS = {
-    "clip": ConditionWidths(features=5, projected=12),
-    "synch": ConditionWidths(features=7, projected=8),
+    "visual": ConditionWidths(features=5, projected=12),
+    "sync": ConditionWidths(features=7, projected=8),
     "lips": ConditionWidths(features=6, projected=10),
     "phonemes": ConditionWidths(features=200, projected=4),
     "speaker": ConditionWidths(features=9, projected=8),
@@ -73,7 +73,7 @@ def velocity(
 def random_features(batch: int, seed: int = 0) -> dict[str, jax.Array]:
     """Features of `batch` clips at the latent rate, in the widths of `WIDTHS`."""
     rng = np.random.default_rng(seed)
-    shapes = {name: (batch, FRAMES, WIDTHS[name].features) for name in ("clip", "synch", "lips")}
+    shapes = {name: (batch, FRAMES, WIDTHS[name].features) for name in ("visual", "sync", "lips")}
     features = {name: rng.normal(size=shape) for name, shape in shapes.items()}
     features["speaker"] = rng.normal(size=(batch, WIDTHS["speaker"].features))
     arrays = {name: jnp.asarray(value, jnp.float32) for name, value in features.items()}

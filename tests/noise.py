@@ -25,7 +25,7 @@ class Noise:
         """See `data.shard_writer.Source`."""
         rng = np.random.default_rng(row["number"])
         seconds = row["duration_sec"]
-        frames = {"clip": SPEC.clip_frames, "synch": SPEC.synch_frames}
+        frames = {"visual": SPEC.visual_frames, "sync": SPEC.sync_frames}
         frames["lips"] = round(seconds * SPEC.video_rate)
         features = {
             name: rng.standard_normal((count, WIDTHS[name])) for name, count in frames.items()

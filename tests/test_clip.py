@@ -11,9 +11,9 @@ def test_lengths_of_the_paper():
     assert spec.num_samples == 160_000
     assert spec.mel_frames == 1000
     assert spec.latent_frames == 250
-    assert spec.clip_frames == 100
+    assert spec.visual_frames == 100
     assert spec.video_frames == 250
-    assert spec.synch_frames == 240
+    assert spec.sync_frames == 240
 
 
 def test_lengths_of_the_demo():
@@ -21,9 +21,9 @@ def test_lengths_of_the_demo():
     assert spec.num_samples == 48_000
     assert spec.mel_frames == 300
     assert spec.latent_frames == 75
-    assert spec.clip_frames == 30
+    assert spec.visual_frames == 30
     assert spec.video_frames == 75
-    assert spec.synch_frames == 72
+    assert spec.sync_frames == 72
 
 
 @pytest.mark.parametrize(

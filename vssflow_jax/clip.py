@@ -29,9 +29,9 @@ class ClipSpec:
     sampling_rate: int = 16_000
     mel_rate: int = 100
     latent_rate: int = 25
-    clip_rate: int = 10
+    visual_rate: int = 10
     video_rate: int = 25
-    synch_rate: int = 24
+    sync_rate: int = 24
 
     def __post_init__(self) -> None:
         frames = self.duration_sec * self.latent_rate
@@ -57,9 +57,9 @@ class ClipSpec:
         return round(self.duration_sec * self.latent_rate)
 
     @property
-    def clip_frames(self) -> int:
+    def visual_frames(self) -> int:
         """Frames that the semantic (CLIP) encoder sees."""
-        return round(self.duration_sec * self.clip_rate)
+        return round(self.duration_sec * self.visual_rate)
 
     @property
     def video_frames(self) -> int:
@@ -67,9 +67,9 @@ class ClipSpec:
         return round(self.duration_sec * self.video_rate)
 
     @property
-    def synch_frames(self) -> int:
+    def sync_frames(self) -> int:
         """Frames of motion features."""
-        return round(self.duration_sec * self.synch_rate)
+        return round(self.duration_sec * self.sync_rate)
 
     def phoneme_frames(self, duration_sec: float) -> int:
         """Latent frames over which the phonemes of a clip of `duration_sec` are stretched."""

@@ -64,7 +64,7 @@ def _wrong_lengths(values: Values, spec: ClipSpec) -> Iterator[str]:
     audio_sec = len(values["audio"]) / spec.sampling_rate
     if abs(audio_sec - duration_sec) > frame_sec:
         yield f"{audio_sec:.2f} s of audio, but it lasts {duration_sec:.2f} s"
-    rates = {"clip": spec.clip_rate, "synch": spec.synch_rate, "lips": spec.video_rate}
+    rates = {"visual": spec.visual_rate, "sync": spec.sync_rate, "lips": spec.video_rate}
     for name, rate in rates.items():
         seconds = len(values[name]) / rate
         if seconds and not duration_sec - _SLACK_SEC <= seconds <= window_sec + _SLACK_SEC:

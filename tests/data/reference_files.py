@@ -102,10 +102,10 @@ class Writer:
         folder, lips = f"GRID/{name[:2]}", round(min(seconds, SPEC.duration_sec) * SPEC.video_rate)
         makers = {
             "audio": lambda: self.sound(f"{folder}/{name}.wav", seconds),
-            "clip": lambda: self.noise(f"clip/{name}.npy", SPEC.clip_frames, WIDTHS["clip"]),
+            "visual": lambda: self.noise(f"clip/{name}.npy", SPEC.visual_frames, WIDTHS["visual"]),
             "speaker": lambda: self.noise(f"speaker/{folder}/{name}.npy", WIDTHS["speaker"]),
             "lips": lambda: self.noise(f"lip/{name}.npy", lips, WIDTHS["lips"]),
-            "synch": lambda: self.noise(f"synch/{name}.npy", 30, 8, WIDTHS["synch"]),
+            "sync": lambda: self.noise(f"synch/{name}.npy", 30, 8, WIDTHS["sync"]),
             "phonemes": lambda: ids(SYMBOLS),
             "symbols": lambda: " ".join(SYMBOLS),
         }
@@ -122,16 +122,16 @@ def ids(symbols: tuple[str, ...]) -> str:
 def make(root: Path) -> Reference:
     """Write the files under `root`."""
     writer = Writer(root)
-    writer.array(NO_VIDEO, np.zeros((SPEC.clip_frames, WIDTHS["clip"]), np.float32))
+    writer.array(NO_VIDEO, np.zeros((SPEC.visual_frames, WIDTHS["visual"]), np.float32))
     writer.array(NO_LIPS, np.zeros((1, WIDTHS["lips"]), np.float32))
-    writer.array(NO_SYNCH, np.zeros((30, 8, WIDTHS["synch"]), np.float32))
+    writer.array(NO_SYNCH, np.zeros((30, 8, WIDTHS["sync"]), np.float32))
     silent = {
         "lips": NO_LIPS,
         "speaker": writer.array("speaker/none.npy", np.zeros(WIDTHS["speaker"], np.float32)),
         "phonemes": "0",
         "symbols": "0",
     }
-    unseen = {"clip": NO_VIDEO, "lips": NO_LIPS, "synch": NO_SYNCH}
+    unseen = {"visual": NO_VIDEO, "lips": NO_LIPS, "sync": NO_SYNCH}
 
     def several(name: str, **fields: str) -> list[dict[str, str]]:
         return [
@@ -145,8 +145,8 @@ def make(root: Path) -> Reference:
             *several("foley", **silent),
             *several("lrs"),
             *several("libri", **unseen),
-            writer.row("cavp", **silent, clip=writer.arrays("clip/cavp.npz", feat=cavp)),
-            writer.row("flat", synch=writer.noise("synch/flat.npy", 240, WIDTHS["synch"])),
+            writer.row("cavp", **silent, visual=writer.arrays("clip/cavp.npz", feat=cavp)),
+            writer.row("flat", sync=writer.noise("synch/flat.npy", 240, WIDTHS["sync"])),
             writer.row("stereo", audio=writer.sound("GRID/st/stereo.wav", 2.0, 44_100, 2)),
             writer.row("long", LONG_SEC),
             writer.row("odd", ODD_SEC),
@@ -156,40 +156,40 @@ def make(root: Path) -> Reference:
     }
     # Of how each is rejected, and its fields.
     zeros = np.zeros((50, WIDTHS["lips"]), np.float32)
-    spoilt = np.full((SPEC.clip_frames, WIDTHS["clip"]), np.nan, np.float32)
+    spoilt = np.full((SPEC.visual_frames, WIDTHS["visual"]), np.nan, np.float32)
     loud = np.full((50, WIDTHS["lips"]), 1e5, np.float32)
     bad = {
-        "nan": ("not finite", {"clip": writer.array("clip/nan.npy", spoilt)}),
+        "nan": ("not finite", {"visual": writer.array("clip/nan.npy", spoilt)}),
         "loud": ("not finite", {"lips": writer.array("lip/loud.npy", loud)}),
         "narrow": ("wrong shape", {"lips": writer.noise("lip/narrow.npy", 50, 768)}),
-        "fewclip": ("wrong shape", {"clip": writer.noise("clip/few.npy", 80, WIDTHS["clip"])}),
+        "fewclip": ("wrong shape", {"visual": writer.noise("clip/few.npy", 80, WIDTHS["visual"])}),
         "twovoices": ("wrong shape", {"speaker": writer.noise("speaker/two.npy", 2, 256)}),
         "scalar": ("wrong shape", {"lips": writer.noise("lip/scalar.npy")}),
         "integers": (
             "wrong type",
-            {"synch": writer.array("synch/int.npy", np.ones((30, 8, 768)).astype(int))},
+            {"sync": writer.array("synch/int.npy", np.ones((30, 8, 768)).astype(int))},
         ),
-        "flipped": ("unreadable file", {"clip": writer.damaged("clip/flipped.npz")}),
-        "huge": ("unreadable file", {"clip": writer.huge("clip/huge.npy")}),
+        "flipped": ("unreadable file", {"visual": writer.damaged("clip/flipped.npz")}),
+        "huge": ("unreadable file", {"visual": writer.huge("clip/huge.npy")}),
         "wide": (
             "wrong shape",
-            {"clip": writer.arrays("clip/wide.npz", feat=np.ones((4, 5000), np.float32))},
+            {"visual": writer.arrays("clip/wide.npz", feat=np.ones((4, 5000), np.float32))},
         ),
         "voicenpz": (
             "wrong shape",
             {"speaker": writer.arrays("speaker/v.npz", feat=np.ones((4, 256), np.float32))},
         ),
         "longname": ("missing file", {"audio": f"GRID/{'x' * 300}/longname.wav"}),
-        "missing": ("missing file", {"clip": "clip/nowhere.npy"}),
+        "missing": ("missing file", {"visual": "clip/nowhere.npy"}),
         "unheard2": ("missing file", {"audio": "GRID/un/unheard2.wav"}),
-        "nonpy": ("unreadable file", {"synch": writer.text("synch/text.npy", "no array")}),
+        "nonpy": ("unreadable file", {"sync": writer.text("synch/text.npy", "no array")}),
         "emptynpy": ("unreadable file", {"speaker": writer.text("speaker/empty.npy", "")}),
         "nowav": ("unreadable file", {"audio": writer.text("GRID/no/nowav.wav", "no sound")}),
         "short": ("too short", {"audio": writer.sound("GRID/sh/short.wav", 0.04)}),
         "shortlips": ("wrong length", {"lips": writer.noise("lip/fewer.npy", 25, WIDTHS["lips"])}),
         "longlips": ("wrong length", {"lips": writer.noise("lip/more.npy", 75, WIDTHS["lips"])}),
         "zerolips": ("zeros for lips", {"lips": writer.array("lip/zeros.npy", zeros)}),
-        "blind": ("missing stream", {**silent, "clip": NO_VIDEO, "synch": NO_SYNCH}),
+        "blind": ("missing stream", {**silent, "visual": NO_VIDEO, "sync": NO_SYNCH}),
         "id71": ("bad phonemes", {"phonemes": ids(SYMBOLS[:-1]) + " 71"}),
         "noid": ("bad phonemes", {"phonemes": ids(SYMBOLS[:-1]) + " x"}),
         "otherid": ("bad phonemes", {"phonemes": ids(("T", *SYMBOLS[1:]))}),

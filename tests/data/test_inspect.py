@@ -29,7 +29,7 @@ from vssflow_jax.input_pipeline import dataset, records
 from vssflow_jax.utils.errors import Rejected, UserError
 
 SPEC = ClipSpec(duration_sec=2.0)
-WIDTHS = {"clip": 6, "synch": 5, "lips": 4, "speaker": 3}
+WIDTHS = {"visual": 6, "sync": 5, "lips": 4, "speaker": 3}
 CLIPS_PER_SHARD = 4
 ROWS = [
     {"clip_id": f"{split}-{task}-{index}", "split": split, "task": task}
@@ -63,8 +63,8 @@ class Noise:
             "phonemes": ids,
             "phoneme_frames": np.diff(np.linspace(0, frames, len(ids) + 1).astype(int)),
             "event_times_sec": () if speaks else [0.5, 1.5],
-            "clip": rng.normal(3, 2, (SPEC.clip_frames, WIDTHS["clip"])),
-            "synch": np.maximum(rng.normal(size=(SPEC.synch_frames, WIDTHS["synch"])), 0),
+            "visual": rng.normal(3, 2, (SPEC.visual_frames, WIDTHS["visual"])),
+            "sync": np.maximum(rng.normal(size=(SPEC.sync_frames, WIDTHS["sync"])), 0),
             "lips": rng.normal(size=(frames, WIDTHS["lips"])) if speaks else (),
             "speaker": rng.normal(size=WIDTHS["speaker"]) if speaks else (),
         }
@@ -225,7 +225,7 @@ NAN = np.full((50, 4), np.nan)
         ({"audio": np.zeros(20_000)}, r"1.25 s of audio, but it lasts 2.00 s"),
         ({"duration_sec": 3.0}, "lasts 3 s, the window 2 s"),
         ({"duration_sec": np.nan}, "lasts nan s, the window 2 s"),
-        ({"clip": np.zeros((10, 6))}, "clip covers 1.00 s, but it lasts 2.00 s"),
+        ({"visual": np.zeros((10, 6))}, "visual covers 1.00 s, but it lasts 2.00 s"),
         ({"lips": np.zeros((90, 4))}, "lips covers 3.60 s, but it lasts 2.00 s"),
         ({"phoneme_frames": [1, 2]}, "2 phonemes last 3 frames, but there are 7 and 50 frames"),
         ({"posterior": np.zeros((49, 256))}, "49 latent frames, not 50"),
@@ -299,7 +299,7 @@ def test_a_folder_that_is_not_named_is_asked_for() -> None:
 def test_statistics_are_those_of_all_values(data: Path) -> None:
     found = numbers(data)
     assert found["looked_at"] == 18
-    for name in ("clip", "synch", "lips", "speaker"):
+    for name in ("visual", "sync", "lips", "speaker"):
         arrays = [values_of(row)[name] for row in ROWS]
         values = np.concatenate([array.ravel() for array in arrays]).astype(np.float64)
         field = found["fields"][name]
@@ -309,8 +309,8 @@ def test_statistics_are_those_of_all_values(data: Path) -> None:
         assert field["deviation"] == pytest.approx(values.std())
         assert (field["min"], field["max"]) == (values.min(), values.max())
         assert field["zeros"] == np.mean(values == 0)
-    assert found["fields"]["synch"]["zeros"] > 0.4
-    assert found["fields"]["clip"]["frames"] == SPEC.clip_frames
+    assert found["fields"]["sync"]["zeros"] > 0.4
+    assert found["fields"]["visual"]["frames"] == SPEC.visual_frames
     assert found["fields"]["posterior"]["mean"] is None
 
 

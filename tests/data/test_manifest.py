@@ -75,7 +75,7 @@ def test_every_row_is_written_or_rejected(
     ("name", "says"),
     [
         ("GRID-na-narrow", r"lip/narrow\.npy: lips is \(50, 768\), expected \(50, 1024\)"),
-        ("GRID-fe-fewclip", r"clip/few\.npy: clip is \(80, 768\), expected \(100, 768\)"),
+        ("GRID-fe-fewclip", r"clip/few\.npy: visual is \(80, 768\), expected \(100, 768\)"),
         ("GRID-sh-shortlips", r"lip/fewer\.npy: lips of 1\.00 s, the sound lasts 2\.00 s"),
         ("GRID-sh-short", r"short\.wav: 0\.04 s"),
         ("GRID-mi-missing", r"clip/nowhere\.npy$"),
@@ -93,7 +93,7 @@ def test_reasons_name_the_file_and_what_was_expected(built: tuple[Path, str], na
 def test_values_are_those_of_the_files(reference: Reference, clips: dict[str, tuple[str, Clip]]):
     clip = clips["GRID-lr-lrs2"][1]
     root, features = reference.root, clip.features
-    for stream, path in {"clip": "clip/lrs2", "synch": "synch/lrs2", "lips": "lip/lrs2"}.items():
+    for stream, path in {"visual": "clip/lrs2", "sync": "synch/lrs2", "lips": "lip/lrs2"}.items():
         expected = np.load(root / f"{path}.npy").reshape(-1, WIDTHS[stream]).astype(np.float16)
         np.testing.assert_array_equal(getattr(features, stream), expected)
     expected = np.load(root / "speaker/GRID/lr/lrs2.npy")
@@ -108,7 +108,7 @@ def test_what_stands_for_nothing_costs_nothing(
     reference: Reference, built: tuple[Path, str], clips: dict[str, tuple[str, Clip]]
 ):
     spoken = clips["GRID-li-libri0"][1].features
-    assert len(spoken.clip) == len(spoken.lips) == len(spoken.synch) == 0
+    assert len(spoken.visual) == len(spoken.lips) == len(spoken.sync) == 0
     heard = clips["GRID-fo-foley0"][1].features
     assert len(heard.lips) == len(heard.phonemes) == 0
     assert not heard.speaker.any()
@@ -169,7 +169,7 @@ def test_paths_of_another_machine(tmp_path: Path):
     (row,), rejected = read_rows([Part(file)], "/home/someone/data", ["nothing.npy"])
     assert not rejected
     assert (row["clip_id"], row["task"]) == ("s1-a.b", "tts")
-    assert (row["audio"], row["clip"], row["synch"], row["lips"]) == (
+    assert (row["audio"], row["visual"], row["sync"], row["lips"]) == (
         "s1/a.b.wav",
         "c.npy",
         "rel/s.npy",
@@ -191,7 +191,7 @@ def test_a_prefix_ends_with_a_folder(tmp_path: Path):
     file.write_text("/home/a/b.wav|/home/ab/c.npy|v.npy|l.npy|s.npy|3|AY0\n")
     for prefix in ("/home/a", "/home/a/"):
         (row,), _ = read_rows([Part(file)], prefix)
-        assert (row["audio"], row["clip"]) == ("b.wav", "/home/ab/c.npy")
+        assert (row["audio"], row["visual"]) == ("b.wav", "/home/ab/c.npy")
 
 
 def test_metadata_that_is_not_there(tmp_path: Path):

@@ -78,7 +78,7 @@ def test_a_long_row_becomes_several(folder: Path, tmp_path: Path) -> None:
     heard = [clips.click_sec(record["audio"] / 32768, 16_000) for record in records]
     np.testing.assert_allclose(heard, [1.2, 1.5, 0.5], atol=0.01)
     # They get brighter from clip to clip.
-    first, last = ([record["clip"][k].mean() for record in records] for k in (0, 9))
+    first, last = ([record["visual"][k].mean() for record in records] for k in (0, 9))
     brightness = np.ravel(np.column_stack([first, last]))
     assert (np.diff(brightness) > 0).all()
 

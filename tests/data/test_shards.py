@@ -25,7 +25,7 @@ from vssflow_jax.utils.errors import Rejected, UserError
 from vssflow_jax.utils.processes import as_done
 
 SPEC = ClipSpec(duration_sec=1.0)
-WIDTHS = {"clip": 2, "synch": 2, "lips": 2, "speaker": 2}
+WIDTHS = {"visual": 2, "sync": 2, "lips": 2, "speaker": 2}
 START_SEC = 120.0  # in which the command must have written a shard
 
 

@@ -145,10 +145,10 @@ def test_a_row_needs_no_more_than_a_video(folder: Path) -> None:
     record = source().record(row)
     assert record["duration_sec"] == pytest.approx(1.4, abs=0.04)
     assert len(record["audio"]) == round(16_000 * record["duration_sec"])
-    assert record["clip"].shape == (SPEC.clip_frames, WEIGHTS_FREE.clip.width)
+    assert record["visual"].shape == (SPEC.visual_frames, WEIGHTS_FREE.visual.width)
     # Grey while the video lasts, and black padding to the window after it.
-    assert (record["clip"] > 0).all(axis=1).tolist() == [True] * 14 + [False] * 6
-    assert record["synch"].shape == (SPEC.synch_frames, WEIGHTS_FREE.synch.width)
+    assert (record["visual"] > 0).all(axis=1).tolist() == [True] * 14 + [False] * 6
+    assert record["sync"].shape == (SPEC.sync_frames, WEIGHTS_FREE.sync.width)
     assert not len(record["lips"])
     assert not len(record["speaker"])
     assert Path(record["video"]) == folder / "sound.mp4"

@@ -11,6 +11,7 @@ from vssflow_jax.features import encoders
 from vssflow_jax.features.encoders import Absent, ClipVision, Files, Resemblyzer
 from vssflow_jax.features.footage import WIDTHS, Footage
 from vssflow_jax.features.weights_free import WEIGHTS_FREE
+from vssflow_jax.input_pipeline.records import on_disk
 from vssflow_jax.utils.errors import Rejected, UserError
 
 SPEC = ClipSpec(duration_sec=3.0)
@@ -102,7 +103,7 @@ def test_a_folder_without_clip_is_named(clip_folder: Path, tmp_path: Path) -> No
 
 def of_files(root: Path, stream: str, array: np.ndarray, duration_sec: float = 3.0) -> np.ndarray:
     """What `Files` makes of an array on disk."""
-    encoder = Files(root / stream, WIDTHS[stream])
+    encoder = Files(root / on_disk(stream), WIDTHS[stream])
     encoder.folder.mkdir()
     np.save(encoder.folder / "a.npy", array)
     return encoder(Footage("a", SPEC, duration_sec, {}, voice="a"))
@@ -111,9 +112,9 @@ def of_files(root: Path, stream: str, array: np.ndarray, duration_sec: float = 3
 @pytest.mark.parametrize(
     ("stream", "shape", "kept"),
     [
-        ("clip", (30, 768), (30, 768)),
-        ("synch", (9, 8, 768), (72, 768)),
-        ("synch", (72, 768), (72, 768)),
+        ("visual", (30, 768), (30, 768)),
+        ("sync", (9, 8, 768), (72, 768)),
+        ("sync", (72, 768), (72, 768)),
         ("lips", (52, 1024), (52, 1024)),
         ("lips", (90, 1024), (75, 1024)),
         ("speaker", (256,), (256,)),
@@ -129,12 +130,12 @@ def test_files_in_shape_are_taken(tmp_path: Path, stream: str, shape: tuple, kep
 @pytest.mark.parametrize(
     ("stream", "array", "reason"),
     [
-        ("clip", np.ones((29, 768), np.float32), "wrong shape"),
-        ("clip", np.ones((30, 512), np.float32), "wrong shape"),
-        ("synch", np.ones((9, 7, 768), np.float32), "wrong shape"),
+        ("visual", np.ones((29, 768), np.float32), "wrong shape"),
+        ("visual", np.ones((30, 512), np.float32), "wrong shape"),
+        ("sync", np.ones((9, 7, 768), np.float32), "wrong shape"),
         ("speaker", np.ones((1, 256), np.float32), "wrong shape"),
-        ("clip", np.ones((30, 768), int), "wrong type"),
-        ("clip", np.full((30, 768), np.nan), "not finite"),
+        ("visual", np.ones((30, 768), int), "wrong type"),
+        ("visual", np.full((30, 768), np.nan), "not finite"),
         ("lips", np.ones((60, 1024), np.float32), "wrong length"),
     ],
 )
@@ -146,7 +147,7 @@ def test_files_out_of_shape_are_rejected(
 
 
 def test_a_damaged_file_is_rejected(tmp_path: Path) -> None:
-    of_files(tmp_path, "clip", np.ones((30, 768), np.float32))
+    of_files(tmp_path, "visual", np.ones((30, 768), np.float32))
     path = tmp_path / "clip" / "a.npy"
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(Rejected, match=r"^unreadable file: .*a.npy"):
@@ -161,18 +162,18 @@ def test_no_file_is_no_features(tmp_path: Path) -> None:
 def test_each_stream_has_the_encoder_that_was_chosen(clip_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "lips").mkdir()
     (tmp_path / "synch").mkdir()
-    chosen = encoders.choose(str(clip_folder), "", str(tmp_path), ["synch"])
+    chosen = encoders.choose(str(clip_folder), "", str(tmp_path), ["sync"])
     assert chosen == encoders.Encoders(
-        ClipVision(clip_folder), WEIGHTS_FREE.synch, Files(tmp_path / "lips", 1024), Absent(256)
+        ClipVision(clip_folder), WEIGHTS_FREE.sync, Files(tmp_path / "lips", 1024), Absent(256)
     )
-    assert chosen.widths == {"clip": HIDDEN, "synch": 96, "lips": 1024, "speaker": 256}
+    assert chosen.widths == {"visual": HIDDEN, "sync": 96, "lips": 1024, "speaker": 256}
     assert encoders.choose("", "", "", []).widths == WIDTHS
 
 
 @pytest.mark.parametrize(
     ("clip", "speaker", "root", "weights_free", "what"),
     [
-        ("x", "", "", ["clip"], "--clip and .* choose one"),
+        ("x", "", "", ["visual"], "--clip and .* choose one"),
         ("", "resemblyzer", "", ["speaker"], "--speaker and .* choose one"),
         ("", "", "gone", [], "gone: no such folder"),
         ("", "", "", ["lip"], "no stream 'lip'"),

@@ -45,17 +45,17 @@ def noise(seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("spec", "clip_frames", "synch_frames"), [(SHORT, 30, 72), (LONG, 100, 240)], ids=["3s", "10s"]
+    ("spec", "visual_frames", "sync_frames"), [(SHORT, 30, 72), (LONG, 100, 240)], ids=["3s", "10s"]
 )
-def test_frame_rates(spec: ClipSpec, clip_frames: int, synch_frames: int):
+def test_frame_rates(spec: ClipSpec, visual_frames: int, sync_frames: int):
     frames = dark(spec.video_frames)
     encoders = WEIGHTS_FREE
-    clip, synch = encode(encoders.clip, frames, spec), encode(encoders.synch, frames, spec)
+    visual, sync = encode(encoders.visual, frames, spec), encode(encoders.sync, frames, spec)
     lips = encode(encoders.lips, frames, spec)
-    assert clip.shape == (clip_frames, encoders.clip.width)
-    assert synch.shape == (synch_frames, encoders.synch.width)
+    assert visual.shape == (visual_frames, encoders.visual.width)
+    assert sync.shape == (sync_frames, encoders.sync.width)
     assert lips.shape == (spec.video_frames, encoders.lips.width)
-    assert clip.dtype == synch.dtype == lips.dtype == np.float32
+    assert visual.dtype == sync.dtype == lips.dtype == np.float32
 
 
 def test_the_voice_is_one_vector():
@@ -77,8 +77,10 @@ def test_a_mouth_box_must_lie_in_the_picture(frames: np.ndarray, mouth: Box):
 
 def test_encoders_are_a_plain_record():
     # Others can be put in their places one by one.
-    other = Encoders(WEIGHTS_FREE.clip, WEIGHTS_FREE.clip, WEIGHTS_FREE.lips, WEIGHTS_FREE.speaker)
-    assert other.synch is WEIGHTS_FREE.clip
+    other = Encoders(
+        WEIGHTS_FREE.visual, WEIGHTS_FREE.visual, WEIGHTS_FREE.lips, WEIGHTS_FREE.speaker
+    )
+    assert other.sync is WEIGHTS_FREE.visual
 
 
 def test_pooling_is_the_mean_of_each_cell():
@@ -92,7 +94,7 @@ def test_pooling_refuses_cells_that_do_not_fit():
         pool(np.zeros((1, 4, 6, 1)), 2, 4)
 
 
-@pytest.mark.parametrize("name", ["clip", "synch"])
+@pytest.mark.parametrize("name", ["visual", "sync"])
 def test_pictures_beside_each_other_on_black_add_up(frames: np.ndarray, name: str):
     encoder = getattr(WEIGHTS_FREE, name)
     left, right = frames.copy(), frames.copy()
@@ -107,8 +109,8 @@ def test_colours_are_seen_where_and_when_they_are():
     frames = dark(SHORT.video_frames)
     # Video frame 50 is at 2 s: semantic frame 20, at 10 a second.
     frames[50, 64:96, 96:128] = (255, 0, 51)
-    features = encode(WEIGHTS_FREE.clip, frames).reshape(30, 4, 6, 3)
-    seen = features[20, 2, 3] / WEIGHTS_FREE.clip.gain
+    features = encode(WEIGHTS_FREE.visual, frames).reshape(30, 4, 6, 3)
+    seen = features[20, 2, 3] / WEIGHTS_FREE.visual.gain
     np.testing.assert_allclose(seen, [1, 0, 0.2], rtol=1e-4)
     features[20, 2, 3] = 0
     assert not features.any()
@@ -116,14 +118,14 @@ def test_colours_are_seen_where_and_when_they_are():
 
 def test_still_pictures_have_no_motion(frames: np.ndarray):
     still = np.repeat(frames[:1], SHORT.video_frames, axis=0)
-    assert not encode(WEIGHTS_FREE.synch, still).any()
+    assert not encode(WEIGHTS_FREE.sync, still).any()
 
 
 def test_a_change_at_any_frame_is_seen_when_it_happens():
     for frame in range(1, SHORT.video_frames):
         frames = np.zeros((SHORT.video_frames, 8, 6, 3), np.uint8)
         frames[frame:] = 255  # Everything changes once, between frame - 1 and frame.
-        features = encode(WEIGHTS_FREE.synch, frames)
+        features = encode(WEIGHTS_FREE.sync, frames)
         (seen,) = np.nonzero(features.any(axis=1))
         assert len(seen) == 1, f"frame {frame}"
         # Feature i is at i / 24 s; the change is at frame / 25 s.
@@ -134,7 +136,7 @@ def test_motion_tells_brightening_from_darkening_and_grows_with_either():
     up, down, half = (dark(SHORT.video_frames) for _ in range(3))
     up[20:], down[:20], half[20:] = 200, 200, 100
     motions = [
-        encode(WEIGHTS_FREE.synch, frames).reshape(SHORT.synch_frames, 2, -1)
+        encode(WEIGHTS_FREE.sync, frames).reshape(SHORT.sync_frames, 2, -1)
         for frames in (up, down, half)
     ]
     assert motions[0][:, 0].max() > 1
@@ -146,7 +148,7 @@ def test_motion_tells_brightening_from_darkening_and_grows_with_either():
 def test_motion_is_seen_where_it_is():
     frames = dark(SHORT.video_frames)
     frames[20:, 16:32, 160:192] = 255  # The second of 8 rows of cells, the last of 6 columns.
-    cells = encode(WEIGHTS_FREE.synch, frames).reshape(SHORT.synch_frames, 2, 8, 6).max(axis=(0, 1))
+    cells = encode(WEIGHTS_FREE.sync, frames).reshape(SHORT.sync_frames, 2, 8, 6).max(axis=(0, 1))
     assert np.argwhere(cells > 1e-3).tolist() == [[1, 5]]
 
 

@@ -137,7 +137,7 @@ def test_hidden_frames_are_those_of_the_clip_and_as_many_as_asked_for(state, fea
     # All hidden is as good as not there.
     generate = make_generate(EXPERIMENT, sampler())
     hidden = generate(state, features, draw_start(EXPERIMENT, 0, CLIP_IDS, mask_ratio=1.0))
-    absent = features | {name: jnp.zeros_like(features[name]) for name in ("lips", "synch")}
+    absent = features | {name: jnp.zeros_like(features[name]) for name in ("lips", "sync")}
     np.testing.assert_allclose(hidden, generate(state, absent, start_of(CLIP_IDS)), atol=1e-4)
     assert np.abs(hidden - generate(state, features, start_of(CLIP_IDS))).max() > 0.1
 

@@ -45,19 +45,19 @@ def batches(data: Path, seed: int = 0, batch_size: int = 8, **mixture: Any) -> B
 
 def task_of(batch: Example, row: int) -> str:
     """What an example must be, from what is absent in it."""
-    seen, spoken = batch["clip"][row].any(), batch["phonemes"][row].any()
+    seen, spoken = batch["visual"][row].any(), batch["phonemes"][row].any()
     if not seen:
         return "tts"
     if not spoken:
         return "v2s"
-    right_half = batch["clip"][row].reshape(-1, 4, 6, 3)[:, :, 3:]
+    right_half = batch["visual"][row].reshape(-1, 4, 6, 3)[:, :, 3:]
     return "joint" if right_half.max() > 0.5 else "visualtts"
 
 
 def test_every_condition_is_at_the_latent_rate(demo_data: Path) -> None:
     batch = next(iter(batches(demo_data)))
     widths = Dataset(demo_data, SPEC).widths
-    for name in ("clip", "synch", "lips"):
+    for name in ("visual", "sync", "lips"):
         assert batch[name].shape == (8, 75, widths[name])
         assert batch[name].dtype == np.float16
     assert batch["phonemes"].shape == (8, 75)
@@ -280,7 +280,7 @@ def test_batches_are_as_long_as_their_clips_need(lasting: Dataset) -> None:
         batch = next(iterator)
         t = batch["phonemes"].shape[1]
         drawn[t] += 1
-        assert {batch[name].shape[1] for name in ("clip", "synch", "lips")} == {t}
+        assert {batch[name].shape[1] for name in ("visual", "sync", "lips")} == {t}
         assert batch["waveform"].shape == (4, t * SPEC.sampling_rate // SPEC.latent_rate)
         shorter = {25: 0, 50: 25, 75: 50}[t]
         assert all(shorter < frames <= t for frames in batch["frames"])

@@ -50,11 +50,19 @@ def test_every_clip_of_the_manifest_is_there_once(demo_data: Path) -> None:
         np.testing.assert_allclose(clip.event_times_sec, row["event_times_sec"], atol=1e-6)
 
 
+def test_metadata_has_the_names_of_the_reference(demo_data: Path) -> None:
+    metadata = json.loads((dataset.version_dir(demo_data) / "metadata.json").read_text())
+    assert (metadata["clip"]["clip_rate"], metadata["clip"]["synch_rate"]) == (10, 24)
+    assert metadata["widths"] == {"clip": 72, "synch": 96, "lips": 80, "speaker": 128}
+    assert Dataset(demo_data, SPEC).widths == WEIGHTS_FREE.widths
+    assert metadata["origin"]["encoders"].startswith("Encoders(clip=PooledPixels(")
+
+
 def test_features_have_the_rates_of_the_reference(demo_data: Path) -> None:
     speech = Dataset(demo_data, SPEC).clips("train", "visualtts")[0].features
-    assert len(speech.clip) == 3 * 10
+    assert len(speech.visual) == 3 * 10
     assert len(speech.lips) == len(speech.phonemes) == 3 * 25
-    assert len(speech.synch) == 3 * 24
+    assert len(speech.sync) == 3 * 24
     assert speech.waveform.shape == (48_000,)
     assert SYMBOLS[speech.phonemes[0] - 1] == "<blank>"
     assert set(speech.phonemes) <= set(IDS.values())

@@ -11,7 +11,7 @@ from vssflow_jax.input_pipeline.joint import combine, draw_gain, draw_start
 
 # One second in every stream's own rate: 10 semantic, 24 motion, 25 lip frames, 50 samples.
 SPEC = ClipSpec(duration_sec=10.0, sampling_rate=50)
-RATES = {"clip": 10, "synch": 24, "lips": 25}
+RATES = {"visual": 10, "sync": 24, "lips": 25}
 
 
 def features(
@@ -25,8 +25,8 @@ def features(
         return frames
 
     return ClipFeatures(
-        clip=stream(10, 2),
-        synch=stream(24, 3),
+        visual=stream(10, 2),
+        sync=stream(24, 3),
         lips=stream(25, 4) if spoken else np.zeros((0, 4), np.float32),
         phonemes=np.full(round(25 * duration_sec) if spoken else 0, int(value), np.int32),
         speaker=np.full(5, value if spoken else 0, np.float32),
@@ -41,30 +41,30 @@ SPEECH = features(2.0, 4.0, spoken=True)
 
 def test_add_sums_inside_the_speech_and_leaves_the_rest():
     mixed = combine(SOUND, SPEECH, mode="add", start_sec=3.0, gain=0.5, spec=SPEC)
-    assert mixed.clip.shape == (100, 2)
-    np.testing.assert_array_equal(mixed.clip[:, 0], [1] * 30 + [5] * 20 + [1] * 50)
-    np.testing.assert_array_equal(mixed.synch[:, 2], [1] * 72 + [5] * 48 + [1] * 120)
+    assert mixed.visual.shape == (100, 2)
+    np.testing.assert_array_equal(mixed.visual[:, 0], [1] * 30 + [5] * 20 + [1] * 50)
+    np.testing.assert_array_equal(mixed.sync[:, 2], [1] * 72 + [5] * 48 + [1] * 120)
     # Only the waveform of the sound is turned down, and only under the speech.
     np.testing.assert_array_equal(mixed.waveform, [1] * 150 + [4.5] * 100 + [1] * 250)
     assert mixed.duration_sec == 10.0
 
 
 def test_insert_of_speech_without_picture_leaves_none_of_the_sound_s_after_its_start():
-    unseen = {name: getattr(SPEECH, name)[:0] for name in ("clip", "synch", "lips")}
+    unseen = {name: getattr(SPEECH, name)[:0] for name in ("visual", "sync", "lips")}
     speech = dataclasses.replace(SPEECH, **unseen)
     mixed = combine(SOUND, speech, mode="insert", start_sec=2.0, gain=0.5, spec=SPEC)
-    assert (mixed.clip[:20] == 1).all()
-    assert (mixed.synch[:48] == 1).all()
-    assert not mixed.clip[20:].any()
-    assert not mixed.synch[48:].any()
+    assert (mixed.visual[:20] == 1).all()
+    assert (mixed.sync[:48] == 1).all()
+    assert not mixed.visual[20:].any()
+    assert not mixed.sync[48:].any()
     added = combine(SOUND, speech, mode="add", start_sec=2.0, gain=0.5, spec=SPEC)
-    np.testing.assert_array_equal(added.clip, SOUND.clip)
+    np.testing.assert_array_equal(added.visual, SOUND.visual)
 
 
 def test_insert_replaces_inside_the_speech_and_ignores_the_gain():
     mixed = combine(SOUND, SPEECH, mode="insert", start_sec=3.0, gain=0.5, spec=SPEC)
-    np.testing.assert_array_equal(mixed.clip[:, 1], [1] * 30 + [4] * 20 + [1] * 50)
-    np.testing.assert_array_equal(mixed.synch[:, 0], [1] * 72 + [4] * 48 + [1] * 120)
+    np.testing.assert_array_equal(mixed.visual[:, 1], [1] * 30 + [4] * 20 + [1] * 50)
+    np.testing.assert_array_equal(mixed.sync[:, 0], [1] * 72 + [4] * 48 + [1] * 120)
     np.testing.assert_array_equal(mixed.waveform, [1] * 150 + [4] * 100 + [1] * 250)
 
 
@@ -80,8 +80,8 @@ def test_lips_and_phonemes_wait_for_the_speech(mode):
 def test_starts_are_rounded_down_in_each_stream():
     # 0.99 s is 9.9 semantic, 23.76 motion, 24.75 lip frames and 49.5 samples.
     mixed = combine(SOUND, SPEECH, mode="insert", start_sec=0.99, gain=0.5, spec=SPEC)
-    assert np.flatnonzero(mixed.clip[:, 0] == 4)[0] == 9
-    assert np.flatnonzero(mixed.synch[:, 0] == 4)[0] == 23
+    assert np.flatnonzero(mixed.visual[:, 0] == 4)[0] == 9
+    assert np.flatnonzero(mixed.sync[:, 0] == 4)[0] == 23
     assert np.flatnonzero(mixed.lips[:, 0])[0] == 24
     assert np.flatnonzero(mixed.phonemes)[0] == 24
     assert np.flatnonzero(mixed.waveform == 4)[0] == 49
@@ -90,7 +90,7 @@ def test_starts_are_rounded_down_in_each_stream():
 def test_padding_of_the_speech_features_comes_along_but_not_that_of_its_waveform():
     padded = features(2.0, 4.0, spoken=True, padded_to_sec=10.0)
     mixed = combine(SOUND, padded, mode="insert", start_sec=3.0, gain=0.5, spec=SPEC)
-    np.testing.assert_array_equal(mixed.clip[:, 0], [1] * 30 + [4] * 20 + [0] * 50)
+    np.testing.assert_array_equal(mixed.visual[:, 0], [1] * 30 + [4] * 20 + [0] * 50)
     np.testing.assert_array_equal(mixed.waveform, [1] * 150 + [4] * 100 + [1] * 250)
 
 
@@ -104,8 +104,8 @@ def test_speech_longer_than_the_sound_is_heard_to_its_end(mode, padded_to_sec: f
     assert mixed.duration_sec == 3.0
     np.testing.assert_array_equal(mixed.waveform[:150], [under] * 100 + [4] * 50)
     assert not mixed.waveform[150:].any()
-    np.testing.assert_array_equal(mixed.clip[20:30, 0], [4] * 10)
-    np.testing.assert_array_equal(mixed.synch[48:72, 0], [4] * 24)
+    np.testing.assert_array_equal(mixed.visual[20:30, 0], [4] * 10)
+    np.testing.assert_array_equal(mixed.sync[48:72, 0], [4] * 24)
 
 
 @pytest.mark.parametrize("mode", ["add", "insert"])

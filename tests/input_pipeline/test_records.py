@@ -7,7 +7,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from vssflow_jax.input_pipeline import records
 from vssflow_jax.input_pipeline.dataset import all_finite
 
-WIDTHS = {"clip": 3, "synch": 2, "lips": 5}
+WIDTHS = {"visual": 3, "sync": 2, "lips": 5}
 
 
 def values() -> dict:
@@ -26,8 +26,8 @@ def values() -> dict:
         "phonemes": np.array([59, 1, 70, 59], np.int32),
         "phoneme_frames": (),
         "event_times_sec": np.array([0.5, 1.25], np.float32),
-        "clip": rng.standard_normal((10, 3), np.float32),
-        "synch": rng.standard_normal((24, 2)).astype(np.float16),
+        "visual": rng.standard_normal((10, 3), np.float32),
+        "sync": rng.standard_normal((24, 2)).astype(np.float16),
         "lips": (),
         "speaker": rng.standard_normal(6, np.float32),
     }
@@ -45,7 +45,7 @@ def test_what_goes_in_comes_out_in_the_bytes_of_the_record() -> None:
         assert not found[name].size or np.shares_memory(found[name], whole)
     for name in (*records.TEXTS, records.DURATION):
         assert found[name] == given[name]
-    assert found["clip"].shape == (10, 3)
+    assert found["visual"].shape == (10, 3)
     assert found["lips"].shape == (0, 5)
     assert found["posterior"].shape == (7, 256)
 
@@ -53,6 +53,20 @@ def test_what_goes_in_comes_out_in_the_bytes_of_the_record() -> None:
 def test_the_same_values_are_the_same_bytes_whatever_their_order() -> None:
     given = values()
     assert records.encode(given) == records.encode(dict(reversed(given.items())))
+
+
+def test_two_streams_have_the_names_of_the_reference_on_the_disk() -> None:
+    named = tf_example_pb2.Example.FromString(records.encode(values())).features.feature
+    assert (
+        set(named)
+        == set(records.features())
+        == set(values()) - {"visual", "sync"}
+        | {
+            "clip",
+            "synch",
+        }
+    )
+    assert named["synch"].bytes_list.value[0] == values()["sync"].tobytes()
 
 
 def test_tfds_reads_the_same() -> None:
@@ -84,7 +98,7 @@ def test_other_records_are_none() -> None:
     with pytest.raises((ValueError, KeyError)):
         records.decode(np.random.default_rng(0).bytes(1000), WIDTHS)
     with pytest.raises(ValueError, match="reshape"):
-        records.decode(records.encode(values()), {**WIDTHS, "clip": 4})
+        records.decode(records.encode(values()), {**WIDTHS, "visual": 4})
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])

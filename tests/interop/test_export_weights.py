@@ -12,7 +12,13 @@ import pytest
 
 from tests import tiny
 from vssflow_jax.interop import export_weights
-from vssflow_jax.models.convert_vssflow import abstract_weights, from_reference, to_reference
+from vssflow_jax.models.convert_vssflow import (
+    abstract_weights,
+    check_sizes,
+    from_reference,
+    saved_config,
+    to_reference,
+)
 from vssflow_jax.models.vssflow import ModelConfig
 from vssflow_jax.run import run_config
 from vssflow_jax.run.checkpoint import Checkpoints
@@ -107,10 +113,18 @@ def test_exports_imported_weights(tmp_path: Path) -> None:
     imported = jax.tree.map(
         lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), abstract_weights(CFG)
     )
-    folder.save(tmp_path / "imported", "vssflow", dataclasses.asdict(CFG), imported)
+    sizes = dataclasses.asdict(CFG)
+    folder.save(tmp_path / "imported", "vssflow", sizes, imported)
     state_dict = to_reference(*export_weights.of_folder(tmp_path / "imported"))
     again, _ = from_reference(state_dict, CFG)
     jax.tree.map(np.testing.assert_array_equal, again, imported)
+    # Earlier versions called two of the conditions otherwise.
+    widths = sizes["widths"]
+    earlier = {"clip": widths["visual"], "synch": widths["sync"]}
+    earlier |= {name: widths[name] for name in ("lips", "phonemes", "speaker")}
+    folder.save(tmp_path / "earlier", "vssflow", {**sizes, "widths": earlier}, imported)
+    assert saved_config(tmp_path / "earlier") == CFG
+    check_sizes(tmp_path, {**sizes, "widths": earlier}, CFG)
 
 
 def test_wrong_arguments_are_refused(tmp_path: Path) -> None:

@@ -107,17 +107,17 @@ def test_a_dataset_has_it_on_the_same_time_line(case: Case, folder: Path) -> Non
     sound = found["audio"].astype(np.float32)
     assert clips.click_sec(sound, SPEC.sampling_rate) == pytest.approx(event_sec, abs=CLICK_SEC)
     # The cell in the middle of the lower right quarter brightens once.
-    brightening = found["synch"].reshape(SPEC.synch_frames, 2, 8, 6)[:, 0, 6, 4]
-    seen_sec = int(np.argmax(brightening)) / SPEC.synch_rate
+    brightening = found["sync"].reshape(SPEC.sync_frames, 2, 8, 6)[:, 0, 6, 4]
+    seen_sec = int(np.argmax(brightening)) / SPEC.sync_rate
     # The picture that is nearest to a time may come half a frame before it.
-    assert seen_sec == pytest.approx(event_sec, abs=1 / SPEC.synch_rate + 0.06)
+    assert seen_sec == pytest.approx(event_sec, abs=1 / SPEC.sync_rate + 0.06)
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.turn != "0"], ids=str)
 def test_a_turned_clip_has_the_features_of_the_upright_one(case: Case, folder: Path) -> None:
     turned = record(folder, case._replace(out=".mp4"))
     upright = record(folder, case._replace(out=".mp4", turn="0"))
-    for name in ("clip", "synch", "lips"):
+    for name in ("visual", "sync", "lips"):
         scale = np.abs(upright[name]).max()
         np.testing.assert_allclose(turned[name], upright[name], atol=0.06 * scale)
 

@@ -60,7 +60,7 @@ def encode(encoder: ConditionEncoder, features, masks=None, keep=ALL_KEPT) -> Co
     ],
 )
 def test_widths_of_the_ablation_in_the_paper(placement: str, concatenated: int, attended: int):
-    projected = {"clip": 768, "synch": 768, "lips": 1024, "phonemes": 32}
+    projected = {"visual": 768, "sync": 768, "lips": 1024, "phonemes": 32}
     widths = {name: ConditionWidths(0, width) for name, width in projected.items()}
     row = PLACEMENTS[placement]
     assert 128 + sum(projected[name] for name in row.concatenated) == concatenated
@@ -124,7 +124,7 @@ def test_dropped_clips_are_true_zeros_and_the_others_as_before(placement: str, f
     assert np.any(kept.token[1] if kept.context is None else kept.context[1])
 
 
-@pytest.mark.parametrize("name", ["lips", "synch"])
+@pytest.mark.parametrize("name", ["lips", "sync"])
 def test_masked_frames_lose_one_condition_and_only_there(chosen, features, name: str):
     mask = np.ones((CLIPS, FRAMES), bool)
     mask[0, 2] = mask[2, 4:] = False
@@ -142,7 +142,7 @@ def test_masks_also_reach_conditions_that_are_attended_to(features):
     mask = jnp.ones((CLIPS, FRAMES)).at[1, 3].set(0)
     whole = encode(encoding, features).context
     masked = encode(encoding, features, masks={"lips": mask}).context
-    start = WIDTHS["clip"].projected + WIDTHS["phonemes"].projected
+    start = WIDTHS["visual"].projected + WIDTHS["phonemes"].projected
     lips = slice(start, start + WIDTHS["lips"].projected)
     hidden = 1 + 3  # The speaker is token 0.
     expected = np.array(whole)

@@ -39,7 +39,7 @@ def reference_shapes(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {
         "phone_embedding.weight": (200, WIDTHS["phonemes"].projected)
     }
-    projectors = {"cond": "clip", "lip": "lips", "synch": "synch", "ref": "speaker"}
+    projectors = {"cond": "visual", "lip": "lips", "synch": "sync", "ref": "speaker"}
     for theirs, ours in projectors.items():
         features, projected = WIDTHS[ours].features, WIDTHS[ours].projected
         shapes[f"{theirs}_proj.0.weight"] = (2 * projected, features)
@@ -210,7 +210,7 @@ def test_the_reference_s_first_residual_stream() -> None:
 
     rows = 64
     stream = rng.normal(size=(rows, cfg.latent_channels)) @ drawn["input.w_io"]
-    for name in ("lips", "synch"):
+    for name in ("lips", "sync"):
         part = f"conditions.projectors.{name}"
         features = rng.normal(size=(rows, cfg.widths[name].features))
         projected = silu(features @ drawn[f"{part}.inner.w_io"]) @ drawn[f"{part}.outer.w_io"]

@@ -20,8 +20,8 @@ from vssflow_jax.models.vssflow import ModelConfig, VSSFlow
 
 def by_hand() -> int:
     """Of `helpers.tiny_model`, whose phonemes, lips and motion lie beside the latent."""
-    projectors = 6 * (5 * 24 + 24 * 12 + 7 * 16 + 16 * 8 + 6 * 20 + 20 * 10)  # clip, synch, lips
-    inputs = 6 * (128 + 4 + 8 + 10) * 32  # latent, phonemes, synch, lips
+    projectors = 6 * (5 * 24 + 24 * 12 + 7 * 16 + 16 * 8 + 6 * 20 + 20 * 10)  # visual, sync, lips
+    inputs = 6 * (128 + 4 + 8 + 10) * 32  # latent, phonemes, sync, lips
     speaker = 9 * 16 + 16 * 8
     time = 16 * 32 + 32 * 32
     self_attention = 4 * 7 * 32 * 32 + 2 * 7 * 7 * 32

@@ -201,8 +201,8 @@ def test_size_of_the_paper():
     # REFERENCE counts 463,565,184 with wide maps; here the convolutions are folded, and only the
     # 128 latent channels are computed at the output.
     widths = {
-        "clip": ConditionWidths(768, 768),
-        "synch": ConditionWidths(768, 768),
+        "visual": ConditionWidths(768, 768),
+        "sync": ConditionWidths(768, 768),
         "lips": ConditionWidths(1024, 1024),
         "phonemes": ConditionWidths(200, 32),
         "speaker": ConditionWidths(256, 768),

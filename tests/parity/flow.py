@@ -25,16 +25,16 @@ PLACEMENT = "lip_synch_text"
 INPUT, INPUT_CONV = "vaflow.proj_in.weight", "vaflow.preprocess_conv.weight"
 OUTPUT, OUTPUT_CONV = "vaflow.proj_out.weight", "vaflow.postprocess_conv.weight"
 # Names of the reference for a condition's features, resampled and projected.
-GIVEN = {"clip": "video_feat", "synch": "synch_feat", "lips": "lip_feat", "phonemes": "phone_id"}
+GIVEN = {"visual": "video_feat", "sync": "synch_feat", "lips": "lip_feat", "phonemes": "phone_id"}
 RESAMPLED = {
-    "clip": "video_interp",
-    "synch": "synch_interp",
+    "visual": "video_interp",
+    "sync": "synch_interp",
     "lips": "lip_padded",
     "phonemes": "phone_padded",
 }
 PROJECTED = {
-    "clip": "video_proj",
-    "synch": "synch_proj",
+    "visual": "video_proj",
+    "sync": "synch_proj",
     "lips": "lip_proj",
     "phonemes": "phone_emb",
 }
@@ -90,8 +90,8 @@ def check(golden: Golden) -> Iterator[Row]:
 def config_of(golden: Golden, weights: Mapping[str, np.ndarray]) -> ModelConfig:
     """Sizes from `cfg/` and from the shapes of the weights."""
     modules = {
-        "clip": "cond_proj",
-        "synch": "synch_proj",
+        "visual": "cond_proj",
+        "sync": "synch_proj",
         "lips": "lip_proj",
         "speaker": "ref_proj",
     }
@@ -121,8 +121,8 @@ def resampled(golden: Golden) -> dict[str, np.ndarray]:
     frames = golden["in/x0_noise"].shape[2]
     spec = ClipSpec(duration_sec=frames / ClipSpec.latent_rate)
     given = {name: golden[f"in/{key}"] for name, key in GIVEN.items()}
-    synch = given["synch"]  # [b, windows, frames of a window, i]
-    given["synch"] = synch.reshape(len(synch), -1, synch.shape[-1])
+    sync = given["sync"]  # [b, windows, frames of a window, i]
+    given["sync"] = sync.reshape(len(sync), -1, sync.shape[-1])
     examples = [
         to_latent_rate(
             ClipFeatures(
@@ -133,7 +133,7 @@ def resampled(golden: Golden) -> dict[str, np.ndarray]:
             ),
             spec,
         )
-        for index in range(len(synch))
+        for index in range(len(sync))
     ]
     return jax.tree.map(lambda *parts: np.stack(parts), *examples)
 

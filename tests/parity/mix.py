@@ -28,8 +28,8 @@ def check(golden: Golden) -> Iterator[Row]:
     spec = ClipSpec(
         duration_sec=sizes["duration_sec"],
         sampling_rate=sizes["sample_rate"],
-        clip_rate=sizes["video_fps"],
-        synch_rate=sizes["synch_fps"],
+        visual_rate=sizes["video_fps"],
+        sync_rate=sizes["synch_fps"],
         video_rate=sizes["lip_fps"],
         latent_rate=sizes["phone_fps"],
     )
@@ -48,8 +48,8 @@ def check_case(golden: Golden, case: int, spec: ClipSpec) -> Iterator[Row]:
     ids = stretch_phonemes(given("phone_speech_raw"), spec.phoneme_frames(duration_sec["speech"]))
     nothing = np.zeros(0)
     sound = ClipFeatures(
-        clip=given("video_audio"),
-        synch=given("synch_audio").reshape(-1, width),
+        visual=given("video_audio"),
+        sync=given("synch_audio").reshape(-1, width),
         lips=nothing,
         phonemes=nothing,
         speaker=nothing,
@@ -57,8 +57,8 @@ def check_case(golden: Golden, case: int, spec: ClipSpec) -> Iterator[Row]:
         duration_sec=duration_sec["audio"],
     )
     speech = ClipFeatures(
-        clip=given("video_speech"),
-        synch=given("synch_speech").reshape(-1, width),
+        visual=given("video_speech"),
+        sync=given("synch_speech").reshape(-1, width),
         lips=given("lip_speech"),
         phonemes=ids,
         speaker=given("ref_speech"),
@@ -77,8 +77,8 @@ def check_case(golden: Golden, case: int, spec: ClipSpec) -> Iterator[Row]:
     for name, ours in (
         ("rand_start_sec", start_sec),
         ("audio_duration", made.duration_sec),
-        ("video_feat", made.clip),
-        ("synch_feat", made.synch.reshape(*windows, width)),
+        ("video_feat", made.visual),
+        ("synch_feat", made.sync.reshape(*windows, width)),
         ("lip_feat", made.lips),
         ("phone_id", made.phonemes),
         ("ref_audio_ebd", made.speaker),

@@ -57,8 +57,8 @@ def load(weights: Mapping[str, np.ndarray], transformer: TransformerConfig, chan
     """The trunk with the weights of a state dict, whose names start with `vaflow.`."""
     # A network of the same trunk whose latent is as wide as all of the reference's channels.
     one = ConditionWidths(1, 1)
-    widths = {"clip": dataclasses.replace(one, projected=transformer.context_width - 3)}
-    widths |= dict.fromkeys(("phonemes", "lips", "synch", "speaker"), one)
+    widths = {"visual": dataclasses.replace(one, projected=transformer.context_width - 3)}
+    widths |= dict.fromkeys(("phonemes", "lips", "sync", "speaker"), one)
     cfg = ModelConfig("none", widths, transformer, "float32", latent_channels=channels)
     whole = convert_vssflow.abstract_weights(cfg)
     rules = [rule for rule in convert_vssflow.rules(cfg) if rule.target.split(".")[0] in PARTS]

@@ -57,8 +57,8 @@ def test_each_part_has_the_weights_that_its_sizes_say(placement: str):
     speaker_to_token = 0 if context else WIDTHS["speaker"].projected * d + d * d
     assert count_parameters(tiny_model_config(placement, "float32")) == {
         "input maps": (LATENT_CHANNELS + beside) * d,
-        "projector: semantic video": projector("clip"),
-        "projector: motion": projector("synch"),
+        "projector: semantic video": projector("visual"),
+        "projector: motion": projector("sync"),
         "projector: lips": projector("lips"),
         "phoneme embedding": 200 * 4,
         "projector: speaker": projector("speaker") + speaker_to_token,

@@ -9,6 +9,7 @@ from absl import flags
 
 from configs import demo, duration, vssflow
 from vssflow_jax import cli
+from vssflow_jax.clip import ClipSpec
 from vssflow_jax.config import check
 from vssflow_jax.duration.train import DurationExperiment
 from vssflow_jax.run import run_config
@@ -47,12 +48,20 @@ def test_runs_of_earlier_versions_are_read(tmp_path: Path):
     values = run_config.resolved_values(config())
     del values["train"]["init_weights"]
     del values["model"]["transformer"]["residual_dtype"]
+    widths = values["model"]["widths"]
+    widths["clip"], widths["synch"] = widths.pop("visual"), widths.pop("sync")
+    values["clip"] |= {"clip_rate": 10, "synch_rate": 24}
     values["train"]["decay_steps"] = 1800
     (tmp_path / "config.json").write_text(json.dumps(values))
     check(read(tmp_path))
     assert read(tmp_path).model.transformer.residual_dtype == "bfloat16"
-    check_resumable(tmp_path, config())
-    assert for_training(tmp_path, config()).train.decay_steps == 1800
+    assert read(tmp_path).model.widths.to_dict() == config().model.widths.to_dict()
+    assert ClipSpec(**read(tmp_path).clip).sync_rate == 24
+    now = config()
+    with now.unlocked():
+        now.clip.update({"visual_rate": 10, "sync_rate": 24})
+    check_resumable(tmp_path, now)
+    assert for_training(tmp_path, now).train.decay_steps == 1800
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"seed": 0}', '{"seed": 0}\x00'])

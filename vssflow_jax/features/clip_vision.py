@@ -40,7 +40,7 @@ class ClipVision:
 
     def look(self, spec: ClipSpec, mouth: Mouth | None) -> Look:
         side = _config(self.folder).image_size
-        return Look(View(spec.clip_rate, (side, side), "BICUBIC"), self._keep)
+        return Look(View(spec.visual_rate, (side, side), "BICUBIC"), self._keep)
 
     def _keep(self, pictures: np.ndarray, before: np.ndarray) -> np.ndarray:
         return _network(self.folder)(pictures)

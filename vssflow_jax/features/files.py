@@ -7,6 +7,7 @@ import numpy as np
 
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.features.footage import WIDTHS, Footage, Mouth
+from vssflow_jax.input_pipeline.records import in_code
 from vssflow_jax.utils.errors import Rejected
 
 
@@ -34,7 +35,7 @@ class Files:
     A clip has none where the file is not there or holds zeros.
 
     Attributes:
-      folder: folder of the files; its name is the stream's.
+      folder: folder of the files; its name is that of the stream in a dataset.
       width: channels of each.
     """
 
@@ -45,7 +46,7 @@ class Files:
         """It looks at nothing."""
 
     def __call__(self, footage: Footage) -> np.ndarray:
-        stream, spec = self.folder.name, footage.spec
+        stream, spec = in_code(self.folder.name), footage.spec
         name = footage.voice if stream == "speaker" else footage.clip_id
         path = self.folder / f"{name}.npy"
         if not name or not path.exists():
@@ -96,7 +97,7 @@ def read_features(path: Path) -> np.ndarray:
 def in_shape(array: np.ndarray, stream: str, spec: ClipSpec, path: Path) -> np.ndarray:
     """Checks that features have the shape of their stream, if there are any.
 
-    Those of clip and synch are of the whole window, however short the clip; the frames of synch may
+    Those of visual and sync are of the whole window, however short the clip; the frames of sync may
     lie in windows of their own, [30, 8, i].
 
     Returns:
@@ -108,9 +109,9 @@ def in_shape(array: np.ndarray, stream: str, spec: ClipSpec, path: Path) -> np.n
     if not array.size:
         return NO_FRAMES
     found = array.shape
-    if stream == "synch" and array.ndim == 3:
+    if stream == "sync" and array.ndim == 3:
         array = array.reshape(-1, array.shape[-1])
-    lengths = {"clip": spec.clip_frames, "synch": spec.synch_frames}
+    lengths = {"visual": spec.visual_frames, "sync": spec.sync_frames}
     frames = () if stream == "speaker" else (lengths.get(stream, len(array)),)
     expected = (*frames, WIDTHS[stream])
     if array.shape != expected:

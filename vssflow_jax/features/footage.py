@@ -7,13 +7,14 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from vssflow_jax.clip import ClipSpec
+from vssflow_jax.input_pipeline.records import on_disk
 from vssflow_jax.media import Track, View, blocks
 
 Box = tuple[int, int, int, int]
 Mouth = Box | Sequence[Box]
 """Where a mouth is, in every picture or in each by itself; then the boxes are of one size."""
 
-WIDTHS = {"clip": 768, "synch": 768, "lips": 1024, "speaker": 256}  # of the paper's extractors
+WIDTHS = {"visual": 768, "sync": 768, "lips": 1024, "speaker": 256}  # of the paper's extractors
 
 
 class Look(NamedTuple):
@@ -81,10 +82,15 @@ class Encoder(Protocol):
 class Encoders:
     """One encoder for each stream of features."""
 
-    clip: Encoder
-    synch: Encoder
+    visual: Encoder
+    sync: Encoder
     lips: Encoder
     speaker: Encoder
+
+    def __repr__(self) -> str:
+        """By the names of a dataset, whose metadata holds it."""
+        named = (f"{on_disk(name)}={encoder!r}" for name, encoder in self.by_stream.items())
+        return f"Encoders({', '.join(named)})"
 
     @property
     def by_stream(self) -> dict[str, Encoder]:

@@ -16,7 +16,7 @@ from vssflow_jax.features import encoders, faces
 from vssflow_jax.features.footage import Box, Encoders, Footage, Mouth
 from vssflow_jax.features.weights_free import WEIGHTS_FREE
 from vssflow_jax.input_pipeline import dataset
-from vssflow_jax.input_pipeline.records import DTYPES
+from vssflow_jax.input_pipeline.records import DTYPES, on_disk
 from vssflow_jax.media import Track
 from vssflow_jax.utils.errors import Rejected, UserError
 
@@ -56,13 +56,13 @@ def encoders_of(
     Raises:
       UserError: as `choose` says, or a damaged dataset.
     """
-    networks = {"clip": clip, "speaker": speaker}
+    networks = {"visual": clip, "speaker": speaker}
     if not weights_free:
         recorded = _recorded(data)
         weights_free = [
             name
             for name, encoder in WEIGHTS_FREE.by_stream.items()
-            if f"{name}={encoder!r}" in recorded and not networks.get(name)
+            if f"{on_disk(name)}={encoder!r}" in recorded and not networks.get(name)
         ]
     return encoders.choose(clip, speaker, features_root, weights_free)
 

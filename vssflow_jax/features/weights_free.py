@@ -58,7 +58,7 @@ class PooledPixels:
 
     def __call__(self, footage: Footage) -> np.ndarray:
         cells = footage.kept[self]
-        return cells[nearest(len(cells), footage.spec.clip_frames)]
+        return cells[nearest(len(cells), footage.spec.visual_frames)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +93,7 @@ class PooledMotion:
     def __call__(self, footage: Footage) -> np.ndarray:
         cells = footage.kept[self]
         # What changes in a frame that is passed over must not be lost: sum up to each frame taken.
-        sums = np.cumsum(cells, axis=0)[nearest_exact(len(cells), footage.spec.synch_frames)]
+        sums = np.cumsum(cells, axis=0)[nearest_exact(len(cells), footage.spec.sync_frames)]
         return np.diff(sums, axis=0, prepend=0.0).astype(np.float32)
 
 

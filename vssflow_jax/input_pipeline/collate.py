@@ -18,7 +18,7 @@ def to_latent_rate(features: ClipFeatures, spec: ClipSpec) -> Example:
       spec: geometry of the window.
 
     Returns:
-      clip, synch, lips [t, i], of the dtype they come in; phonemes int32 [t]; speaker [i]; frames
+      visual, sync, lips [t, i], of the dtype they come in; phonemes int32 [t]; speaker [i]; frames
       int32 [], those that are the clip's own; waveform [samples].
     """
     batch = conditions([features], spec) | waveforms([features], spec)
@@ -30,8 +30,8 @@ def conditions(clips: Sequence[ClipFeatures], spec: ClipSpec) -> Example:
     t = spec.latent_frames
     own = [round(clip.duration_sec * spec.latent_rate) for clip in clips]
     return {
-        "clip": stacked([clip.clip for clip in clips], t, nearest),
-        "synch": stacked([clip.synch for clip in clips], t, nearest_exact),
+        "visual": stacked([clip.visual for clip in clips], t, nearest),
+        "sync": stacked([clip.sync for clip in clips], t, nearest_exact),
         "lips": stacked([clip.lips for clip in clips], t),
         "phonemes": stacked([clip.phonemes for clip in clips], t).astype(np.int32, copy=False),
         "speaker": np.stack([clip.speaker for clip in clips]),
@@ -80,13 +80,13 @@ def cut(features: ClipFeatures, spec: ClipSpec) -> ClipFeatures:
     """The clip without those of its frames that cover more than a shorter window."""
     return dataclasses.replace(
         features,
-        clip=features.clip[: spec.clip_frames],
-        synch=features.synch[: spec.synch_frames],
+        visual=features.visual[: spec.visual_frames],
+        sync=features.sync[: spec.sync_frames],
     )
 
 
 def without_video(features: ClipFeatures) -> ClipFeatures:
     """The clip as a TTS example: the text and the voice, nothing to see."""
     return dataclasses.replace(
-        features, clip=features.clip[:0], synch=features.synch[:0], lips=features.lips[:0]
+        features, visual=features.visual[:0], sync=features.sync[:0], lips=features.lips[:0]
     )

@@ -66,7 +66,7 @@ class Dataset:
         self.durations = Durations.read(durations, durations_path)
         self._sources: dict[str, ClipSource] = {}  # once each, for they hold files open
         self._directory, self._info, self._metadata = open_metadata(self.path)
-        made_for = self._metadata.get("clip", {})
+        made_for = self._metadata["clip"]
         for name, value in dataclasses.asdict(spec).items():
             if made_for.get(name) != value:
                 raise UserError(
@@ -341,7 +341,10 @@ def open_metadata(path: Path) -> tuple[Path, tfds.core.DatasetInfo, dict[str, An
         info = tfds.builder_from_directory(directory).info
         metadata = dict(info.metadata or {})
         found = metadata["schema_version"]
-    except (OSError, ValueError, TypeError, KeyError, ParseError) as error:
+        for part in ("clip", "widths"):
+            named = metadata[part].items()
+            metadata[part] = {records.in_code(name): value for name, value in named}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, ParseError) as error:
         raise damaged_metadata(path, error) from error
     if found != SCHEMA_VERSION:
         raise UserError(

@@ -12,8 +12,8 @@ class ClipFeatures:
     """What is known of one clip, each stream at its own rate; an absent stream has no frames.
 
     Attributes:
-      clip: semantic features [frames, width], 10/s.
-      synch: motion features [frames, width], about 24/s.
+      visual: semantic features [frames, width], 10/s.
+      sync: motion features [frames, width], about 24/s.
       lips: lip features [frames, width], 25/s.
       phonemes: a phoneme id for each latent frame [frames], 25/s, 0 where there is none.
       speaker: speaker embedding [width], zeros when there is none.
@@ -21,8 +21,8 @@ class ClipFeatures:
       duration_sec: duration of the clip itself, before any padding to the window.
     """
 
-    clip: np.ndarray
-    synch: np.ndarray
+    visual: np.ndarray
+    sync: np.ndarray
     lips: np.ndarray
     phonemes: np.ndarray
     speaker: np.ndarray

@@ -66,8 +66,8 @@ def combine(
 
     spoken = speech.waveform[: int(speech.duration_sec * spec.sampling_rate)]
     return ClipFeatures(
-        clip=place(sound.clip, speech.clip, spec.clip_rate, spec.clip_frames, 1.0),
-        synch=place(sound.synch, speech.synch, spec.synch_rate, spec.synch_frames, 1.0),
+        visual=place(sound.visual, speech.visual, spec.visual_rate, spec.visual_frames, 1.0),
+        sync=place(sound.sync, speech.sync, spec.sync_rate, spec.sync_frames, 1.0),
         lips=delay(speech.lips, spec.video_rate),
         phonemes=delay(speech.phonemes, spec.latent_rate),
         speaker=speech.speaker,

@@ -22,7 +22,7 @@ Values = Mapping[str, Any]
 
 TEXTS = ("schema_version", "clip_id", "task", "transcript", "voice", "video")
 DURATION = "duration_sec"
-STREAMS = ("clip", "synch", "lips", "speaker")  # whose widths are the dataset's
+STREAMS = ("visual", "sync", "lips", "speaker")  # whose widths are the dataset's
 DTYPES = {
     name: np.dtype(dtype)
     for name, dtype in {
@@ -31,12 +31,20 @@ DTYPES = {
         "phonemes": "<i4",
         "phoneme_frames": "<i4",
         "event_times_sec": "<f4",
-        "clip": "<f2",
-        "synch": "<f2",
+        "visual": "<f2",
+        "sync": "<f2",
         "lips": "<f2",
         "speaker": "<f4",
     }.items()
 }
+# What a dataset calls otherwise, by the names of the reference: streams, and rates of a `ClipSpec`.
+_ON_DISK = {
+    "visual": "clip",
+    "sync": "synch",
+    "visual_rate": "clip_rate",
+    "sync_rate": "synch_rate",
+}
+_IN_CODE = {there: here for here, there in _ON_DISK.items()}
 _POSTERIOR_WIDTH = 2 * LATENT_CHANNELS
 _FLOAT32 = np.dtype("<f4")
 _DURATION_DIGITS = 5
@@ -50,9 +58,19 @@ _KIND_BITS = 0b111
 _SIZED = 2  # the kind of what is preceded by its size: texts, bytes, messages, packed numbers
 
 
+def on_disk(name: str) -> str:
+    """The name in a dataset of a stream, or of a rate."""
+    return _ON_DISK.get(name, name)
+
+
+def in_code(name: str) -> str:
+    """The name here of what a dataset calls so."""
+    return _IN_CODE.get(name, name)
+
+
 def features() -> tfds.features.FeaturesDict:
     """The record as TFDS knows it."""
-    texts = {name: tfds.features.Text() for name in (*TEXTS, *DTYPES)}
+    texts = {on_disk(name): tfds.features.Text() for name in (*TEXTS, *DTYPES)}
     return tfds.features.FeaturesDict({**texts, DURATION: np.float32})
 
 
@@ -65,7 +83,7 @@ def encode(values: Values) -> bytes:
     feature[DURATION].float_list.value.append(values[DURATION])
     for name, dtype in DTYPES.items():
         array = np.ascontiguousarray(values.get(name, ()), dtype)
-        feature[name].bytes_list.value.append(array.tobytes())
+        feature[on_disk(name)].bytes_list.value.append(array.tobytes())
     return example.SerializeToString(deterministic=True)
 
 
@@ -89,7 +107,7 @@ def decode(record: bytes, widths: Mapping[str, int]) -> dict[str, Any]:
         "posterior": (-1, _POSTERIOR_WIDTH),
     }
     for name, dtype in DTYPES.items():
-        place = found[name]
+        place = found[on_disk(name)]
         count, rest = divmod(place.stop - place.start, dtype.itemsize)
         if rest:
             raise ValueError(f"{name} is cut short")

@@ -18,7 +18,7 @@ from vssflow_jax.models.layers import Linear, weight
 
 Features = Mapping[str, jax.Array]
 
-MASKABLE = ("lips", "synch")
+MASKABLE = ("lips", "sync")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +30,12 @@ class Placement:
 
 
 PLACEMENTS = {
-    "none": Placement((), ("clip", "phonemes", "lips", "synch")),
-    "video_text": Placement(("clip", "phonemes"), ("synch", "lips")),
-    "lip_synch": Placement(("lips", "synch"), ("clip", "phonemes")),
-    "lip_synch_text": Placement(("lips", "phonemes", "synch"), ("clip",)),
+    "none": Placement((), ("visual", "phonemes", "lips", "sync")),
+    "video_text": Placement(("visual", "phonemes"), ("sync", "lips")),
+    "lip_synch": Placement(("lips", "sync"), ("visual", "phonemes")),
+    "lip_synch_text": Placement(("lips", "phonemes", "sync"), ("visual",)),
     # Nothing is attended to: both attentions are self-attention, the speaker joins the time token.
-    "lip_synch_video_text": Placement(("clip", "phonemes", "lips", "synch"), ()),
+    "lip_synch_video_text": Placement(("visual", "phonemes", "lips", "sync"), ()),
 }
 
 

@@ -27,6 +27,8 @@ from vssflow_jax.weights.mapping import Rule, Weights
 from vssflow_jax.weights.state_dict import StateDict, read_state_dict
 
 KIND = "vssflow"  # what folders of imported weights call it
+# Conditions by the names that folders of earlier versions have for them.
+_EARLIER_NAMES = {"clip": "visual", "synch": "sync"}
 # How it is computed, not what: may differ from what weights were trained or imported with.
 _MAY_DIFFER = ("dtype", *COMPUTED_ALIKE)
 # Frozen networks whose weights a Lightning checkpoint carries along.
@@ -38,9 +40,9 @@ _OUTPUT, _OUTPUT_CONV = f"{TRUNK}proj_out.weight", f"{TRUNK}postprocess_conv.wei
 
 # Two linear maps with a SiLU between them are items 0 and 2 of a list there.
 _PAIRS = {
-    "conditions.projectors.clip": "cond_proj",
+    "conditions.projectors.visual": "cond_proj",
     "conditions.projectors.lips": "lip_proj",
-    "conditions.projectors.synch": "synch_proj",
+    "conditions.projectors.sync": "synch_proj",
     "conditions.speaker": "ref_proj",
     "conditions.speaker_to_token": f"{TRUNK}global_proj",
     "transformer.time": f"{TRUNK}timestep_proj",
@@ -142,7 +144,9 @@ def saved_config(folder: Path) -> ModelConfig:
     """
     saved = weights.read_config(folder, KIND)
     try:
-        widths = {name: ConditionWidths(**width) for name, width in saved["widths"].items()}
+        widths = {
+            name: ConditionWidths(**width) for name, width in _of_today(saved["widths"]).items()
+        }
         transformer = TransformerConfig(**saved["transformer"])
         return ModelConfig(**{**saved, "widths": widths, "transformer": transformer})
     except (KeyError, TypeError, AttributeError) as error:
@@ -162,13 +166,18 @@ def check_sizes(source: Path, saved: Mapping[str, Any], cfg: ModelConfig) -> Non
     Raises:
       UserError: names the first size that differs.
     """
-    theirs = flatten_dict(saved, sep=".")
+    theirs = flatten_dict({**saved, "widths": _of_today(saved.get("widths", {}))}, sep=".")
     for name, size in flatten_dict(dataclasses.asdict(cfg), sep=".").items():
         if name not in _MAY_DIFFER and theirs.get(name) != size:
             raise UserError(
                 f"{source} holds weights of model.{name} = {theirs.get(name)}, the config says "
                 f"{size}; change the config or give other weights"
             )
+
+
+def _of_today(widths: Mapping[str, Any]) -> dict[str, Any]:
+    """The saved widths of conditions, by the names that these have now."""
+    return {_EARLIER_NAMES.get(name, name): width for name, width in widths.items()}
 
 
 def to_reference(params: Weights, frozen: Weights, cfg: ModelConfig) -> StateDict:

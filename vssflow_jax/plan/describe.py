@@ -22,8 +22,8 @@ INPUT_MAPS, OUTPUT_MAP = "input maps", "output map"
 PARTS = {  # by the start of a weight's name
     "conditions.inputs": INPUT_MAPS,
     "input": INPUT_MAPS,
-    "conditions.projectors.clip": "projector: semantic video",
-    "conditions.projectors.synch": "projector: motion",
+    "conditions.projectors.visual": "projector: semantic video",
+    "conditions.projectors.sync": "projector: motion",
     "conditions.projectors.lips": "projector: lips",
     "conditions.projectors.phonemes": "phoneme embedding",
     "conditions.speaker": "projector: speaker",

@@ -38,6 +38,14 @@ _ADDED: dict[str, Any] = {
     "model": {"transformer": {"residual_dtype": "bfloat16"}},
 }
 
+# Fields that configs of earlier versions have, with what they are called now.
+_RENAMED = {
+    "clip.clip_rate": "visual_rate",
+    "clip.synch_rate": "sync_rate",
+    "model.widths.clip": "visual",
+    "model.widths.synch": "sync",
+}
+
 _HOW_COMPUTED = tuple(f"model.{name}" for name in COMPUTED_ALIKE)
 # What a resumed run may change: how long it goes on, what it reports, where it runs and reads,
 # and how it computes the same.
@@ -113,13 +121,21 @@ def read(run: Path) -> ml_collections.ConfigDict:
     if not path.is_file():
         raise UserError(f"no run in {run}: it has no {_FILE}; train first")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if "placement" in values["model"]:
-            values = _completed(values, _ADDED)
+        values = of_today(json.loads(path.read_text(encoding="utf-8")))
         return ml_collections.ConfigDict(_with_tuples(values))
     except (ValueError, TypeError, KeyError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise UserError(f"{path} is not the config of a run ({reason}); get it again") from error
+
+
+def of_today(values: dict[str, Any]) -> dict[str, Any]:
+    """The JSON values of a config of this version or an earlier one, as this one has them.
+
+    Raises:
+      KeyError, TypeError: they are no config.
+    """
+    renamed = _renamed(values)
+    return _completed(renamed, _ADDED) if "placement" in renamed["model"] else renamed
 
 
 def write(workdir: Path, config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -243,6 +259,16 @@ def _differences(
 
 def _flat(config: ml_collections.ConfigDict) -> dict[str, Any]:
     return flatten_dict(resolved_values(config), sep=".")
+
+
+def _renamed(values: Any, section: str = "") -> Any:
+    """Nested values of a section, by the names of today."""
+    if not isinstance(values, Mapping):
+        return values
+    return {
+        _RENAMED.get(f"{section}{name}", name): _renamed(value, f"{section}{name}.")
+        for name, value in values.items()
+    }
 
 
 def _completed(values: dict[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:
