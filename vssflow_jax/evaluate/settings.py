@@ -14,7 +14,7 @@ import ml_collections
 from vssflow_jax.evaluate import rows
 from vssflow_jax.evaluate.benchmark import Benchmark
 from vssflow_jax.run.experiment import TrainState
-from vssflow_jax.run.run_config import resolved_values
+from vssflow_jax.run.run_config import of_today, resolved_values
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.files import write_atomically
 
@@ -79,7 +79,8 @@ def claim(out: Path, settings: Mapping[str, Any], replace: bool) -> None:
     if path.exists() or (out / rows.FOLDER).exists():
         wanted = identity(settings)
         try:
-            there = identity(json.loads(path.read_text()))
+            found = json.loads(path.read_text())
+            there = identity({**found, "config": of_today(found["config"])})
         except (OSError, ValueError, KeyError, TypeError):
             there = dict.fromkeys(wanted)
         differing = [name for name in wanted if there[name] != wanted[name]]

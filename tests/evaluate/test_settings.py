@@ -1,0 +1,30 @@
+"""What an evaluation's folder remembers of it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from configs import demo
+from vssflow_jax.evaluate.settings import SETTINGS, claim
+from vssflow_jax.run.run_config import resolved_values
+from vssflow_jax.utils.errors import UserError
+
+
+def test_an_evaluation_by_an_earlier_version_is_gone_on_with(tmp_path: Path) -> None:
+    settings = {
+        **dict.fromkeys(("checkpoint_sha256", "step", "seed", "sampler")),
+        "definition": {"metrics": ["onset_f1"]},
+        "measures": ["onset_f1"],
+        "config": resolved_values(demo.get_config()),
+    }
+    claim(tmp_path / "eval", settings, replace=False)
+    earlier = json.loads((tmp_path / "eval" / SETTINGS).read_text())
+    widths = earlier["config"]["model"]["widths"]
+    widths["clip"], widths["synch"] = widths.pop("visual"), widths.pop("sync")
+    (tmp_path / "eval" / SETTINGS).write_text(json.dumps(earlier))
+    claim(tmp_path / "eval", settings, replace=False)
+    widths["clip"]["features"] += 1
+    (tmp_path / "eval" / SETTINGS).write_text(json.dumps(earlier))
+    with pytest.raises(UserError, match="holds an evaluation of another model"):
+        claim(tmp_path / "eval", settings, replace=False)
