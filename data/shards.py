@@ -238,7 +238,8 @@ def _write_metadata(
     info.write_to_directory(staging)
     (staging / dataset.DURATIONS_SEC).write_text(json.dumps(durations_sec))
     (staging / dataset.CORPORA).write_text(json.dumps(corpora))
-    stored = Stored.of_metadata(directory, contents.metadata, splits)
+    spec, widths, origin = contents.spec, contents.widths, contents.origin
+    stored = Stored.of_splits(directory, spec, widths, origin, splits)
     (staging / dataset.LATENT_STATS).write_text(latent_stats.fit(stored))
     kept = [reports[Path(path).name] for split in splits for path in split.filepaths]
     (staging / SHA256SUMS).write_text("".join(f"{r.sha256}  {r.shard}\n" for r in kept))

@@ -99,13 +99,19 @@ class Stored:
         directory, info, metadata = open_metadata(path)
         try:
             splits = [info.splits[name] for name in sorted(info.splits)]
-            return cls.of_metadata(directory, metadata, splits)
+            spec = ClipSpec(**metadata["clip"])
+            return cls.of_splits(directory, spec, metadata["widths"], metadata["origin"], splits)
         except (ValueError, TypeError, KeyError) as error:
             raise damaged_metadata(path, error) from error
 
     @classmethod
-    def of_metadata(
-        cls, directory: Path, metadata: Mapping[str, Any], splits: Iterable[tfds.core.SplitInfo]
+    def of_splits(
+        cls,
+        directory: Path,
+        spec: ClipSpec,
+        widths: Mapping[str, int],
+        origin: Mapping[str, Any],
+        splits: Iterable[tfds.core.SplitInfo],
     ) -> "Stored":
         """A dataset of which all this is known."""
         shards = [
@@ -113,8 +119,7 @@ class Stored:
             for split in splits
             for shard, num_records in zip(split.filepaths, split.shard_lengths, strict=True)
         ]
-        spec = ClipSpec(**metadata["clip"])
-        return cls(directory, spec, metadata["widths"], metadata["origin"], shards)
+        return cls(directory, spec, widths, origin, shards)
 
     @property
     def num_records(self) -> int:

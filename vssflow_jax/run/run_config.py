@@ -274,7 +274,7 @@ def _renamed(values: Any, section: str = "") -> Any:
 def _completed(values: dict[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:
     """Nested values, with those that are added for names that they lack."""
     parts = {
-        name: _completed(values[name], value) if isinstance(value, Mapping) else value
+        name: _completed(values.get(name, {}), value) if isinstance(value, Mapping) else value
         for name, value in added.items()
         if name not in values or isinstance(value, Mapping)
     }
