@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-import librosa
 import numpy as np
 import soundfile
 import tqdm
@@ -21,8 +20,6 @@ NETWORKS: Final[Mapping[str, Callable[[Path], Network]]] = {
 }
 """Those that hear by themselves, from the file of their weights; "synchformer" compares."""
 
-_SUFFIXES = (".wav", ".flac")
-
 
 def extract(
     sounds_dir: Path,
@@ -35,7 +32,7 @@ def extract(
     Sounds are heard one at a time, and each length of them is compiled for once.
 
     Args:
-      sounds_dir: holds `.wav` or `.flac` files, called like their clips.
+      sounds_dir: holds `.wav` files of one channel at `SAMPLING_RATE`, called like their clips.
       out_dir: gets a file for each network (`files`).
       backbones: name in `NETWORKS` -> the file of its weights.
       max_sec: sounds are cut to it, as av-benchmark does by `--audio_length`; None leaves them.
@@ -47,12 +44,9 @@ def extract(
       UserError: a file of weights is not whole or of another network; there are no sounds, or none
         that a network can hear.
     """
-    paths = sorted(
-        (path for path in sounds_dir.glob("*") if path.suffix in _SUFFIXES),
-        key=lambda path: path.stem,
-    )
+    paths = sorted(sounds_dir.glob("*.wav"), key=lambda path: path.stem)
     if not paths:
-        raise UserError(f"{sounds_dir} holds no {' or '.join(_SUFFIXES)} files")
+        raise UserError(f"{sounds_dir} holds no .wav files")
     problems: dict[str, str] = {}
     for name, weights in backbones.items():
         network = NETWORKS[name](weights)
@@ -71,20 +65,14 @@ def extract(
 
 
 def read_sound(path: Path, max_sec: float | None = None) -> NDArray[np.float32]:
-    """A waveform [n] at 16 kHz, its mean taken away before it is cut, as av-benchmark reads it.
-
-    Other rates are resampled by soxr, not by torchaudio.
+    """A waveform [n], its mean taken away before it is cut, as av-benchmark reads it.
 
     Raises:
-      UserError: the file cannot be read or is empty.
+      UserError: the file cannot be read.
     """
     try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        waveform, _ = soundfile.read(path, dtype="float32")
     except (soundfile.SoundFileError, OSError) as error:
         raise UserError(f"{path}: cannot be read ({error}); replace the file") from error
-    if not len(samples):
-        raise UserError(f"{path}: has no samples; replace the file")
-    mono = samples.mean(axis=1)
-    mono -= mono.mean()
-    waveform = librosa.resample(mono, orig_sr=rate, target_sr=SAMPLING_RATE)
+    waveform -= waveform.mean()
     return waveform if max_sec is None else waveform[: int(max_sec * SAMPLING_RATE)]
