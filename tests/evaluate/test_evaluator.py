@@ -26,7 +26,7 @@ from vssflow_jax.evaluate import evaluator as benchmark
 from vssflow_jax.evaluate import rows
 from vssflow_jax.evaluate.benchmark import Benchmark
 from vssflow_jax.evaluate.metrics.clip_scores import score_clip
-from vssflow_jax.evaluate.metrics.of_clips import Prediction, Reference
+from vssflow_jax.evaluate.metrics.of_clips import Reference
 from vssflow_jax.evaluate.metrics.registry import METRICS
 from vssflow_jax.evaluate.rows import Row
 from vssflow_jax.evaluate.scores import clip_scores
@@ -379,10 +379,9 @@ def test_the_true_sounds_score_well_and_others_do_not(clips: list[Clip]) -> None
         }
         found = {name: of_samples(samples, SPEC) for name, samples in versions.items()}
         told = Reference(clip.task, clip.transcript, clip.event_times_sec, "raw")
-        heard = {name: Prediction(sound.waveform, sound.log_mel) for name, sound in found.items()}
         names = [name for name in METRICS if name.startswith(("wer", "onset", "mel"))]
         row = Row(clip.task, index)
-        measured.append(score_clip(row, told, heard, {name: METRICS[name] for name in names}))
+        measured.append(score_clip(row, told, found, {name: METRICS[name] for name in names}))
         assert not measured[-1].problems
     names = ["wer", "onset_f1", "mel_distance_db_v2s"]
     scores = clip_scores(measured, names, ["generated", "ground_truth", "shuffled"])
@@ -402,7 +401,7 @@ def test_the_true_sounds_score_well_and_others_do_not(clips: list[Clip]) -> None
 def test_too_short_a_sound_is_told_and_the_rest_measured() -> None:
     samples = np.ones(100, np.int16)
     sound = of_samples(samples, SPEC)
-    heard = dict.fromkeys(("generated", "ground_truth"), Prediction(sound.waveform, sound.log_mel))
+    heard = dict.fromkeys(("generated", "ground_truth"), sound)
     metrics = {name: METRICS[name] for name in ("mcd", "mel_distance_db_tts")}
     reference = Reference("tts", "", np.zeros(0), "raw")
     result = score_clip(Row("tts", 0), reference, heard, metrics)

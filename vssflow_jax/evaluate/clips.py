@@ -26,7 +26,7 @@ from vssflow_jax.evaluate.metrics.clip_scores import score_clip
 from vssflow_jax.evaluate.metrics.of_clips import Prediction, Reference
 from vssflow_jax.evaluate.metrics.registry import METRICS, Metric
 from vssflow_jax.evaluate.rows import Row
-from vssflow_jax.evaluate.versions import Renderer, Sound
+from vssflow_jax.evaluate.versions import Renderer
 from vssflow_jax.input_pipeline.dataset import BadRecord, Dataset
 from vssflow_jax.input_pipeline.example import Clip
 from vssflow_jax.parallel import distributed
@@ -170,7 +170,7 @@ class Evaluation:
         self,
         place: Place,
         clip: Clip,
-        sounds: Mapping[str, Sound],
+        sounds: Mapping[str, Prediction],
         renderer: Renderer,
         workers: Executor,
     ) -> Future[Row]:
@@ -192,9 +192,6 @@ class Evaluation:
         reference = Reference(
             clip.task, clip.transcript, clip.event_times_sec, self.benchmark.normalisation
         )
-        heard = {
-            version: Prediction(sound.waveform, sound.log_mel) for version, sound in sounds.items()
-        }
         row = Row(
             place.task,
             place.index,
@@ -204,7 +201,7 @@ class Evaluation:
             problems=problems,
             generate_sec=renderer.generate_sec,
         )
-        return workers.submit(score_clip, row, reference, heard, self._metrics)
+        return workers.submit(score_clip, row, reference, sounds, self._metrics)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ import functools
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
 import jax
 import joblib
@@ -15,28 +14,12 @@ from vssflow_jax.audio import mel
 from vssflow_jax.audio.codec import CodecParams
 from vssflow_jax.audio.vocoder import make_vocoder
 from vssflow_jax.clip import ClipSpec, fit_length, to_float, to_int16
+from vssflow_jax.evaluate.metrics.of_clips import Prediction
 from vssflow_jax.flow.sampler import Sampler
 from vssflow_jax.generate.sampler import draw_start, make_generate
 from vssflow_jax.input_pipeline.collate import to_latent_rate
 from vssflow_jax.input_pipeline.example import Clip
 from vssflow_jax.run.experiment import Experiment, TrainState
-
-
-class Sound(NamedTuple):
-    """One version of a clip's sound, as its file holds it.
-
-    Attributes:
-      samples: int16 [n], 16 kHz.
-      log_mel: log-mel of them [m, bands].
-    """
-
-    samples: np.ndarray
-    log_mel: np.ndarray
-
-    @property
-    def waveform(self) -> np.ndarray:
-        """float32 [n]."""
-        return to_float(self.samples)
 
 
 class Renderer:
@@ -97,7 +80,7 @@ class Renderer:
 
     def sounds(
         self, clips: Sequence[Clip], log_mels: dict[str, np.ndarray], clip_sec: float
-    ) -> list[dict[str, Sound]]:
+    ) -> list[dict[str, Prediction]]:
         """All versions of each clip, by name, the true sound too.
 
         Args:
@@ -119,12 +102,12 @@ class Renderer:
         ]
 
 
-def of_samples(samples: np.ndarray, spec: ClipSpec) -> Sound:
+def of_samples(samples: np.ndarray, spec: ClipSpec) -> Prediction:
     """A sound of int16 samples [n], at most as long as the window."""
     # Of the whole window, so that all have one shape; then the sound's own frames.
     padded = to_float(fit_length(samples, spec.num_samples))
     log_mel = np.asarray(_log_mel(padded[None], spec.mel_frames))[0]
-    return Sound(samples, log_mel[: -(-len(samples) // mel.HOP)])
+    return Prediction(samples, log_mel[: -(-len(samples) // mel.HOP)])
 
 
 def through_codec(experiment: Experiment, params: CodecParams, waveforms: jax.Array) -> jax.Array:

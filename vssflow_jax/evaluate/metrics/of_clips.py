@@ -13,9 +13,10 @@ from typing import Final
 import numpy as np
 
 from vssflow_jax.audio import mel
+from vssflow_jax.clip import to_float
 from vssflow_jax.evaluate.metrics import dnsmos, wer
 from vssflow_jax.evaluate.metrics.mcd import Mcd, mel_cepstral_distortion
-from vssflow_jax.evaluate.metrics.onsets import count_onsets, detect_onsets
+from vssflow_jax.evaluate.metrics.onsets import count_matches, detect_onsets
 from vssflow_jax.features import voices
 from vssflow_jax.utils.errors import UserError
 
@@ -43,12 +44,17 @@ class Prediction:
     """One sound of a clip, and what is found in it, each once.
 
     Args:
-      waveform: float32 [n] at 16 kHz.
-      log_mel: log-mel of it [n, m].
+      samples: int16 [n], 16 kHz, as its file holds it.
+      log_mel: log-mel of them [m, bands].
     """
 
-    def __init__(self, waveform: np.ndarray, log_mel: np.ndarray):
-        self.waveform, self.log_mel = waveform, log_mel
+    def __init__(self, samples: np.ndarray, log_mel: np.ndarray):
+        self.samples, self.log_mel = samples, log_mel
+
+    @functools.cached_property
+    def waveform(self) -> np.ndarray:
+        """float32 [n]."""
+        return to_float(self.samples)
 
     @functools.cached_property
     def recognised(self) -> str:
@@ -98,16 +104,16 @@ def word_error_rate_of_utterance(
 def f1_of_onsets(sound: Prediction, truth: Prediction, reference: Reference) -> Fraction:
     """Twice the matches of onsets and events, and the number of both."""
     del truth
-    counts = count_onsets(reference.event_times_sec, sound.onsets_sec)
-    return 2 * counts.matches, counts.references + counts.estimates
+    events, onsets = reference.event_times_sec, sound.onsets_sec
+    return 2 * count_matches(events, onsets), len(events) + len(onsets)
 
 
 def recall_of_onsets(sound: Prediction, truth: Prediction, reference: Reference) -> Fraction:
     """Events that are heard, and all of them."""
     # Speech has onsets too: on joint clips only the events that are found can be counted.
     del truth
-    counts = count_onsets(reference.event_times_sec, sound.onsets_sec)
-    return counts.matches, counts.references
+    events = reference.event_times_sec
+    return count_matches(events, sound.onsets_sec), len(events)
 
 
 def distance_of_mels(sound: Prediction, truth: Prediction, reference: Reference) -> Fraction:

@@ -5,8 +5,6 @@ settings below were chosen on ground-truth sounds and on their Griffin-Lim recon
 generated ones.
 """
 
-from typing import NamedTuple
-
 import librosa
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -79,31 +77,19 @@ def _frames(duration_sec: float) -> int:
     return round(duration_sec / HOP_SEC)
 
 
-class OnsetCounts(NamedTuple):
-    """Onsets of a clip: F1 is 2 matches / (references + estimates), recall matches / references.
-
-    Attributes:
-      matches: references that were found.
-      references: true onsets.
-      estimates: onsets that were found.
-    """
-
-    matches: int
-    references: int
-    estimates: int
-
-
-def count_onsets(
+def count_matches(
     reference_times_sec: ArrayLike, estimated_times_sec: ArrayLike, window_sec: float = WINDOW_SEC
-) -> OnsetCounts:
+) -> int:
     """Match the onsets of a clip.
 
     Args:
       reference_times_sec: true times [k], ascending.
       estimated_times_sec: found times [l], ascending.
       window_sec: largest distance of a match; each time matches at most once.
+
+    Returns:
+      The matches: F1 is 2 matches / (k + l), recall matches / k.
     """
     reference = np.asarray(reference_times_sec, dtype=float)
     estimated = np.asarray(estimated_times_sec, dtype=float)
-    matches = require("mir_eval.util", "demo").match_events(reference, estimated, window_sec)
-    return OnsetCounts(len(matches), len(reference), len(estimated))
+    return len(require("mir_eval.util", "demo").match_events(reference, estimated, window_sec))
