@@ -25,9 +25,8 @@ from vssflow_jax.evaluate import benchmark as definition
 from vssflow_jax.evaluate import evaluator as benchmark
 from vssflow_jax.evaluate import rows
 from vssflow_jax.evaluate.benchmark import Benchmark
-from vssflow_jax.evaluate.metrics.clip_scores import score_clip
 from vssflow_jax.evaluate.metrics.of_clips import Reference
-from vssflow_jax.evaluate.metrics.registry import METRICS
+from vssflow_jax.evaluate.metrics.registry import METRICS, score_clip
 from vssflow_jax.evaluate.rows import Row
 from vssflow_jax.evaluate.scores import clip_scores
 from vssflow_jax.evaluate.versions import of_samples

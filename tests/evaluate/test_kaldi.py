@@ -14,7 +14,6 @@ ROWS = [
     Row("visualtts", 1, "S10-a", transcript="lay red soon", voice="m1"),
     Row("v2s", 0, "s10_a"),
     Row("visualtts", 2, "é clip", transcript="bin", voice="m1"),
-    Row("v2s", 1, "broken", failed="no frames"),
 ]
 
 

@@ -22,9 +22,8 @@ from vssflow_jax import media
 from vssflow_jax.audio import mel
 from vssflow_jax.evaluate import rows
 from vssflow_jax.evaluate.benchmark import Benchmark, Place
-from vssflow_jax.evaluate.metrics.clip_scores import score_clip
 from vssflow_jax.evaluate.metrics.of_clips import Prediction, Reference
-from vssflow_jax.evaluate.metrics.registry import METRICS, Metric
+from vssflow_jax.evaluate.metrics.registry import METRICS, Metric, score_clip
 from vssflow_jax.evaluate.rows import Row
 from vssflow_jax.evaluate.versions import Renderer
 from vssflow_jax.input_pipeline.dataset import BadRecord, Dataset

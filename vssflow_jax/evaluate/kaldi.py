@@ -20,20 +20,17 @@ from vssflow_jax.utils.files import write_atomically
 def write_lists(directory: Path, rows: Iterable[Row]) -> None:
     """Write `wav.scp`, `text`, `utt2spk` and `spk2utt` into a folder of sounds.
 
-    Clips that failed are left out; those without a transcript are not in `text`, where VERSA does
-    not bear an empty one.
+    Clips without a transcript are not in `text`, where VERSA does not bear an empty one.
 
     Args:
       directory: holds CLIP_ID.wav for each row.
-      rows: rows in any order.
+      rows: rows of clips that did not fail, in any order.
 
     Raises:
       UserError: two clips would be one utterance.
     """
     utterances: dict[str, Row] = {}
     for row in rows:
-        if row.failed:
-            continue
         name = _word(row.clip_id)
         other = utterances.setdefault(name, row)
         if other is not row:

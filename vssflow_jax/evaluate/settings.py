@@ -54,23 +54,20 @@ def _version(package: str) -> str:
 
 
 def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that the figures depend on."""
-    names = ("definition", "measures", "checkpoint_sha256", "step", "seed", "sampler")
-    data = ("path", "durations", "durations_path")
-    sections = ("model", "codec", "vocoder")
-    definition = dict(settings["definition"])
-    definition["metrics"] = sorted(definition["metrics"])  # their order changes no figure
+    """The settings that the figures depend on; the order of metrics changes none."""
+    definition, config = settings["definition"], settings["config"]
+    names = ("path", "durations", "durations_path")
     return {
-        **{name: settings[name] for name in names},
-        "definition": definition,
+        "definition": definition | {"metrics": sorted(definition["metrics"])},
         "measures": sorted(settings["measures"]),
-        **{f"data.{name}": settings["config"]["data"][name] for name in data},
-        **{name: settings["config"][name] for name in sections},
+        **{name: settings[name] for name in ("checkpoint_sha256", "step", "seed", "sampler")},
+        **{f"data.{name}": config["data"][name] for name in names},
+        **{name: config[name] for name in ("model", "codec", "vocoder")},
     }
 
 
 def claim(out: Path, settings: Mapping[str, Any], replace: bool) -> None:
-    """Checks that the folder is new or holds this evaluation, and write the settings there.
+    """Checks that the folder is new or holds this evaluation, and writes the settings there.
 
     Raises:
       UserError: it holds another one, and is not to be replaced.

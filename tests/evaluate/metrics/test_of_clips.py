@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 
+from data.demo import speech
+from vssflow_jax.clip import to_int16
 from vssflow_jax.evaluate.metrics.of_clips import Prediction, Reference, distance_of_mels
 
 REFERENCE = Reference("v2s", "", np.zeros(0), "raw")
@@ -30,3 +32,13 @@ def test_it_averages_over_frames_and_bands():
     other = log_mel.copy()
     other[0, 0] = np.log(10)
     assert distance(log_mel, other) == pytest.approx(20 / 8)
+
+
+def test_dnsmos_hears_noise():
+    voice = speech.synthesize("set red in s nine please", "f2", 140, 50).waveform
+    noise = 0.1 * np.random.default_rng(0).standard_normal(len(voice))
+    clean, noisy = (
+        Prediction(to_int16(x), np.zeros((1, 64))).dnsmos for x in (voice, voice + noise)
+    )
+    for name in ("sig", "bak", "ovrl", "p808"):
+        assert 1 <= noisy[name] < clean[name] <= 5, name

@@ -14,11 +14,12 @@ import numpy as np
 
 from vssflow_jax.audio import mel
 from vssflow_jax.clip import to_float
-from vssflow_jax.evaluate.metrics import dnsmos, wer
+from vssflow_jax.evaluate.metrics import wer
 from vssflow_jax.evaluate.metrics.mcd import Mcd, mel_cepstral_distortion
 from vssflow_jax.evaluate.metrics.onsets import count_matches, detect_onsets
 from vssflow_jax.features import voices
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.optional import require
 
 _DB_PER_NEPER: Final = 20 / np.log(10)  # a log-mel is the natural logarithm of a magnitude
 
@@ -73,8 +74,17 @@ class Prediction:
 
     @functools.cached_property
     def dnsmos(self) -> Mapping[str, float]:
-        """Opinions that a network has of it."""
-        return dnsmos.dnsmos(self.waveform)
+        """How good speech sounds, as networks of Microsoft judge it, 1 (bad) to 5.
+
+        Windows of 9.01 s are judged, one a second, and averaged; a shorter sound is repeated.
+
+        Source: Reddy et al. 2022 (arXiv 2110.01763) for P.835: "sig" of the speech, "bak" of the
+        background, "ovrl" of both; 2021 (arXiv 2010.15258) for P.808: "p808". The package speechmos
+        carries the networks.
+        """
+        networks = require("speechmos.dnsmos", "metrics")
+        judged = networks.run(self.waveform, mel.SAMPLING_RATE)
+        return {name: float(judged[f"{name}_mos"]) for name in ("sig", "bak", "ovrl", "p808")}
 
 
 Fraction = tuple[float, float]  # what is added above and below
@@ -146,6 +156,6 @@ def likeness_of_voices(sound: Prediction, truth: Prediction, reference: Referenc
 
 
 def opinion(sound: Prediction, truth: Prediction, reference: Reference, *, name: str) -> Fraction:
-    """An opinion that a network has of the sound: `name` is one of `dnsmos.NAMES`."""
+    """An opinion that a network has of the sound: `name` is one of `Prediction.dnsmos`."""
     del truth, reference
     return _mean(sound.dnsmos[name])

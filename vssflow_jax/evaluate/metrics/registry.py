@@ -6,17 +6,19 @@ A metric of your own is an entry of `METRICS` and a function (docs/extending.md)
 import dataclasses
 import functools
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
-from vssflow_jax.evaluate.metrics import dnsmos, of_clips, of_sets
+from vssflow_jax.evaluate.metrics import of_clips, of_sets
 from vssflow_jax.evaluate.metrics.labels import Label
-from vssflow_jax.evaluate.metrics.of_clips import OfClip, Reference
-from vssflow_jax.evaluate.metrics.of_sets import OfFeatures, OfRows, Pairing
+from vssflow_jax.evaluate.metrics.of_clips import Fraction, OfClip, Prediction, Reference
+from vssflow_jax.evaluate.metrics.of_sets import OfFeatures, OfRows, Pairing, mel_statistics
 from vssflow_jax.evaluate.networks import files, panns, synchformer, vggish
 from vssflow_jax.evaluate.networks.files import Cache
+from vssflow_jax.evaluate.rows import Row
 from vssflow_jax.features import voices
 from vssflow_jax.input_pipeline.tasks import TASKS
+from vssflow_jax.utils.errors import UserError
 
 WORDS, EVENTS, SPEECH = "words", "events", "speech"
 
@@ -116,8 +118,8 @@ def _dnsmos(name: str, what: str, predictor: str = "DNSMOS") -> Metric:
         _opinion(what, predictor),
         needs=SPEECH,
         of_clip=functools.partial(of_clips.opinion, name=name),
-        package=dnsmos.PACKAGE,
-        install=f"pip install -e '.[{dnsmos.EXTRA}]'",
+        package="speechmos",
+        install="pip install -e '.[metrics]'",
     )
 
 
@@ -309,3 +311,42 @@ def in_order(metrics: Iterable[str]) -> list[str]:
     """Metrics as they are to be shown; those not known here come last."""
     places = {name: place for place, name in enumerate(METRICS)}
     return sorted(metrics, key=lambda metric: places.get(metric, len(places)))
+
+
+def score_clip(
+    row: Row,
+    reference: Reference,
+    sounds: Mapping[str, Prediction],
+    metrics: Mapping[str, Metric],
+) -> Row:
+    """Measure a clip, and add what is found to its row.
+
+    Args:
+      row: of the clip.
+      reference: what is known of it.
+      sounds: version -> sound; the true one is among them.
+      metrics: metrics of clips, by name.
+    """
+    scores: dict[str, dict[str, Fraction]] = {version: {} for version in sounds}
+    problems = dict(row.problems)
+    for name, metric in metrics.items():
+        if metric.of_clip is None or not metric.applies(reference):
+            continue
+        for version, sound in sounds.items():
+            try:
+                scores[version][name] = metric.of_clip(sound, sounds["ground_truth"], reference)
+            except UserError as error:
+                problems[name] = f"{version}: {error}"
+    return dataclasses.replace(
+        row,
+        scores=scores,
+        recognised={
+            version: sound.recognised
+            for version, sound in sounds.items()
+            if "recognised" in vars(sound)
+        },
+        mel_statistics={
+            version: mel_statistics(sound.log_mel).tolist() for version, sound in sounds.items()
+        },
+        problems=problems,
+    )
