@@ -20,6 +20,7 @@ from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.files import write_atomically, write_csv
 
 METRICS_FILE, PER_CLIP = "metrics.json", "per_clip.csv"
+_SOUNDS = {"generated": "wav", "reference": "reference"}  # features -> the folder of their sounds
 
 Score = dict[str, Any]
 """The value, the ends of its interval, which are None where there is none, and the clips."""
@@ -88,7 +89,9 @@ def _set_scores(
     clips go into the rows.
     """
     networks = backbones(evaluation.config)
-    folders, unheard = _features(evaluation, networks)
+    named = evaluation.config.eval.features
+    folders = {kind: Path(named[kind] or evaluation.out / "features" / kind) for kind in _SOUNDS}
+    unheard = _extract(evaluation, networks, folders)
     by_id = {row.clip_id: row for row in good}
     for name, reason in unheard.items():
         by_id[Path(name).stem].problems["features"] = reason
@@ -102,7 +105,9 @@ def _set_scores(
             if metric.of_rows:
                 values = metric.of_rows(good, evaluation.benchmark.measured)
             elif metric.of_features:
-                score = metric.of_features.measure(*folders, networks)
+                score = metric.of_features.measure(
+                    folders["generated"], folders["reference"], networks
+                )
                 if isinstance(score, float):
                     values, clips = {"generated": score}, len(good) - len(unheard)
                 else:
@@ -118,26 +123,24 @@ def _set_scores(
     return found, absent
 
 
-def _features(
-    evaluation: Evaluation, networks: Backbones
-) -> tuple[tuple[Path, Path], dict[str, str]]:
-    """Folders of features of generated and true sounds, and the files that could not be heard.
+def _extract(
+    evaluation: Evaluation, networks: Backbones, folders: Mapping[str, Path]
+) -> dict[str, str]:
+    """Fill the folders that the config does not name, by networks at hand.
 
-    Networks at hand fill those that the config does not name.
+    Returns:
+      Name of a file that could not be heard -> why.
     """
-    config, out = evaluation.config, evaluation.out
-    extractable = {name: networks[name] for name in NETWORKS if name in networks}
-    folders: list[Path] = []
+    own = {name: networks[name] for name in NETWORKS if name in networks}
     unheard: dict[str, str] = {}
-    for kind, sounds in (("generated", "wav"), ("reference", "reference")):
-        folders.append(Path(config.eval.features[kind] or out / "features" / kind))
-        if extractable and not config.eval.features[kind]:
+    for kind, sounds in _SOUNDS.items():
+        if own and not evaluation.config.eval.features[kind]:
+            sounds_dir, clip_sec = evaluation.out / sounds, evaluation.benchmark.clip_sec
             try:
-                longest_sec = evaluation.benchmark.clip_sec or None
-                unheard |= extract(out / sounds, folders[-1], extractable, longest_sec)
+                unheard |= extract(sounds_dir, folders[kind], own, clip_sec)
             except UserError as error:
                 print(f"no features of the {kind} sounds: {error}", file=sys.stderr)
-    return (folders[0], folders[1]), unheard
+    return unheard
 
 
 def backbones(config: ml_collections.ConfigDict) -> dict[str, Path]:

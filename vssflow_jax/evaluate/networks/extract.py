@@ -22,10 +22,7 @@ NETWORKS: Final[Mapping[str, Callable[[Path], Network]]] = {
 
 
 def extract(
-    sounds_dir: Path,
-    out_dir: Path,
-    backbones: Mapping[str, Path],
-    max_sec: float | None = None,
+    sounds_dir: Path, out_dir: Path, backbones: Mapping[str, Path], max_sec: float = 0
 ) -> dict[str, str]:
     """Write what networks make of all sounds in a folder.
 
@@ -35,7 +32,7 @@ def extract(
       sounds_dir: holds `.wav` files of one channel at `SAMPLING_RATE`, called like their clips.
       out_dir: gets a file for each network (`files`).
       backbones: name in `NETWORKS` -> the file of its weights.
-      max_sec: sounds are cut to it, as av-benchmark does by `--audio_length`; None leaves them.
+      max_sec: sounds are cut to it, as av-benchmark does by `--audio_length`; 0 leaves them.
 
     Returns:
       Name of a file -> why nothing was made of it.
@@ -64,7 +61,7 @@ def extract(
     return problems
 
 
-def read_sound(path: Path, max_sec: float | None = None) -> NDArray[np.float32]:
+def read_sound(path: Path, max_sec: float = 0) -> NDArray[np.float32]:
     """A waveform [n], its mean taken away before it is cut, as av-benchmark reads it.
 
     Raises:
@@ -75,4 +72,4 @@ def read_sound(path: Path, max_sec: float | None = None) -> NDArray[np.float32]:
     except (soundfile.SoundFileError, OSError) as error:
         raise UserError(f"{path}: cannot be read ({error}); replace the file") from error
     waveform -= waveform.mean()
-    return waveform if max_sec is None else waveform[: int(max_sec * SAMPLING_RATE)]
+    return waveform[: int(max_sec * SAMPLING_RATE)] if max_sec else waveform
