@@ -24,9 +24,8 @@ from absl import flags
 
 from data import beam, latent_stats, manifest, shard_writer, shards, videos
 from data.inspection.stored import Stored
-from data.latents import Latents, WithLatents
+from data.latents import Copies, with_latents
 from vssflow_jax import cli
-from vssflow_jax.audio.pretrained import AUTOENCODER
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.features import encoders, faces
 from vssflow_jax.features.footage import WIDTHS
@@ -61,7 +60,7 @@ def ensure(
             latent_stats.add(path)  # The run's own set, of an earlier version.
         return
     vae = codec.path if codec and codec.latents == "offline" else ""
-    contents = demo(path, settings, spec, vae, joblib.cpu_count())
+    contents = with_latents(demo(path, settings, spec, joblib.cpu_count()), vae)
     workers = _processes(bool(vae))
     shards.build(
         path, contents, functools.partial(as_done, shard_writer.write_shard, workers=workers)
@@ -69,7 +68,7 @@ def ensure(
 
 
 def demo(
-    root: Path, settings: Mapping[str, Any], spec: ClipSpec, vae: str, workers: int
+    root: Path, settings: Mapping[str, Any], spec: ClipSpec, workers: int
 ) -> shard_writer.Contents:
     """Draw and speak the demo clips; what a dataset of them is made of."""
     # Imported here: it needs the demo extra, which other data do not.
@@ -83,10 +82,10 @@ def demo(
     rows = clips.make_demo_clips(root, workers=workers, **sizes)
     return shard_writer.Contents(
         rows=shards.scattered(map(json.loads, rows.read_text().splitlines())),
-        source=videos.Videos(root, WEIGHTS_FREE, spec, _latents(vae, spec)),
+        source=videos.Videos(root, WEIGHTS_FREE, spec),
         spec=spec,
         widths=WEIGHTS_FREE.widths,
-        origin={**settings, "encoders": repr(WEIGHTS_FREE), "latents": _digest(vae)},
+        origin={**settings, "encoders": repr(WEIGHTS_FREE)},
     )
 
 
@@ -112,7 +111,7 @@ def _demo_contents(values: flags.FlagValues) -> shard_writer.Contents:
     settings = {name: values[name].value for name in _OF_DEMO}
     spec = ClipSpec(duration_sec=clips.DURATION_SEC)
     workers = values.workers or joblib.cpu_count()
-    return demo(Path(values.out), settings, spec, values.vae, workers)
+    return demo(Path(values.out), settings, spec, workers)
 
 
 def _manifest_contents(values: flags.FlagValues) -> shard_writer.Contents:
@@ -122,7 +121,7 @@ def _manifest_contents(values: flags.FlagValues) -> shard_writer.Contents:
     root = Path(values.features_root)
     return shard_writer.Contents(
         rows=shards.scattered(rows),
-        source=manifest.Manifest(root, spec, values.tolerance_sec, _latents(values.vae, spec)),
+        source=manifest.Manifest(root, spec, values.tolerance_sec),
         spec=spec,
         widths=WIDTHS,
         origin={
@@ -131,7 +130,6 @@ def _manifest_contents(values: flags.FlagValues) -> shard_writer.Contents:
             "strip_prefix": values.strip_prefix,
             "placeholders": values.placeholders,
             "tolerance_sec": values.tolerance_sec,
-            "latents": _digest(values.vae),
         },
         rejected=rejected,
     )
@@ -154,7 +152,7 @@ def _videos_contents(values: flags.FlagValues) -> shard_writer.Contents:
         )
     return shard_writer.Contents(
         rows=shards.scattered(rows),
-        source=videos.Videos(Path(), chosen, spec, _latents(values.vae, spec), find_mouths),
+        source=videos.Videos(Path(), chosen, spec, find_mouths),
         spec=spec,
         widths=chosen.widths,
         origin={
@@ -164,7 +162,6 @@ def _videos_contents(values: flags.FlagValues) -> shard_writer.Contents:
             "cut_at_silence": values.cut_at_silence,
             "encoders": repr(chosen),
             "find_mouths": find_mouths,
-            "latents": _digest(values.vae),
         },
         rejected=rejected,
     )
@@ -186,12 +183,10 @@ def _dataset_contents(values: flags.FlagValues) -> shard_writer.Contents:
     videos_root = os.path.relpath(values.dataset, values.out)
     return shard_writer.Contents(
         rows=rows,  # In the order there, so that batches are of the same clips.
-        source=WithLatents(
-            stored.directory, stored.widths, videos_root, Latents(Path(values.vae), stored.spec)
-        ),
+        source=Copies(stored.directory, stored.widths, videos_root),
         spec=stored.spec,
         widths=stored.widths,
-        origin={**stored.origin, "latents": _digest(values.vae)},
+        origin=stored.origin,
     )
 
 
@@ -202,14 +197,6 @@ SOURCES: dict[str, Callable[[flags.FlagValues], shard_writer.Contents]] = {
     "dataset": _dataset_contents,
 }
 NEEDS = {"manifest": ("manifest",), "videos": ("transcripts",), "dataset": ("dataset", "vae")}
-
-
-def _latents(vae: str, spec: ClipSpec) -> Latents | None:
-    return Latents(Path(vae), spec) if vae else None
-
-
-def _digest(vae: str) -> str:
-    return AUTOENCODER.digest(Path(vae)) if vae else dataset.NO_LATENTS
 
 
 def _checksum(path: Path) -> int:
@@ -235,7 +222,7 @@ def main(argv: list[str]) -> None:
     }
     result = shards.build(
         Path(values.out),
-        SOURCES[values.source](values),
+        with_latents(SOURCES[values.source](values), values.vae),
         runners[values.runner],
         max_rejected=values.max_rejected,
         clips_per_shard=values.clips_per_shard,

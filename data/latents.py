@@ -13,29 +13,47 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 from flax import nnx
 
-from data.shard_writer import Row
+from data.shard_writer import Contents, Row, Source
 from vssflow_jax.audio import mel
 from vssflow_jax.audio.pretrained import AUTOENCODER
 from vssflow_jax.clip import ClipSpec, fit_length, to_float
-from vssflow_jax.input_pipeline import records
+from vssflow_jax.input_pipeline import dataset, records
 from vssflow_jax.utils.errors import Rejected
 
 
+def with_latents(contents: Contents, vae: str) -> Contents:
+    """The same with the latents of the autoencoder in this folder, or without any, if it is ""."""
+    source, digest = contents.source, dataset.NO_LATENTS
+    if vae:
+        source = WithLatents(source, Path(vae), contents.spec)
+        digest = AUTOENCODER.digest(Path(vae))
+    return dataclasses.replace(
+        contents, source=source, origin={**contents.origin, "latents": digest}
+    )
+
+
 @dataclasses.dataclass(frozen=True)
-class Latents:
-    """The posterior of AudioLDM's autoencoder for int16 samples: means and log-variances [t, 2 c].
+class WithLatents:
+    """The records of a source, with the posterior of AudioLDM's autoencoder for their sounds.
+
+    That is means and log-variances [t, 2 c]; a sound is padded to the window first.
 
     Attributes:
+      source: source of the records.
       folder: folder of the autoencoder.
-      spec: geometry of the clips; a sound is padded to the window first.
+      spec: geometry of the clips.
     """
 
+    source: Source
     folder: Path
     spec: ClipSpec
 
-    def __call__(self, samples: np.ndarray) -> np.ndarray:
-        waveform = to_float(fit_length(samples, self.spec.num_samples))
-        return np.asarray(_encoder(self.folder, self.spec)(waveform[None])[0])
+    def record(self, row: Row) -> dict[str, Any]:
+        """See `data.shard_writer.Source`."""
+        values = self.source.record(row)
+        waveform = to_float(fit_length(values["audio"], self.spec.num_samples))
+        posterior = _encoder(self.folder, self.spec)(waveform[None])[0]
+        return {**values, "posterior": np.asarray(posterior)}
 
 
 @functools.cache
@@ -54,8 +72,8 @@ def _encoder(folder: Path, spec: ClipSpec) -> Callable[[np.ndarray], jax.Array]:
 
 
 @dataclasses.dataclass(frozen=True)
-class WithLatents:
-    """The source of the records of a dataset that is there, with their latents.
+class Copies:
+    """The source of the records of a dataset that is there.
 
     Rows have the name of a `shard` and the `index` of a record in it.
 
@@ -63,13 +81,11 @@ class WithLatents:
       directory: directory of its shards.
       widths: channels of each of `vssflow_jax.input_pipeline.records.STREAMS`.
       videos_root: its folder, as seen from that of the new dataset.
-      latents: to add.
     """
 
     directory: Path
     widths: Mapping[str, int]
     videos_root: str
-    latents: Latents
 
     def record(self, row: Row) -> dict[str, Any]:
         """See `data.shard_writer.Source`."""
@@ -79,7 +95,7 @@ class WithLatents:
         except (RuntimeError, IndexError, KeyError, ValueError) as error:
             raise Rejected(f"damaged record: {error}") from error
         video = values["video"] and os.path.normpath(Path(self.videos_root, values["video"]))
-        return {**values, "video": video, "posterior": self.latents(values["audio"])}
+        return {**values, "video": video}
 
 
 @functools.lru_cache(maxsize=1)  # Rows come shard by shard.

@@ -18,7 +18,6 @@ import librosa
 import numpy as np
 import soundfile
 
-from data.latents import Latents
 from data.shard_writer import Row
 from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec, fit_length, stretch_phonemes, to_int16
@@ -132,13 +131,11 @@ class Manifest:
       root: root of the files that rows name.
       spec: geometry of the clips.
       tolerance_sec: by which lips may last longer or shorter than the sound.
-      latents: what is kept of the sound's latents, if anything is.
     """
 
     root: Path
     spec: ClipSpec
     tolerance_sec: float = TOLERANCE_SEC
-    latents: Latents | None = None
 
     def record(self, row: Row) -> dict[str, Any]:
         """See `data.shard_writer.Source`.
@@ -163,7 +160,6 @@ class Manifest:
             "video": "",
             "duration_sec": min(duration_sec, self.spec.duration_sec),
             "audio": samples,
-            "posterior": self.latents(samples) if self.latents else (),
             "phonemes": self._phonemes(row, duration_sec),
             **streams,
             "lips": streams["lips"][: self.spec.video_frames],

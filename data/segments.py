@@ -84,22 +84,17 @@ def spans(probabilities: Sequence[float], window_sec: float) -> list[Span]:
     """
     found: list[Span] = []
     begins: int | None = None
-    last = 0
-    for number, probability in enumerate([*probabilities, *[0.0] * len(_silence(window_sec))]):
+    last, silence = 0, max(round(_SHORTEST_SILENCE_SEC / window_sec), 1)
+    for number, probability in enumerate([*probabilities, *[0.0] * silence]):
         if probability >= _BEGINS and begins is None:
             begins = number
         if probability >= _GOES_ON:
             last = number
-        elif begins is not None and number - last >= len(_silence(window_sec)):
+        elif begins is not None and number - last >= silence:
             if (last + 1 - begins) * window_sec >= _SHORTEST_SPEECH_SEC:
                 found.append((begins * window_sec, (last + 1) * window_sec))
             begins = None
     return found
-
-
-def _silence(window_sec: float) -> range:
-    """The windows without speech that end it."""
-    return range(max(round(_SHORTEST_SILENCE_SEC / window_sec), 1))
 
 
 def _probabilities(network: Any, waveform: np.ndarray) -> list[float]:

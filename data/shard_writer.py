@@ -100,24 +100,26 @@ class Report:
 
     Attributes:
       shard: name of its file.
-      clips: records written.
       num_bytes: size of them in bytes.
       rejected: clip ids and reasons of the other rows.
       absent: how many of the records are without a stream, by its name.
       durations_sec: durations of the records, in order.
       sha256: of the file, in hexadecimal digits.
-      corpora: corpora of the records, in order (`vssflow_jax.input_pipeline.dataset.corpus_of`);
-        unfinished builds of earlier versions have none.
+      corpora: corpora of the records, in order (`vssflow_jax.input_pipeline.dataset.corpus_of`).
     """
 
     shard: str
-    clips: int
     num_bytes: int
     rejected: Sequence[tuple[str, str]]
     absent: Mapping[str, int]
     durations_sec: Sequence[float]
     sha256: str
-    corpora: Sequence[str] = ()
+    corpora: Sequence[str]
+
+    @property
+    def clips(self) -> int:
+        """Records written."""
+        return len(self.durations_sec)
 
 
 def write_shard(job: Job) -> Report:
@@ -144,12 +146,9 @@ def write_shard(job: Job) -> Report:
         for name in records.STREAMS:
             absent[name] += not len(values.get(name, ()))
     writer.close()
-    clips = len(durations_sec)
     with partial.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    report = Report(
-        job.path.name, clips, num_bytes, rejected, absent, durations_sec, sha256, corpora
-    )
+    report = Report(job.path.name, num_bytes, rejected, absent, durations_sec, sha256, corpora)
     partial.replace(job.path)
     write_atomically(job.report_path, json.dumps(dataclasses.asdict(report)))
     return report

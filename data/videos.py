@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from data import segments
-from data.latents import Latents
 from data.shard_writer import Row
 from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec, fit_length
@@ -52,14 +51,12 @@ class Videos:
       root: root of the files that rows name.
       encoders: encoders of the features.
       spec: geometry of the clips.
-      latents: what is kept of the sound's latents, if anything is.
       find_mouths: whether to find the mouth in rows of speech that do not say where it is.
     """
 
     root: Path
     encoders: Encoders
     spec: ClipSpec
-    latents: Latents | None = None
     find_mouths: bool = False
 
     @functools.cached_property
@@ -105,7 +102,6 @@ class Videos:
             "duration_sec": duration_sec,
             "event_times_sec": row["event_times_sec"],
             "audio": samples,
-            "posterior": self.latents(samples) if self.latents else (),
             "phonemes": ids,
             "phoneme_frames": phoneme_frames(row, spec),
             **self.encoders(footage),

@@ -13,7 +13,6 @@ import functools
 import io
 import json
 import operator
-import shutil
 import zlib
 from pathlib import Path
 from typing import Any, Final
@@ -92,24 +91,18 @@ def make_demo_clips(
       UserError: `root` holds clips of other parameters, or a clip cannot be written.
     """
     root = Path(root)
-    manifest, rows_dir = root / "manifest.jsonl", root / "rows"
+    manifest = root / "manifest.jsonl"
     if _is_begun(root, seed, num_train, num_test) and manifest.exists():
         return manifest
-    for folder in ("rows", "voices", "clips/train", "clips/test"):
+    for folder in ("voices", "clips/train", "clips/test"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     _write_voice_samples(root)
-    plans = {
-        rows_dir / f"{row['clip_id']}.json": row for row in plan_clips(seed, num_train, num_test)
-    }
-    missing = [(path, row) for path, row in plans.items() if not path.exists()]
-    num_made = len(plans) - len(missing)
-    with tqdm(total=len(plans), initial=num_made, desc="demo clips", unit="clip") as progress:
-        for _ in as_done(functools.partial(_make_and_note, root, seed), missing, workers):
-            progress.update()
-
+    plans = plan_clips(seed, num_train, num_test)
+    made = as_done(functools.partial(make_clip, root, seed), plans, workers)
+    rows = list(tqdm(made, total=len(plans), desc="demo clips", unit="clip"))
+    rows.sort(key=operator.itemgetter("clip_id"))
     # Written last: where there is a manifest, there are all the clips.
-    write_atomically(manifest, "".join(path.read_text() for path in plans))
-    shutil.rmtree(rows_dir)
+    write_atomically(manifest, "".join(json.dumps(row) + "\n" for row in rows))
     return manifest
 
 
@@ -155,47 +148,49 @@ def plan_clips(seed: int, num_train: int, num_test: int) -> list[Row]:
 
 
 def make_clip(root: Path, seed: int, row: Row) -> Row:
-    """Draws, speaks, sounds and writes one clip; returns its row, with the times."""
-    rng = np.random.default_rng([seed, zlib.crc32(row["clip_id"].encode())])
-    voice, times = row["voice"], dict[str, Any]()
-    num_frames = round(DURATION_SEC * FPS)
-    # Each picture stands for the moment in the middle of its time on the screen.
-    times_sec = (np.arange(num_frames) + 0.5) / FPS
-    frames = np.zeros((num_frames, HEIGHT, WIDTH, 3), np.uint8)
-    waveform = np.zeros(round(DURATION_SEC * SAMPLING_RATE), np.float32)
+    """Speaks and sounds one clip; draws and writes it unless it is there.
 
+    Returns:
+      its row of the manifest, with the times.
+    """
+    rng = np.random.default_rng([seed, zlib.crc32(row["clip_id"].encode())])
+    row, file, scene, spoken = dict(row), root / row["video"], None, None
+    waveform = np.zeros(round(DURATION_SEC * SAMPLING_RATE), np.float32)
     if row["event_kind"]:
         scene = scenes.make_scene(row["event_kind"], rng, DURATION_SEC)
-        gain = rng.uniform(*_JOINT_SOUND_GAIN) if voice else _SOUND_GAIN
+        gain = rng.uniform(*_JOINT_SOUND_GAIN) if row["voice"] else _SOUND_GAIN
         waveform += np.float32(gain) * scene.sound(SAMPLING_RATE)
-        frames[:, :, SCENE_X:] = _draw_scene(scene, times_sec)
-        times["event_times_sec"] = scene.event_times_sec
-
-    if voice:
-        spoken = _speak(row["transcript"], voice, rng)
+        row["event_times_sec"] = scene.event_times_sec
+    if row["voice"]:
+        spoken = _speak(row["transcript"], row["voice"], rng)
         latest_sec = DURATION_SEC - _MARGIN_SEC - spoken.duration_sec
         start = round(rng.uniform(_MARGIN_SEC, latest_sec) * SAMPLING_RATE)
         end = start + len(spoken.waveform)
         peak = np.float32(rng.uniform(*_SPEECH_PEAK))
         waveform[start:end] += _normalised(spoken.waveform) * peak
         start_sec, end_sec = start / SAMPLING_RATE, end / SAMPLING_RATE
+        row["speech_start_sec"], row["speech_end_sec"] = round(start_sec, 6), round(end_sec, 6)
+        row["phoneme_starts_sec"] = [
+            [round(start_sec + time, 6) for time in word] for word in spoken.words
+        ]
+    if file.exists():
+        return row
+
+    # Each picture stands for the moment in the middle of its time on the screen.
+    times_sec = (np.arange(round(DURATION_SEC * FPS)) + 0.5) / FPS
+    frames = np.zeros((len(times_sec), HEIGHT, WIDTH, 3), np.uint8)
+    if scene:
+        frames[:, :, SCENE_X:] = _draw_scene(scene, times_sec)
+    if spoken:
         phonemes = [(start_sec + time, phoneme) for time, phoneme in spoken.phonemes]
         mouths = visemes.mouth_track(phonemes, end_sec, times_sec)
         eyes_closed = _blinks(rng, times_sec)
-        presenter = _presenter(voice)
+        presenter = _presenter(row["voice"])
         for picture, mouth, closed in zip(frames, mouths, eyes_closed, strict=True):
             picture[:, : face.WIDTH] = presenter.frame(mouth, float(closed))
-        times |= {
-            "speech_start_sec": round(start_sec, 6),
-            "speech_end_sec": round(end_sec, 6),
-            "phoneme_starts_sec": [
-                [round(start_sec + time, 6) for time in word] for word in spoken.words
-            ],
-        }
-
     waveform *= min(1.0, _MAX_PEAK / max(float(np.abs(waveform).max()), _MAX_PEAK))
-    media.write_video(root / row["video"], frames, FPS, waveform, SAMPLING_RATE)
-    return row | times
+    media.write_video(file, frames, FPS, waveform, SAMPLING_RATE)
+    return row
 
 
 def _new_sentence(rng: np.random.Generator, used: set[str]) -> str:
@@ -259,12 +254,6 @@ def _write_voice_samples(root: Path) -> None:
         wav = io.BytesIO()
         soundfile.write(wav, samples, SAMPLING_RATE, subtype="PCM_16", format="WAV")
         (root / _voice_sample(voice)).write_bytes(wav.getvalue())
-
-
-def _make_and_note(root: Path, seed: int, plan: tuple[Path, Row]) -> None:
-    """Makes a clip, then its row's file, which marks the clip as made."""
-    path, row = plan
-    write_atomically(path, json.dumps(make_clip(root, seed, row)) + "\n")
 
 
 def _is_begun(root: Path, seed: int, num_train: int, num_test: int) -> bool:

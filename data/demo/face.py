@@ -88,16 +88,16 @@ def _closed(side: Sequence[Point]) -> list[Point]:
 
 def _head_outline(look: Look) -> list[Point]:
     """Outline of head and jaw."""
-    right = []
-    for y in np.linspace(_HEAD_TOP, _CHIN_Y, 80):
-        if y < _CHEEK_Y:
-            u = (_CHEEK_Y - y) / (_CHEEK_Y - _HEAD_TOP)
-            half_width = _CHEEK_HALF_WIDTH * (1 - u**2.3) ** 0.5
-        else:
-            u = (y - _CHEEK_Y) / (_CHIN_Y - _CHEEK_Y)
-            half_width = _CHEEK_HALF_WIDTH * (1 - (1 - look.jaw) * u**1.6) * (1 - u**4.5) ** 0.5
-        right.append((CENTRE_X + half_width, y))
-    return _closed(right)
+    y = np.linspace(_HEAD_TOP, _CHIN_Y, 80)
+    above = np.maximum(_CHEEK_Y - y, 0) / (_CHEEK_Y - _HEAD_TOP)  # the cheeks, as a share
+    below = np.maximum(y - _CHEEK_Y, 0) / (_CHIN_Y - _CHEEK_Y)
+    head = (1 - above**2.3) ** 0.5
+    jaw = (1 - (1 - look.jaw) * below**1.6) * (1 - below**4.5) ** 0.5
+    return _closed(_points(CENTRE_X + _CHEEK_HALF_WIDTH * head * jaw, y))
+
+
+def _points(xs: np.ndarray, ys: np.ndarray) -> list[Point]:
+    return list(zip(xs.tolist(), ys.tolist(), strict=True))
 
 
 def _draw_head(look: Look) -> Image.Image:
@@ -309,15 +309,12 @@ def _draw_mouth(base: Image.Image, look: Look, mouth: Viseme) -> Image.Image:
     xs = np.linspace(left, right, len(across))
     lip_xs = CENTRE_X + (half_width + 0.8) * across
 
-    def contour(xs: np.ndarray, ys: np.ndarray) -> list[Point]:
-        return list(zip(xs.tolist(), ys.tolist(), strict=True))
-
     # The corners turn up a little when the mouth is shut: a friendly face at rest.
     line_ys = corner_y - (1 - mouth.openness) * np.abs(across) ** 3
-    gap_upper = contour(xs, line_ys - rise * arch)
-    gap_lower = contour(xs, line_ys + drop * arch)[::-1]
-    top = contour(lip_xs, line_ys - rise * arch - upper_lip * arch * cupids_bow)
-    bottom = contour(lip_xs, line_ys + (drop + lower_lip) * arch)[::-1]
+    gap_upper = _points(xs, line_ys - rise * arch)
+    gap_lower = _points(xs, line_ys + drop * arch)[::-1]
+    top = _points(lip_xs, line_ys - rise * arch - upper_lip * arch * cupids_bow)
+    bottom = _points(lip_xs, line_ys + (drop + lower_lip) * arch)[::-1]
 
     beneath = look.skin if not look.beard else mix(look.skin, look.hair, look.beard)
     under_lip = (CENTRE_X, min(gap_bottom + lower_lip + 1.4, MOUTH_BOX[3] - 2))

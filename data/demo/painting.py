@@ -3,6 +3,7 @@
 Flashes on the background come first: they fade to black, and over an object they would darken it.
 """
 
+import cmath
 import math
 from collections.abc import Callable, Sequence
 
@@ -102,14 +103,9 @@ def fade(colour: Colour, amount: float, towards: Colour = BLACK) -> Colour:
 
 def turn(points: Sequence[Point], pivot: Point, angle: float) -> list[Point]:
     """Points turned clockwise about `pivot` by `angle` radians."""
-    cos, sin = math.cos(angle), math.sin(angle)
-    return [
-        (
-            pivot[0] + cos * (x - pivot[0]) - sin * (y - pivot[1]),
-            pivot[1] + sin * (x - pivot[0]) + cos * (y - pivot[1]),
-        )
-        for x, y in points
-    ]
+    centre, turned = complex(*pivot), cmath.rect(1, angle)
+    places = [centre + turned * (complex(x, y) - centre) for x, y in points]
+    return [(place.real, place.imag) for place in places]
 
 
 def burst(

@@ -79,10 +79,10 @@ def synthesize(text: str, voice: str, words_per_minute: int, pitch: int = PITCH)
     )
     spoken = [event for event in events if event.sample < end]
     phonemes = tuple(((event.sample - begin) / engine_rate, event.phoneme) for event in spoken)
-    words: dict[int, tuple[float, ...]] = {}
+    words: dict[int, list[float]] = {}
     for event, (start, _) in zip(spoken, phonemes, strict=True):
-        words[event.text_position] = (*words.get(event.text_position, ()), start)
-    return Speech(_fade_out(waveform), phonemes, tuple(words.values()))
+        words.setdefault(event.text_position, []).append(start)
+    return Speech(_fade_out(waveform), phonemes, tuple(map(tuple, words.values())))
 
 
 _INT16_FULL_SCALE: Final = 32_768

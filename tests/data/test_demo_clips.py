@@ -153,26 +153,26 @@ def test_a_finished_set_is_left_alone(demo, monkeypatch):
 
 
 def test_an_interrupted_run_goes_on(demo, tmp_path, monkeypatch):
-    make_clip, made = clips.make_clip, []
+    write_video, made = media.write_video, []
 
-    def make_three(root, seed, plan):
+    def write_three(path, *clip):
         if len(made) == 3:
             raise KeyboardInterrupt
-        made.append(plan["clip_id"])
-        return make_clip(root, seed, plan)
+        made.append(path)
+        write_video(path, *clip)
 
-    monkeypatch.setattr(clips, "make_clip", make_three)
+    monkeypatch.setattr(media, "write_video", write_three)
     with pytest.raises(KeyboardInterrupt):
         clips.make_demo_clips(tmp_path, 0, NUM_TRAIN, NUM_TEST, workers=1)
     assert not (tmp_path / "manifest.jsonl").exists()
 
     remade = []
 
-    def make_rest(root, seed, plan):
-        remade.append(plan["clip_id"])
-        return make_clip(root, seed, plan)
+    def write_rest(path, *clip):
+        remade.append(path)
+        write_video(path, *clip)
 
-    monkeypatch.setattr(clips, "make_clip", make_rest)
+    monkeypatch.setattr(media, "write_video", write_rest)
     clips.make_demo_clips(tmp_path, 0, NUM_TRAIN, NUM_TEST, workers=1)
     assert not set(made) & set(remade)
     assert files_of(tmp_path) == files_of(demo)

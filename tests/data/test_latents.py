@@ -7,6 +7,7 @@ import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
 import ml_collections
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from data import build
-from data.latents import Latents
+from data.latents import WithLatents
 from tests import tiny
 from vssflow_jax.audio.pretrained import AUTOENCODER
 from vssflow_jax.clip import ClipSpec
@@ -87,7 +88,9 @@ def test_latents_are_added_to_a_dataset_that_is_there(demo_data: Path, vae: Path
             assert old.clip_id == new.clip_id
             np.testing.assert_array_equal(old.features.waveform, new.features.waveform)
     samples = np.round(new.features.waveform * 2**15).astype(np.int16)
-    np.testing.assert_allclose(new.posterior, Latents(vae, spec)(samples), atol=1e-5)
+    source = mock.Mock(record=lambda row: row)
+    values = WithLatents(source, vae, spec).record({"audio": samples})
+    np.testing.assert_allclose(new.posterior, values["posterior"], atol=1e-5)
     assert (tmp_path / new.video).is_file()
 
 
