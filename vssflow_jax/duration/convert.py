@@ -1,11 +1,10 @@
 """Weights of the duration predictor, from the names and layouts of the reference's."""
 
-from collections.abc import Callable
-
 import numpy as np
 from flax import nnx
 
 from vssflow_jax.duration.model import DurationConfig, DurationPredictor
+from vssflow_jax.weights import mapping
 from vssflow_jax.weights.mapping import Rule
 
 MODULE = "dp."
@@ -40,41 +39,28 @@ _NAMES = {
 
 def rules(cfg: DurationConfig) -> list[Rule]:
     """One rule for each weight of a `DurationPredictor`, whose layers are stacked."""
-    abstract = nnx.eval_shape(lambda: DurationPredictor(cfg, rngs=nnx.Rngs(0)))
-    return [
-        _rule(tuple(map(str, path)), cfg)
-        for path in nnx.to_flat_state(nnx.state(abstract, nnx.Param)).paths
-    ]
+    abstract = mapping.abstract_weights(lambda: DurationPredictor(cfg, rngs=nnx.Rngs(0)))
+    return [_rule(name, cfg) for name in mapping.flatten(abstract)]
 
 
-def _rule(path: tuple[str, ...], cfg: DurationConfig) -> Rule:
-    source, target, read = _source(path), ".".join(path), _reader(path)
-    if _LAYERS not in path:
-        return Rule(target, (source,), read)
-    count = cfg.decoder_layers if path[0] == "decoder" else cfg.encoder_layers
-    sources = tuple(
-        source.replace(f".{_LAYERS}.", f".{_LAYERS}.{index}.") for index in range(count)
-    )
-    return Rule(target, sources, lambda *layers: np.stack([read(layer) for layer in layers]))
-
-
-def _source(path: tuple[str, ...]) -> str:
-    """Name in the source, without the number of a layer."""
+def _rule(target: str, cfg: DurationConfig) -> Rule:
+    path = target.split(".")
     parts = [_NAMES.get(part, part) for part in path]
     match path:
-        case (*_, "q" | "k" | "v", _):
+        case [*_, "q" | "k" | "v", _]:
             parts[-2:] = [f"in_proj_{parts[-1]}"]
-        case (*_, "self_attention" | "cross_attention", "out", _):
+        case [*_, "self_attention" | "cross_attention", "out", _]:
             parts[-2] = "out_proj"
-    return ".".join(parts)
-
-
-def _reader(path: tuple[str, ...]) -> Callable[[np.ndarray], np.ndarray]:
-    """From one tensor of the source to the weight: its third where it holds q, k, v; [i, o]."""
+    source = ".".join(parts)
 
     def read(tensor: np.ndarray) -> np.ndarray:
-        if path[-2:-1] and path[-2] in _PROJECTIONS:
+        """Its third where it holds q, k and v; a matrix as [i, o]."""
+        if len(path) > 1 and path[-2] in _PROJECTIONS:
             tensor = np.split(tensor, len(_PROJECTIONS))[_PROJECTIONS.index(path[-2])]
         return tensor.T if path[-1] == "w_io" else tensor
 
-    return read
+    if _LAYERS not in path:
+        return Rule(target, (source,), read)
+    count = cfg.decoder_layers if path[0] == "decoder" else cfg.encoder_layers
+    sources = [source.replace(f".{_LAYERS}.", f".{_LAYERS}.{index}.") for index in range(count)]
+    return Rule(target, tuple(sources), lambda *layers: np.stack([*map(read, layers)]))

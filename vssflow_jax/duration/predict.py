@@ -11,20 +11,14 @@ from flax import nnx
 
 from vssflow_jax.clip import stretch_phonemes
 from vssflow_jax.duration.model import harden
-from vssflow_jax.duration.train import (
-    Batch,
-    DurationExperiment,
-    Params,
-    align,
-    example,
-    open_dataset,
-)
+from vssflow_jax.duration.train import DurationExperiment, align, example, open_dataset
 from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.input_pipeline.example import Clip
 from vssflow_jax.input_pipeline.tasks import TASKS
 from vssflow_jax.parallel import sharding
 from vssflow_jax.run import run_config
 from vssflow_jax.run.checkpoint import Checkpoints
+from vssflow_jax.run.experiment import Batch, Params
 
 
 def predict(

@@ -6,10 +6,9 @@ to p = t, lip frames to t; neither padding is attended to, so that a clip's resu
 
 import dataclasses
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import grain
 import jax
@@ -31,6 +30,7 @@ from vssflow_jax.parallel.sharding import MeshRules
 from vssflow_jax.parallel.stopping import stop_requested
 from vssflow_jax.run import run_config
 from vssflow_jax.run.checkpoint import Checkpoints
+from vssflow_jax.run.experiment import Batch, Params, TrainState
 from vssflow_jax.run.workdir import MetricsLog
 from vssflow_jax.utils.checks import check_choice, check_within
 from vssflow_jax.utils.errors import UserError
@@ -55,25 +55,7 @@ SOURCES = ("demo", "none")
 _TINY = 1e-8  # keeps the logarithm of a share finite
 
 Example = dict[str, np.ndarray]
-Params = Any  # nested dicts of arrays, as nnx.to_pure_dict makes them
-Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class DurationState:
-    """All that a step changes.
-
-    Attributes:
-      step: steps done, int32.
-      params: the weights.
-      opt_state: state of the optimizer.
-    """
-
-    step: Any
-    params: Params
-    opt_state: optax.OptState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,12 +102,13 @@ class DurationExperiment:
         """Of the network."""
         return nnx.graphdef(nnx.eval_shape(self._network))
 
-    def init(self) -> DurationState:
+    def init(self) -> TrainState:
         """The state before the first step."""
         params = nnx.to_pure_dict(nnx.state(self._network()))
-        return DurationState(jnp.zeros((), jnp.int32), params, self.optimizer.init(params))
+        opt_state, step = self.optimizer.init(params), jnp.zeros((), jnp.int32)
+        return TrainState(step, params, frozen={}, ema={}, opt_state=opt_state, codec={})
 
-    def abstract_state(self, mesh_rules: MeshRules) -> DurationState:
+    def abstract_state(self, mesh_rules: MeshRules) -> TrainState:
         """Shapes, dtypes and shardings of the state, which is whole on every device."""
         whole = mesh_rules.replicated
         return jax.eval_shape(jax.jit(self.init, out_shardings=whole))
@@ -215,19 +198,20 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
 
 def make_train_step(
     experiment: DurationExperiment,
-) -> Callable[[DurationState, Batch], tuple[DurationState, Metrics]]:
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The step as a pure function, to be jitted by the caller with its shardings."""
     definition = experiment.definition
 
     def objective(params: Params, batch: Batch) -> jax.Array:
         return alignment_loss(align(nnx.merge(definition, params), batch), batch)
 
-    def step(state: DurationState, batch: Batch) -> tuple[DurationState, Metrics]:
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         loss, grads = jax.value_and_grad(objective)(state.params, batch)
         updates, opt_state = experiment.optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = {"loss": loss, "grad_norm": optax.global_norm(grads)}
-        return DurationState(state.step + 1, params, opt_state), metrics
+        step = state.step + 1
+        return dataclasses.replace(state, step=step, params=params, opt_state=opt_state), metrics
 
     return step
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -17,7 +18,8 @@ class Cache:
 
     def __init__(self, folder: Path):
         self._folder = folder
-        self._made_by = {"packages": _versions(), "sources": _sources_digest()}
+        versions = [*map(importlib.metadata.version, filter(importlib.util.find_spec, _PACKAGES))]
+        self._made_by = {"packages": versions, "sources": _sources_digest()}
 
     def get(self, key: Any) -> Any:
         """The result of a key, both JSON values; None if there is none."""
@@ -31,16 +33,6 @@ class Cache:
     def _path(self, key: Any) -> Path:
         text = json.dumps([self._made_by, key], sort_keys=True)
         return self._folder / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
-
-
-def _versions() -> dict[str, str | None]:
-    def version(package: str) -> str | None:
-        try:
-            return importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            return None
-
-    return {package: version(package) for package in _PACKAGES}
 
 
 def _sources_digest() -> str:

@@ -7,7 +7,6 @@ Parameters are counted part by part, here and in the reference, whose input and 
 """
 
 from collections import Counter
-from collections.abc import Mapping
 
 from absl import flags
 from ml_collections import config_flags
@@ -54,7 +53,10 @@ def count_unfolded(cfg: ModelConfig) -> dict[str, int]:
 
 def table(cfg: ModelConfig) -> str:
     """Sizes of the network, and its parameters part by part."""
-    here, reference = count_parameters(cfg), count_unfolded(cfg)
+    here, reference = (
+        counts | {"total": sum(counts.values())}
+        for counts in (count_parameters(cfg), count_unfolded(cfg))
+    )
     transformer, placement = cfg.transformer, PLACEMENTS[cfg.placement]
     attended = " + ".join(placement.attended) or "nothing"
     beside = " + ".join(placement.concatenated) or "nothing"
@@ -64,10 +66,9 @@ def table(cfg: ModelConfig) -> str:
         f"{transformer.head_dim}, {transformer.kv_heads} key/value heads, context width "
         f"{transformer.context_width}",
         "",
-        _line("part", "parameters", "reference"),
-        *(_line(part, f"{here[part]:,}", f"{reference[part]:,}") for part in here),
-        _line("total", f"{_total(here):,}", f"{_total(reference):,}"),
+        f"{'part':28}{'parameters':>16}{'reference':>16}",
     ]
+    lines += [f"{part:28}{count:16,}{reference[part]:16,}" for part, count in here.items()]
     return "\n".join(lines)
 
 
@@ -77,14 +78,6 @@ def main(argv: list[str]) -> None:
     with clear_misfits(config):
         cfg = ModelConfig.from_config(config.model)
     print(table(cfg))
-
-
-def _line(part: str, here: str, reference: str) -> str:
-    return f"{part:28}{here:>16}{reference:>16}"
-
-
-def _total(counts: Mapping[str, int]) -> int:
-    return sum(counts.values())
 
 
 def define_flags() -> None:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vssflow_jax.plan.report import MEMORY_PARTS, TIME_PARTS, Row
 from vssflow_jax.utils.optional import require
 
@@ -58,14 +60,8 @@ def _draw_memory(axes: Any, rows: Sequence[Row]) -> None:
     limit = rows[0]["memory_limit"]
     if limit:
         axes.axvline(limit / _GB, color="#c0392b", linestyle="--")
-        axes.annotate(
-            "limit ",
-            (limit / _GB, 1),
-            xycoords=("data", "axes fraction"),
-            ha="right",
-            va="top",
-            color="#c0392b",
-        )
+        place = axes.get_xaxis_transform()
+        axes.text(limit / _GB, 1, "limit ", transform=place, ha="right", va="top", color="#c0392b")
     axes.set_xlabel("GB on each device, at the peak")
 
 
@@ -73,25 +69,19 @@ def _draw_times(axes: Any, rows: Sequence[Row]) -> None:
     """Computing and memory at once, side by side in a bar; then the network."""
     names = [row["strategy"] for row in rows]
     if all("estimate" in row for row in rows):
-        parts = {part: [row["estimate"][part] / _MS for row in rows] for part in TIME_PARTS}
-        positions = range(len(rows))
-        for part, offset in (("compute_sec", -0.15), ("memory_sec", 0.15)):
+        times = {part: [row["estimate"][part] / _MS for row in rows] for part in TIME_PARTS}
+        positions, at_once = np.arange(len(rows)), [0.0] * len(rows)
+        longer = [*map(max, times["compute_sec"], times["memory_sec"])]
+        bars = zip(TIME_PARTS, (-0.15, 0.15, 0.0), (0.3, 0.3, 0.6), strict=True)
+        for (part, offset, height), left in zip(bars, (at_once, at_once, longer), strict=True):
             axes.barh(
-                [position + offset for position in positions],
-                parts[part],
+                positions + offset,
+                times[part],
+                left=left,
                 color=_TIME_COLOURS[part],
                 label=part.removesuffix("_sec"),
-                height=0.3,
+                height=height,
             )
-        start = [max(pair) for pair in zip(parts["compute_sec"], parts["memory_sec"], strict=True)]
-        axes.barh(
-            positions,
-            parts["network_sec"],
-            left=start,
-            color=_TIME_COLOURS["network_sec"],
-            label="network",
-            height=0.6,
-        )
         axes.set_yticks(positions, names)
         axes.set_xlabel("ms of a step, estimated: the longer of compute and memory, then network")
     if all("measured" in row for row in rows):
