@@ -24,16 +24,7 @@ from vssflow_jax.input_pipeline.tasks import TASKS
 from vssflow_jax.utils.errors import Rejected, UserError
 
 COLUMNS = (
-    "video",
-    "clip_id",
-    "split",
-    "task",
-    "transcript",
-    "voice",
-    "voice_sample",
-    "mouth_box",
-    "start_sec",
-    "end_sec",
+    "video clip_id split task transcript voice voice_sample mouth_box start_sec end_sec".split()
 )
 SPLITS = ("train", "test")
 

@@ -1,6 +1,6 @@
 """How the presenters look, one for each voice."""
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from data.demo.canvas import Colour
 
@@ -33,73 +33,29 @@ class Look(NamedTuple):
     freckles: bool = False
 
 
+def _look(colours: str, hair_style: str, jaw: float, **others: Any) -> Look:
+    """A look from the colours of skin, hair, iris, lips and clothes, in hexadecimal digits."""
+    skin, hair, iris, lips, clothes = map(_colour, colours.split())
+    return Look(skin, hair, iris, lips, clothes, hair_style, jaw, **others)
+
+
+def _colour(digits: str) -> Colour:
+    red, green, blue = bytes.fromhex(digits)
+    return red, green, blue
+
+
 LOOKS: Final = {
-    "f2": Look(
-        skin=(244, 202, 172),
-        hair=(122, 70, 36),
-        iris=(86, 132, 74),
-        lips=(204, 82, 88),
-        clothes=(46, 120, 128),
-        hair_style="long",
-        jaw=0.72,
-        earrings=True,
+    "f2": _look("f4caac 7a4624 56844a cc5258 2e7880", "long", jaw=0.72, earrings=True),
+    "f3": _look("b07652 3e2a2c 603a20 a63442 e09a2c", "bob", jaw=0.74, brow=2.0),
+    "f5": _look("fad8c0 c45222 4276a8 d6605a 6e4ea0", "bun", jaw=0.7, brow=1.6, freckles=True),
+    "klatt": _look(
+        "e8b894 4a362c 64482c be685e 345496", "short", jaw=0.86, beard=0.62, brow=2.6, lashes=0.9
     ),
-    "f3": Look(
-        skin=(176, 118, 82),
-        hair=(62, 42, 44),
-        iris=(96, 58, 32),
-        lips=(166, 52, 66),
-        clothes=(224, 154, 44),
-        hair_style="bob",
-        jaw=0.74,
-        brow=2.0,
+    "klatt4": _look(
+        "eec0a6 b0b0b6 547896 c0706a 8c3038", "side", jaw=0.87, brow=2.3, lashes=0.8, glasses=True
     ),
-    "f5": Look(
-        skin=(250, 216, 192),
-        hair=(196, 82, 34),
-        iris=(66, 118, 168),
-        lips=(214, 96, 90),
-        clothes=(110, 78, 160),
-        hair_style="bun",
-        jaw=0.70,
-        brow=1.6,
-        freckles=True,
-    ),
-    "klatt": Look(
-        skin=(232, 184, 148),
-        hair=(74, 54, 44),
-        iris=(100, 72, 44),
-        lips=(190, 104, 94),
-        clothes=(52, 84, 150),
-        hair_style="short",
-        jaw=0.86,
-        beard=0.62,
-        brow=2.6,
-        lashes=0.9,
-    ),
-    "klatt4": Look(
-        skin=(238, 192, 166),
-        hair=(176, 176, 182),
-        iris=(84, 120, 150),
-        lips=(192, 112, 106),
-        clothes=(140, 48, 56),
-        hair_style="side",
-        jaw=0.87,
-        brow=2.3,
-        lashes=0.8,
-        glasses=True,
-    ),
-    "m6": Look(
-        skin=(122, 78, 54),
-        hair=(52, 38, 34),
-        iris=(70, 42, 26),
-        lips=(146, 78, 74),
-        clothes=(70, 140, 84),
-        hair_style="bald",
-        jaw=0.87,
-        beard=0.8,
-        brow=2.8,
-        lashes=0.9,
+    "m6": _look(
+        "7a4e36 342622 462a1a 924e4a 468c54", "bald", jaw=0.87, beard=0.8, brow=2.8, lashes=0.9
     ),
 }
 """One look for each voice of `speech.VOICES`."""

@@ -37,18 +37,9 @@ from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights import folder
 
 AT_LEAST = {
-    "data.num_train": 1,
-    "data.num_test": 1,
-    "model.encoder_layers": 1,
-    "model.decoder_layers": 1,
-    "train.steps": 0,
-    "train.batch_size": 1,
-    "train.learning_rate": 0,
-    "train.warmup_steps": 0,
-    "train.weight_decay": 0,
-    "train.log_every": 1,
-    "train.checkpoint_every": 1,
-    "train.keep_checkpoints": 1,
+    0: "train.steps train.learning_rate train.warmup_steps train.weight_decay",
+    1: "data.num_train data.num_test model.encoder_layers model.decoder_layers train.batch_size "
+    "train.log_every train.checkpoint_every train.keep_checkpoints",
 }
 SOURCES = ("demo", "none")
 
@@ -82,8 +73,9 @@ class DurationExperiment:
           UserError: a value that cannot be, or a config of something else.
         """
         with clear_misfits(config):
-            for name, least in AT_LEAST.items():
-                check_within(name, operator.attrgetter(name)(config), least)
+            for least, names in AT_LEAST.items():
+                for name in names.split():
+                    check_within(name, operator.attrgetter(name)(config), least)
             check_choice("data.source", config.data.source, SOURCES)
             spec, model = ClipSpec(**config.clip), DurationConfig.from_config(config.model)
             return cls(spec, model, config.train, config.seed)
