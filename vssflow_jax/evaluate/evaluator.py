@@ -169,9 +169,19 @@ def write_page(
         out / REPORT,
         settings=settings,
         results=metrics,
-        history=run_files.read_metrics(run) if run else [],
+        history=_history(run) if run else [],
         clips=shown,
     )
+
+
+def _history(run: Path) -> list[dict[str, float]]:
+    """The losses of a run, those of test clips by names of their own."""
+    names = {"step": "step", "loss": "held_out", "loss_ema": "held_out_ema"}
+    held_out = [
+        {here: row[there] for there, here in names.items() if there in row}
+        for row in run_files.read_metrics(run, run_files.HELD_OUT)
+    ]
+    return run_files.read_metrics(run) + held_out
 
 
 def _view(clip: Clip, dataset: Dataset, out: Path) -> ClipView:

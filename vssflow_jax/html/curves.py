@@ -15,7 +15,12 @@ _SMOOTHING_SHARE = 0.02  # of all rows: standard deviation of the kernel that sm
 _SMOOTHING_REACH = 3  # standard deviations of that kernel on either side
 _TIME_BIN_KEY = re.compile(r"loss_t(\d+)")
 _HEADROOM = 0.08  # empty share of the ordinate above and below the smoothed curves
-_LOSS_HUE = 212.0
+# Key -> label and hue; those of test clips, whose noise stays the same, are shown as they are.
+_LOSSES = {
+    "loss": ("training", 212.0),
+    "held_out": ("test clips", 20.0),
+    "held_out_ema": ("test clips, averaged weights", 140.0),
+}
 _TIME_BIN_HUES = (20.0, 300.0)  # of the first and the last bin
 
 
@@ -41,8 +46,8 @@ class Chart:
 
 
 def loss_chart(history: Sequence[Mapping[str, float]]) -> Chart | None:
-    """The loss over training, or None when none was logged."""
-    return _chart(history, {"loss": ("loss", _LOSS_HUE)})
+    """The losses of training and of test clips over training, or None when none was logged."""
+    return _chart(history, _LOSSES)
 
 
 def time_bin_chart(history: Sequence[Mapping[str, float]]) -> Chart | None:
@@ -98,7 +103,8 @@ def _series(history: Sequence[Mapping[str, float]], key: str) -> np.ndarray:
     if not points:
         return np.zeros((0, 3))
     steps, values = np.array(points, dtype=np.float64).T
-    return np.stack([steps, values, _smooth(values)], axis=1)
+    smoothed = values if key.startswith("held_out") else _smooth(values)
+    return np.stack([steps, values, smoothed], axis=1)
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:

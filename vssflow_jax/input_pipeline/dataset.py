@@ -341,16 +341,13 @@ def open_metadata(path: Path) -> tuple[Path, tfds.core.DatasetInfo, dict[str, An
         info = tfds.builder_from_directory(directory).info
         metadata = dict(info.metadata or {})
         found = metadata["schema_version"]
-        for part in ("clip", "widths"):
-            named = metadata[part].items()
-            metadata[part] = {records.in_code(name): value for name, value in named}
+        if found == SCHEMA_VERSION:
+            return directory, info, records.metadata_in_code(metadata)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ParseError) as error:
         raise damaged_metadata(path, error) from error
-    if found != SCHEMA_VERSION:
-        raise UserError(
-            f"dataset {path}: schema version {found}, this code reads {SCHEMA_VERSION}; {REBUILD}"
-        )
-    return directory, info, metadata
+    raise UserError(
+        f"dataset {path}: schema version {found}, this code reads {SCHEMA_VERSION}; {REBUILD}"
+    )
 
 
 def latent_stats(path: str | Path) -> dict[str, list[float]] | None:

@@ -68,6 +68,13 @@ def in_code(name: str) -> str:
     return _IN_CODE.get(name, name)
 
 
+def metadata_in_code(metadata: Values) -> dict[str, Any]:
+    """The metadata of a dataset with the names here of the window's rates and of the streams."""
+    parts = {part: metadata[part].items() for part in ("clip", "widths")}
+    named = {part: {in_code(name): x for name, x in items} for part, items in parts.items()}
+    return {**metadata, **named}
+
+
 def features() -> tfds.features.FeaturesDict:
     """The record as TFDS knows it."""
     texts = {on_disk(name): tfds.features.Text() for name in (*TEXTS, *DTYPES)}

@@ -468,6 +468,16 @@ def test_markup_in_text_is_escaped(write, clip):
     assert page.text.count(odd) >= 10
 
 
+def test_losses_of_test_clips_are_shown_as_they_are(write):
+    held_out = [{"step": step, "held_out": 2.0 - step % 2} for step in range(1, 9)]
+    page = write(history=[*HISTORY, *held_out])
+    assert "test clips" in page.text
+    drawn = page.attributes("polyline", "points")
+    # Raw and smoothed are the same: up and down, from one end of the plot to the other.
+    assert max(drawn.count(points) for points in drawn) == 2
+    assert "test clips" not in write(history=HISTORY).text
+
+
 def test_without_history_or_metrics_it_says_so(write):
     page = write(history=[], results=results({}))
     assert "Training" not in page.text

@@ -49,8 +49,9 @@ def write_report(
       settings: what was evaluated and how, as `evaluation.json` has it.
       results: the scores, those that are absent, and clips that failed or could not be measured in
         all, as `metrics.json` has them. A score that is missing or not finite shows as "-".
-      history: rows of `metrics.jsonl`: `step`, and in any row `loss` and `loss_t0`, `loss_t1`, ...,
-        the losses in equal bins of flow time. The last value of a step counts. May be empty.
+      history: rows of `step` and of any of `loss`, and `loss_t0`, `loss_t1`, ..., in equal bins of
+        flow time, of training; `held_out` and `held_out_ema`, of test clips. The last value of a
+        step counts. May be empty.
       clips: clips to show; those of a task are ordered from its best and from its worst one.
     """
     scores = results["metrics"]
