@@ -7,7 +7,6 @@ made there or by `vssflow_jax.evaluate.networks`.
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -29,7 +28,6 @@ _CLIP_NAME_START: Final = {
     len("Yzxpo56cpUBU_000007_0"): len("Y"),
 }
 _MIN_NORM: Final = 1e-8  # as in torch.cosine_similarity: a vector of zeros is similar to nothing
-_NO_BACKBONES: Final[Backbones] = MappingProxyType({})
 
 Pairing = Literal["", "exact", "clean"]
 OfRows = Callable[[Sequence[Row], Sequence[str]], Mapping[str, float]]
@@ -57,7 +55,7 @@ class OfFeatures:
     network: str = ""
 
     def measure(
-        self, generated_dir: Path, reference_dir: Path, backbones: Backbones = _NO_BACKBONES
+        self, generated_dir: Path, reference_dir: Path, backbones: Backbones
     ) -> float | dict[str, float]:
         """The score of all clips, or name of a generated clip -> its own.
 
