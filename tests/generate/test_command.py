@@ -77,7 +77,7 @@ def random_state(*silent: str) -> TrainState:
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         loud = 0.0 if name.startswith(silent) else LOUDNESS if name.startswith("output.") else 1.0
         size = loud / np.sqrt(inputs(name, shape.shape))
-        return jnp.asarray(size * RNG(len(name)).normal(size=shape.shape), shape.dtype)
+        return jnp.asarray(size * RNG([0, len(name)]).normal(size=shape.shape), shape.dtype)
 
     # Quiet, and without changes within a patch, whose frames have a mean in the first channels.
     stats = LatentStats(
