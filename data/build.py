@@ -28,7 +28,6 @@ from data.latents import Copies, with_latents
 from vssflow_jax import cli
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.features import encoders, faces
-from vssflow_jax.features.footage import WIDTHS
 from vssflow_jax.features.weights_free import WEIGHTS_FREE
 from vssflow_jax.input_pipeline import dataset
 from vssflow_jax.utils.errors import UserError
@@ -123,7 +122,7 @@ def _manifest_contents(values: flags.FlagValues) -> shard_writer.Contents:
         rows=shards.scattered(rows),
         source=manifest.Manifest(root, spec, values.tolerance_sec),
         spec=spec,
-        widths=WIDTHS,
+        widths=manifest.WIDTHS,
         origin={
             "source": "manifest",
             "manifests": [[part.path.name, _checksum(part.path)] for part in parts],

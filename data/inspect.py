@@ -35,7 +35,9 @@ def inspect(path: Path, out: Path, sample: int = 0, checksums: bool = True) -> d
       UserError: no dataset of this schema is there.
     """
     stored = Stored.open(path)
-    found, examples = statistics.gather(stored.read(sample), stored.spec, CLIPS_PER_TASK)
+    found, examples = statistics.gather(
+        stored.read(sample), stored.spec, stored.widths, CLIPS_PER_TASK
+    )
     numbers = {"dataset": str(path), **_files(stored, checksums), **found}
     out.parent.mkdir(parents=True, exist_ok=True)
     out.with_suffix(".json").write_text(json.dumps(numbers, indent=2) + "\n")

@@ -79,7 +79,7 @@ class Copies:
 
     Attributes:
       directory: directory of its shards.
-      widths: channels of each of `vssflow_jax.input_pipeline.records.STREAMS`.
+      widths: channels of each of its streams.
       videos_root: its folder, as seen from that of the new dataset.
     """
 

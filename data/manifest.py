@@ -22,14 +22,14 @@ from data.shard_writer import Row
 from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec, fit_length, stretch_phonemes, to_int16
 from vssflow_jax.features.files import NO_FRAMES, TOLERANCE_SEC, in_shape, read_features
-from vssflow_jax.features.footage import WIDTHS
 from vssflow_jax.features.phonemes import BLANK, IDS
-from vssflow_jax.input_pipeline import records
+from vssflow_jax.input_pipeline.streams import STREAMS
 from vssflow_jax.utils.errors import Rejected, UserError
 
 PLACEHOLDERS = ("fake_lip.npy", "fake_sync.npy", "no_video.npy")
 MIN_DURATION_SEC = 0.1
 FIELDS = ("audio", "visual", "speaker", "lips", "sync", "phonemes", "symbols")
+WIDTHS = {name: stream.width for name, stream in STREAMS.items() if name in FIELDS}
 SPLITS = ("train", "test")
 
 _JOINT = "_joint"
@@ -82,7 +82,7 @@ def read_rows(
                 rejected.append((place, reason))
                 continue
             fields = dict(zip(FIELDS, map(str.strip, values), strict=True))
-            for name in ("audio", *records.STREAMS):
+            for name in ("audio", *WIDTHS):
                 absent = Path(fields[name]).name in placeholders
                 fields[name] = "" if absent else _without(fields[name], strip_prefix)
             parts_of_path = Path(fields["audio"]).with_suffix("").parts
@@ -147,7 +147,7 @@ class Manifest:
         duration_sec = round(len(samples) / self.spec.sampling_rate, 2)  # As the reference has it.
         if duration_sec < MIN_DURATION_SEC:
             raise Rejected(f"too short: {path}: {duration_sec} s, expected {MIN_DURATION_SEC}")
-        streams = {name: self._stream(row, name) for name in records.STREAMS}
+        streams = {name: self._stream(row, name) for name in WIDTHS}
         self._check_lips(row, streams["lips"], duration_sec)
         if task in ("v2s", "joint") and not (len(streams["visual"]) or len(streams["sync"])):
             raise Rejected(f"missing stream: a {task} clip has no features of its picture")

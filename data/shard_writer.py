@@ -46,7 +46,7 @@ class Contents:
       rows: what to make records of, in the order of the dataset.
       source: source of the records.
       spec: geometry of the clips.
-      widths: width of each of `vssflow_jax.input_pipeline.records.STREAMS`.
+      widths: channels of each stream that the records have room for.
       origin: what the rows were made from, and all settings that change a record.
       rejected: names and reasons of rows that were bad before anything was read.
     """
@@ -81,12 +81,14 @@ class Job:
       path: path of the shard.
       rows: rows of the shard, in order.
       source: source of their records.
+      streams: streams that the records have room for.
       compression: a key of `COMPRESSIONS`.
     """
 
     path: Path
     rows: Sequence[Row]
     source: Source
+    streams: Sequence[str]
     compression: str
 
     @property
@@ -127,23 +129,24 @@ def write_shard(job: Job) -> Report:
     if job.path.exists() and job.report_path.exists():
         return read_report(job)
     num_bytes, rejected, durations_sec, corpora = 0, [], [], []
-    absent = dict.fromkeys(records.STREAMS, 0)
+    absent = dict.fromkeys(job.streams, 0)
     # A name of its own: a runner may start a job anew while its first try still writes.
     partial = job.path.parent / UNFINISHED / f"{job.path.name}.{uuid.uuid4().hex}"
     writer = ArrayRecordWriter(str(partial), f"group_size:1,{COMPRESSIONS[job.compression]}")
     for row in job.rows:
         try:
             values = job.source.record(row)
-            _check_finite(values)
+            _check_finite(values, job.streams)
         except Rejected as reason:
             rejected.append((row["clip_id"], str(reason)))
             continue
-        record = records.encode({**values, "schema_version": records.SCHEMA_VERSION})
+        values = {**values, "schema_version": records.SCHEMA_VERSION}
+        record = records.encode(values, job.streams)
         writer.write(record)
         num_bytes += len(record)
         durations_sec.append(float(values[records.DURATION]))
         corpora.append(dataset.corpus_of(values["clip_id"]))
-        for name in records.STREAMS:
+        for name in job.streams:
             absent[name] += not len(values.get(name, ()))
     writer.close()
     with partial.open("rb") as file:
@@ -154,8 +157,8 @@ def write_shard(job: Job) -> Report:
     return report
 
 
-def _check_finite(values: Values) -> None:
-    for name, dtype in records.DTYPES.items():
+def _check_finite(values: Values, streams: Sequence[str]) -> None:
+    for name, dtype in records.dtypes(streams).items():
         if dtype.kind == "f" and not np.isfinite(np.asarray(values.get(name, ()), dtype)).all():
             raise Rejected(f"not finite: {name} holds NaN or infinity")
 

@@ -58,6 +58,7 @@ def plan(
                 Path(template.sharded_filepath(shard_index=index, num_shards=count)),
                 [splits[name][row] for row in part],
                 contents.source,
+                list(contents.widths),
                 compression,
             )
             for index, part in enumerate(parts)
@@ -129,7 +130,7 @@ def _build(
     by_kind = f" ({', '.join(f'{n} {kind}' for kind, n in sorted(kinds.items()))})" if bad else ""
     written = f"{total} clips = {total - len(bad)} written + {len(bad)} rejected{by_kind}"
     absent = {
-        name: sum(report.absent[name] for report in reports.values()) for name in records.STREAMS
+        name: sum(report.absent[name] for report in reports.values()) for name in contents.widths
     }
     without = ", ".join(f"{name} in {count}" for name, count in absent.items() if count)
     return f"{written}\nabsent: {without}" if without else written
@@ -227,7 +228,7 @@ def _write_metadata(
             data_dir=str(directory),
             module_name="",
         ),
-        features=records.features(),
+        features=records.features(contents.widths),
         description=DESCRIPTION,
         metadata=tfds.core.MetadataDict(contents.metadata),
     )

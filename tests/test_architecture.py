@@ -22,16 +22,15 @@ ALLOWED = {
     "features": "audio clip input_pipeline media utils",
     "models": "clip parallel utils weights",
     "flow": "models utils",
-    "run": "audio clip models parallel utils weights",
+    "run": "audio clip input_pipeline models parallel utils weights",
     "config": "audio clip features flow input_pipeline models run utils",
     "cli": "parallel run utils",
-    "generate": "audio cli clip config features flow input_pipeline media models parallel run "
-    "utils",
+    "generate": "audio cli clip config features flow input_pipeline media parallel run utils",
     "train": "audio config flow generate input_pipeline models parallel run utils",
     "evaluate": "audio cli clip config features flow generate html input_pipeline media "
     "parallel run utils weights",
     "duration": "clip config input_pipeline models parallel run utils weights",
-    "plan": "audio cli config features models parallel run train utils weights",
+    "plan": "audio cli config features input_pipeline models parallel run train utils weights",
     "describe": "cli plan",
     "interop": "audio cli config duration models parallel run utils weights",
 }

@@ -1,7 +1,6 @@
 """Bad input ends in one clear line, with exit code 2, and loses nothing."""
 
 import errno
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -30,7 +29,7 @@ def shard(data: Path, split: str = "train_visualtts") -> Path:
 
 def rewrite_shard(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """Write a shard anew with `change` done to the values of each of its records."""
-    widths = json.loads((path.parent / "metadata.json").read_text())["widths"]
+    widths = dataset.open_metadata(path.parents[2])[2]["widths"]
     reader = ArrayRecordReader(str(path))
     encoded = reader.read_all()
     reader.close()
@@ -38,7 +37,7 @@ def rewrite_shard(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     for record in encoded:
         values = records.decode(record, widths)
         change(values)
-        writer.write(records.encode(values))
+        writer.write(records.encode(values, widths))
     writer.close()
 
 

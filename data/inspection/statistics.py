@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,10 @@ from data.inspection.stored import Damage, Found
 from vssflow_jax.clip import ClipSpec, to_float
 from vssflow_jax.features.phonemes import SYMBOLS
 from vssflow_jax.input_pipeline.dataset import all_finite
-from vssflow_jax.input_pipeline.records import DTYPES, DURATION, STREAMS
+from vssflow_jax.input_pipeline.records import DURATION, dtypes
 
 DURATION_BINS = 24  # of the window
-MEASURED = (*STREAMS, "posterior", "audio")
+MEASURED = ("posterior", "audio")  # and the streams
 
 
 @dataclasses.dataclass
@@ -74,12 +74,13 @@ class Moments:
 
 
 def gather(
-    items: Iterable[Found | Damage], spec: ClipSpec, examples: int
+    items: Iterable[Found | Damage], spec: ClipSpec, streams: Collection[str], examples: int
 ) -> tuple[dict[str, Any], dict[str, list[Found]]]:
     """Numbers of records as they come, for JSON, and the first `examples` records of each task."""
     seconds: dict[str, list[float]] = {}
     absent: dict[str, collections.Counter[str]] = {}
-    fields = {name: Moments() for name in MEASURED}
+    arrays = dtypes(streams)
+    fields = {name: Moments() for name in (*streams, *MEASURED)}
     phonemes: collections.Counter[int] = collections.Counter()
     damaged = 0
     shown: dict[str, list[Found]] = {}
@@ -91,10 +92,10 @@ def gather(
         duration_sec = values[DURATION] if math.isfinite(values[DURATION]) else 0.0
         seconds.setdefault(task, []).append(duration_sec)
         lacking = absent.setdefault(task, collections.Counter())
-        lacking.update(name for name in DTYPES if not len(values[name]))
-        for name in MEASURED:
+        lacking.update(name for name in arrays if not len(values[name]))
+        for name, moments in fields.items():
             array = values[name]
-            fields[name].add(to_float(array)[:, None] if name == "audio" else array)
+            moments.add(to_float(array)[:, None] if name == "audio" else array)
         phonemes.update(values["phonemes"].tolist())
         if len(of_task := shown.setdefault(task, [])) < examples:
             of_task.append(item)
@@ -105,7 +106,7 @@ def gather(
             task: {
                 "clips": len(lasting),
                 "duration_sec": _durations(lasting, spec.duration_sec),
-                "absent": {name: absent[task][name] for name in DTYPES},
+                "absent": {name: absent[task][name] for name in arrays},
             }
             for task, lasting in seconds.items()
         },

@@ -78,7 +78,7 @@ class Stored:
     Attributes:
       directory: directory of the shards.
       spec: geometry that the clips were made for.
-      widths: channels of each of `vssflow_jax.input_pipeline.records.STREAMS`.
+      widths: channels of each stream of the records.
       origin: what the records were made from.
       shards: in the order of splits and numbers.
     """

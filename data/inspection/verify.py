@@ -1,13 +1,14 @@
 """What is wrong in a dataset: damaged files, and records that training would not survive."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from data.inspection.stored import Damage, Found, Stored
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.features.phonemes import NUM_IDS
 from vssflow_jax.input_pipeline.dataset import all_finite
-from vssflow_jax.input_pipeline.records import DTYPES, DURATION, SCHEMA_VERSION, Values
+from vssflow_jax.input_pipeline.records import DURATION, SCHEMA_VERSION, Values, dtypes
+from vssflow_jax.input_pipeline.streams import STREAMS
 
 # Frames that an extractor may be short of: Synchformer's window has 16 of them, 25 a second.
 _SLACK_SEC = 16 / 25
@@ -43,18 +44,19 @@ def problems(found: Found, spec: ClipSpec, widths: Mapping[str, int]) -> list[st
         wrong.append(f"schema {values['schema_version']} among {SCHEMA_VERSION}")
     if values["task"] != task:
         wrong.append(f"task {values['task']} among {task}")
-    for name, dtype in DTYPES.items():
+    for name, dtype in dtypes(widths).items():
         if dtype.kind == "f" and not all_finite(values[name]):
             wrong.append(f"{name} holds NaN or infinity")
     ids = values["phonemes"]
     if len(ids) and (ids.min() < 1 or ids.max() >= NUM_IDS):
         wrong.append(f"phoneme ids from {ids.min()} to {ids.max()}, not from 1 to {NUM_IDS - 1}")
-    if len(values["speaker"]) not in (0, widths["speaker"]):
-        wrong.append(f"speaker is {len(values['speaker'])} wide, not {widths['speaker']}")
-    return [*wrong, *_wrong_lengths(values, spec)]
+    for name, width in widths.items():
+        if STREAMS[name].rate is None and len(values[name]) not in (0, width):
+            wrong.append(f"{name} is {len(values[name])} wide, not {width}")
+    return [*wrong, *_wrong_lengths(values, spec, widths)]
 
 
-def _wrong_lengths(values: Values, spec: ClipSpec) -> Iterator[str]:
+def _wrong_lengths(values: Values, spec: ClipSpec, streams: Iterable[str]) -> Iterator[str]:
     """Of the streams, held against the duration."""
     duration_sec, window_sec = values[DURATION], spec.duration_sec
     frame_sec = 1 / spec.latent_rate
@@ -64,9 +66,9 @@ def _wrong_lengths(values: Values, spec: ClipSpec) -> Iterator[str]:
     audio_sec = len(values["audio"]) / spec.sampling_rate
     if abs(audio_sec - duration_sec) > frame_sec:
         yield f"{audio_sec:.2f} s of audio, but it lasts {duration_sec:.2f} s"
-    rates = {"visual": spec.visual_rate, "sync": spec.sync_rate, "lips": spec.video_rate}
-    for name, rate in rates.items():
-        seconds = len(values[name]) / rate
+    for name in streams:
+        rate = STREAMS[name].rate
+        seconds = len(values[name]) / rate(spec) if rate else 0
         if seconds and not duration_sec - _SLACK_SEC <= seconds <= window_sec + _SLACK_SEC:
             yield f"{name} covers {seconds:.2f} s, but it lasts {duration_sec:.2f} s"
     frames, ids = values["phoneme_frames"], values["phonemes"]

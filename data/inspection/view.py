@@ -13,7 +13,7 @@ from vssflow_jax.audio import mel
 from vssflow_jax.clip import ClipSpec, fit_length, to_float
 from vssflow_jax.features.phonemes import SYMBOLS
 from vssflow_jax.html import page
-from vssflow_jax.input_pipeline.records import DTYPES, DURATION
+from vssflow_jax.input_pipeline.records import DURATION, dtypes
 
 _TEMPLATE = Path(__file__).with_name("view.html.j2")
 _NO_PHONEME = "-"
@@ -33,7 +33,7 @@ def write(path: Path, numbers: Mapping[str, Any], examples: Mapping[str, Sequenc
         **numbers,
         "title": f"Dataset {numbers['dataset']}",
         "parts": list(dict.fromkeys(part for by in numbers["counts"].values() for part in by)),
-        "names": [*DTYPES],
+        "names": [*dtypes(numbers["widths"])],
         "hours": {  # of all clips, by the mean of those looked at
             name: sum(numbers["counts"][name].values()) * task["duration_sec"]["mean"] / 3600
             for name, task in numbers["tasks"].items()

@@ -12,8 +12,8 @@ import numpy as np
 import soundfile
 
 from data import manifest, shard_writer, shards
+from data.manifest import WIDTHS
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.features.footage import WIDTHS
 from vssflow_jax.features.phonemes import IDS
 
 SPEC = ClipSpec()

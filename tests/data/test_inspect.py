@@ -106,7 +106,7 @@ def clip_ids(path: Path) -> list[str]:
 def values_of(row: Mapping[str, Any]) -> dict[str, Any]:
     """As they come back from a record."""
     values = {**Noise().record(row), "schema_version": records.SCHEMA_VERSION}
-    return records.decode(records.encode(values), WIDTHS)
+    return records.decode(records.encode(values, WIDTHS), WIDTHS)
 
 
 def flip(path: Path, *indices: int) -> None:
@@ -132,7 +132,8 @@ def rewrite(path: Path, index: int, change: Mapping[str, Any]) -> None:
     writer = ArrayRecordWriter(str(path), "group_size:1,uncompressed")
     for place, clip_id in enumerate(ids):
         values = {**Noise().record(rows[clip_id]), "schema_version": records.SCHEMA_VERSION}
-        writer.write(records.encode({**values, **change} if place == index else values))
+        changed = {**values, **change} if place == index else values
+        writer.write(records.encode(changed, WIDTHS))
     writer.close()
 
 

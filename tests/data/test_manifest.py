@@ -12,11 +12,10 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from scipy.interpolate import interp1d
 
 from data import shard_writer, shards
-from data.manifest import Part, align_cavp, read_phonemes, read_rows
+from data.manifest import WIDTHS, Part, align_cavp, read_phonemes, read_rows
 from tests.data import reference_files
 from tests.data.reference_files import LONG_SEC, ODD_SEC, SPEC, Reference
 from vssflow_jax.clip import stretch_phonemes
-from vssflow_jax.features.footage import WIDTHS
 from vssflow_jax.input_pipeline import records
 from vssflow_jax.input_pipeline.dataset import Dataset, version_dir
 from vssflow_jax.input_pipeline.example import Clip
@@ -95,9 +94,9 @@ def test_values_are_those_of_the_files(reference: Reference, clips: dict[str, tu
     root, features = reference.root, clip.features
     for stream, path in {"visual": "clip/lrs2", "sync": "synch/lrs2", "lips": "lip/lrs2"}.items():
         expected = np.load(root / f"{path}.npy").reshape(-1, WIDTHS[stream]).astype(np.float16)
-        np.testing.assert_array_equal(getattr(features, stream), expected)
+        np.testing.assert_array_equal(features.streams[stream], expected)
     expected = np.load(root / "speaker/GRID/lr/lrs2.npy")
-    np.testing.assert_array_equal(features.speaker, expected)
+    np.testing.assert_array_equal(features.streams["speaker"], expected)
     samples, _ = soundfile.read(root / "GRID/lr/lrs2.wav")
     np.testing.assert_array_equal(features.waveform, samples)
     assert features.duration_sec == 1.5
@@ -108,10 +107,10 @@ def test_what_stands_for_nothing_costs_nothing(
     reference: Reference, built: tuple[Path, str], clips: dict[str, tuple[str, Clip]]
 ):
     spoken = clips["GRID-li-libri0"][1].features
-    assert len(spoken.visual) == len(spoken.lips) == len(spoken.sync) == 0
+    assert not any(len(spoken.streams[name]) for name in ("visual", "lips", "sync"))
     heard = clips["GRID-fo-foley0"][1].features
-    assert len(heard.lips) == len(heard.phonemes) == 0
-    assert not heard.speaker.any()
+    assert len(heard.streams["lips"]) == len(heard.phonemes) == 0
+    assert not heard.streams["speaker"].any()
     shards_of_split = sorted(version_dir(built[0]).glob("*-train_tts.*"))
     source = ArrayRecordDataSource([str(path) for path in shards_of_split])
     for index in range(len(source)):
@@ -123,7 +122,7 @@ def test_what_stands_for_nothing_costs_nothing(
 def test_a_long_sound_is_cut_with_what_is_said(clips: dict[str, tuple[str, Clip]]):
     clip = clips["GRID-lo-long"][1]
     assert len(clip.features.waveform) == SPEC.num_samples
-    assert len(clip.features.lips) == SPEC.video_frames
+    assert len(clip.features.streams["lips"]) == SPEC.video_frames
     assert clip.features.duration_sec == SPEC.duration_sec
     ids = np.array([int(number) for number in reference_files.ids(reference_files.SYMBOLS).split()])
     whole = stretch_phonemes(np.arange(len(ids)), round(LONG_SEC * SPEC.latent_rate))
@@ -208,7 +207,7 @@ def test_tensorflow_datasets_reads_it_too(built: tuple[Path, str]):
     for split, source in sources.items():
         example = source[0]
         assert split.endswith(example["task"].decode())
-        lips = np.frombuffer(example["lips"], records.DTYPES["lips"])
+        lips = np.frombuffer(example["lips"], records.dtypes(WIDTHS)["lips"])
         assert lips.size % WIDTHS["lips"] == 0
     assert {split.partition("_")[2] for split in sources} <= set(TASKS)
 

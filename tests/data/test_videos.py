@@ -145,10 +145,10 @@ def test_a_row_needs_no_more_than_a_video(folder: Path) -> None:
     record = source().record(row)
     assert record["duration_sec"] == pytest.approx(1.4, abs=0.04)
     assert len(record["audio"]) == round(16_000 * record["duration_sec"])
-    assert record["visual"].shape == (SPEC.visual_frames, WEIGHTS_FREE.visual.width)
+    assert record["visual"].shape == (SPEC.visual_frames, WEIGHTS_FREE["visual"].width)
     # Grey while the video lasts, and black padding to the window after it.
     assert (record["visual"] > 0).all(axis=1).tolist() == [True] * 14 + [False] * 6
-    assert record["sync"].shape == (SPEC.sync_frames, WEIGHTS_FREE.sync.width)
+    assert record["sync"].shape == (SPEC.sync_frames, WEIGHTS_FREE["sync"].width)
     assert not len(record["lips"])
     assert not len(record["speaker"])
     assert Path(record["video"]) == folder / "sound.mp4"
@@ -166,8 +166,8 @@ def test_a_row_of_speech(folder: Path) -> None:
     assert read(TEXT).symbols.count(BLANK) == 4
     assert not len(record["phoneme_frames"])
     assert record["voice"] == "ann"
-    assert record["speaker"].shape == (WEIGHTS_FREE.speaker.width,)
-    assert record["lips"].shape == (SPEC.video_frames, WEIGHTS_FREE.lips.width)
+    assert record["speaker"].shape == (WEIGHTS_FREE["speaker"].width,)
+    assert record["lips"].shape == (SPEC.video_frames, WEIGHTS_FREE["lips"].width)
 
 
 def test_sound_beyond_the_window_is_cut_but_speech_is_not(folder: Path) -> None:
@@ -288,9 +288,9 @@ def test_the_command_builds_a_dataset(folder: Path, tmp_path: Path) -> None:
     assert opened.widths == WEIGHTS_FREE.widths | {"lips": 1024, "speaker": 256}
     clips = opened.clips("train", "visualtts")
     spoken = {clips[index].clip_id: clips[index].features for index in range(2)}["a"]
-    np.testing.assert_array_equal(spoken.lips, lips.astype(np.float16))
-    np.testing.assert_array_equal(spoken.speaker, lips[0, :256])
-    assert not len(opened.clips("train", "v2s")[0].features.lips)
+    np.testing.assert_array_equal(spoken.streams["lips"], lips.astype(np.float16))
+    np.testing.assert_array_equal(spoken.streams["speaker"], lips[0, :256])
+    assert not len(opened.clips("train", "v2s")[0].features.streams["lips"])
     metadata = json.loads((out / "vssflow" / SCHEMA_VERSION / "metadata.json").read_text())
     assert "PooledPixels" in metadata["origin"]["encoders"]
     assert "Files" in metadata["origin"]["encoders"]

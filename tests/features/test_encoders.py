@@ -9,9 +9,10 @@ from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.features import encoders
 from vssflow_jax.features.encoders import Absent, ClipVision, Files, Resemblyzer
-from vssflow_jax.features.footage import WIDTHS, Footage
+from vssflow_jax.features.footage import Encoders, Footage
 from vssflow_jax.features.weights_free import WEIGHTS_FREE
 from vssflow_jax.input_pipeline.records import on_disk
+from vssflow_jax.input_pipeline.streams import STREAMS
 from vssflow_jax.utils.errors import Rejected, UserError
 
 SPEC = ClipSpec(duration_sec=3.0)
@@ -103,7 +104,7 @@ def test_a_folder_without_clip_is_named(clip_folder: Path, tmp_path: Path) -> No
 
 def of_files(root: Path, stream: str, array: np.ndarray, duration_sec: float = 3.0) -> np.ndarray:
     """What `Files` makes of an array on disk."""
-    encoder = Files(root / on_disk(stream), WIDTHS[stream])
+    encoder = Files(root / on_disk(stream), STREAMS[stream].width)
     encoder.folder.mkdir()
     np.save(encoder.folder / "a.npy", array)
     return encoder(Footage("a", SPEC, duration_sec, {}, voice="a"))
@@ -163,11 +164,21 @@ def test_each_stream_has_the_encoder_that_was_chosen(clip_folder: Path, tmp_path
     (tmp_path / "lips").mkdir()
     (tmp_path / "synch").mkdir()
     chosen = encoders.choose(str(clip_folder), "", str(tmp_path), ["sync"])
-    assert chosen == encoders.Encoders(
-        ClipVision(clip_folder), WEIGHTS_FREE.sync, Files(tmp_path / "lips", 1024), Absent(256)
+    assert chosen == Encoders(
+        {
+            "visual": ClipVision(clip_folder),
+            "sync": WEIGHTS_FREE["sync"],
+            "lips": Files(tmp_path / "lips", 1024),
+            "speaker": Absent(256),
+        }
     )
     assert chosen.widths == {"visual": HIDDEN, "sync": 96, "lips": 1024, "speaker": 256}
-    assert encoders.choose("", "", "", []).widths == WIDTHS
+    widths = {name: stream.width for name, stream in STREAMS.items()}
+    assert encoders.choose("", "", "", []).widths == widths
+    either = [
+        encoders.choose("", "", "", names) for names in (["clip", "synch"], ["visual", "sync"])
+    ]
+    assert either[0] == either[1]
 
 
 @pytest.mark.parametrize(
@@ -201,7 +212,7 @@ def test_voices_are_known_by_their_vectors(demo_data: Path) -> None:
     assert own.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(own), 1, atol=1e-5)
     assert own @ same > own @ other
-    assert encoders.choose("", "resemblyzer", "", []).speaker == Resemblyzer()
+    assert encoders.choose("", "resemblyzer", "", [])["speaker"] == Resemblyzer()
 
 
 def test_a_voice_sample_without_a_voice_is_rejected() -> None:

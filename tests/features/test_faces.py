@@ -132,7 +132,7 @@ def test_lips_follow_the_mouth(tmp_path: Path) -> None:
     """What moves as a whole has the lips of what stays."""
     rng = np.random.default_rng(0)
     mouth = rng.integers(0, 256, (50, 24, 36, 3), dtype=np.uint8)
-    lips = WEIGHTS_FREE.lips
+    lips = WEIGHTS_FREE["lips"]
     kept = {}
     for name, lefts in (("stays", [40] * 50), ("moves", list(range(20, 70)))):
         pictures = np.zeros((50, 64, 128, 3), np.uint8)

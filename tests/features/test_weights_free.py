@@ -33,7 +33,7 @@ def encode(
 
 
 def encode_voice(waveform: np.ndarray) -> np.ndarray:
-    return WEIGHTS_FREE.speaker(Footage("clip", SHORT, 3.0, {}, voice_sample=waveform))
+    return WEIGHTS_FREE["speaker"](Footage("clip", SHORT, 3.0, {}, voice_sample=waveform))
 
 
 def dark(num_frames: int) -> np.ndarray:
@@ -50,37 +50,37 @@ def noise(seed: int) -> np.ndarray:
 def test_frame_rates(spec: ClipSpec, visual_frames: int, sync_frames: int):
     frames = dark(spec.video_frames)
     encoders = WEIGHTS_FREE
-    visual, sync = encode(encoders.visual, frames, spec), encode(encoders.sync, frames, spec)
-    lips = encode(encoders.lips, frames, spec)
-    assert visual.shape == (visual_frames, encoders.visual.width)
-    assert sync.shape == (sync_frames, encoders.sync.width)
-    assert lips.shape == (spec.video_frames, encoders.lips.width)
+    visual, sync = encode(encoders["visual"], frames, spec), encode(encoders["sync"], frames, spec)
+    lips = encode(encoders["lips"], frames, spec)
+    assert visual.shape == (visual_frames, encoders["visual"].width)
+    assert sync.shape == (sync_frames, encoders["sync"].width)
+    assert lips.shape == (spec.video_frames, encoders["lips"].width)
     assert visual.dtype == sync.dtype == lips.dtype == np.float32
 
 
 def test_the_voice_is_one_vector():
     speaker = encode_voice(noise(0))
-    assert speaker.shape == (WEIGHTS_FREE.speaker.width,)
+    assert speaker.shape == (WEIGHTS_FREE["speaker"].width,)
     assert speaker.dtype == np.float32
 
 
 def test_what_a_clip_does_not_bring_is_absent(frames: np.ndarray):
-    assert encode(WEIGHTS_FREE.lips, frames, mouth=None).shape == (0, WEIGHTS_FREE.lips.width)
-    assert not len(WEIGHTS_FREE.speaker(Footage("clip", SHORT, 3.0, {})))
+    assert encode(WEIGHTS_FREE["lips"], frames, mouth=None).shape == (0, WEIGHTS_FREE["lips"].width)
+    assert not len(WEIGHTS_FREE["speaker"](Footage("clip", SHORT, 3.0, {})))
 
 
 @pytest.mark.parametrize("mouth", [(150, 80, 200, 104), (30, 80, 66, 83)], ids=["outside", "small"])
 def test_a_mouth_box_must_lie_in_the_picture(frames: np.ndarray, mouth: Box):
     with pytest.raises(Rejected, match="bad mouth_box"):
-        encode(WEIGHTS_FREE.lips, frames, mouth=mouth)
+        encode(WEIGHTS_FREE["lips"], frames, mouth=mouth)
 
 
 def test_encoders_are_a_plain_record():
     # Others can be put in their places one by one.
-    other = Encoders(
-        WEIGHTS_FREE.visual, WEIGHTS_FREE.visual, WEIGHTS_FREE.lips, WEIGHTS_FREE.speaker
-    )
-    assert other.sync is WEIGHTS_FREE.visual
+    other = Encoders({**WEIGHTS_FREE.by_stream, "sync": WEIGHTS_FREE["visual"]})
+    assert other.widths == {**WEIGHTS_FREE.widths, "sync": WEIGHTS_FREE["visual"].width}
+    assert WEIGHTS_FREE.need_mouth(SHORT)
+    assert not Encoders({"sync": WEIGHTS_FREE["sync"]}).need_mouth(SHORT)
 
 
 def test_pooling_is_the_mean_of_each_cell():
@@ -109,8 +109,8 @@ def test_colours_are_seen_where_and_when_they_are():
     frames = dark(SHORT.video_frames)
     # Video frame 50 is at 2 s: semantic frame 20, at 10 a second.
     frames[50, 64:96, 96:128] = (255, 0, 51)
-    features = encode(WEIGHTS_FREE.visual, frames).reshape(30, 4, 6, 3)
-    seen = features[20, 2, 3] / WEIGHTS_FREE.visual.gain
+    features = encode(WEIGHTS_FREE["visual"], frames).reshape(30, 4, 6, 3)
+    seen = features[20, 2, 3] / WEIGHTS_FREE["visual"].gain
     np.testing.assert_allclose(seen, [1, 0, 0.2], rtol=1e-4)
     features[20, 2, 3] = 0
     assert not features.any()
@@ -118,14 +118,14 @@ def test_colours_are_seen_where_and_when_they_are():
 
 def test_still_pictures_have_no_motion(frames: np.ndarray):
     still = np.repeat(frames[:1], SHORT.video_frames, axis=0)
-    assert not encode(WEIGHTS_FREE.sync, still).any()
+    assert not encode(WEIGHTS_FREE["sync"], still).any()
 
 
 def test_a_change_at_any_frame_is_seen_when_it_happens():
     for frame in range(1, SHORT.video_frames):
         frames = np.zeros((SHORT.video_frames, 8, 6, 3), np.uint8)
         frames[frame:] = 255  # Everything changes once, between frame - 1 and frame.
-        features = encode(WEIGHTS_FREE.sync, frames)
+        features = encode(WEIGHTS_FREE["sync"], frames)
         (seen,) = np.nonzero(features.any(axis=1))
         assert len(seen) == 1, f"frame {frame}"
         # Feature i is at i / 24 s; the change is at frame / 25 s.
@@ -136,7 +136,7 @@ def test_motion_tells_brightening_from_darkening_and_grows_with_either():
     up, down, half = (dark(SHORT.video_frames) for _ in range(3))
     up[20:], down[:20], half[20:] = 200, 200, 100
     motions = [
-        encode(WEIGHTS_FREE.sync, frames).reshape(SHORT.sync_frames, 2, -1)
+        encode(WEIGHTS_FREE["sync"], frames).reshape(SHORT.sync_frames, 2, -1)
         for frames in (up, down, half)
     ]
     assert motions[0][:, 0].max() > 1
@@ -148,7 +148,9 @@ def test_motion_tells_brightening_from_darkening_and_grows_with_either():
 def test_motion_is_seen_where_it_is():
     frames = dark(SHORT.video_frames)
     frames[20:, 16:32, 160:192] = 255  # The second of 8 rows of cells, the last of 6 columns.
-    cells = encode(WEIGHTS_FREE.sync, frames).reshape(SHORT.sync_frames, 2, 8, 6).max(axis=(0, 1))
+    cells = (
+        encode(WEIGHTS_FREE["sync"], frames).reshape(SHORT.sync_frames, 2, 8, 6).max(axis=(0, 1))
+    )
     assert np.argwhere(cells > 1e-3).tolist() == [[1, 5]]
 
 
@@ -157,16 +159,16 @@ def test_lips_see_the_mouth_and_nothing_else(frames: np.ndarray):
     blank = np.zeros_like(frames)
     blank[:, y0:y1, x0:x1] = frames[:, y0:y1, x0:x1]
     np.testing.assert_array_equal(
-        encode(WEIGHTS_FREE.lips, blank), encode(WEIGHTS_FREE.lips, frames)
+        encode(WEIGHTS_FREE["lips"], blank), encode(WEIGHTS_FREE["lips"], frames)
     )
     dark_mouth = frames.copy()
     dark_mouth[:, y0:y1, x0:x1] = 0
-    assert not encode(WEIGHTS_FREE.lips, dark_mouth).any()
+    assert not encode(WEIGHTS_FREE["lips"], dark_mouth).any()
 
 
 def lips(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Shape of the mouth and its change, both [n, rows, columns]."""
-    encoder = WEIGHTS_FREE.lips
+    encoder = WEIGHTS_FREE["lips"]
     features = encode(encoder, frames).reshape(len(frames), 2, encoder.rows, encoder.columns)
     return features[:, 0], features[:, 1]
 
@@ -190,7 +192,7 @@ def test_lip_shape_is_an_orthonormal_cosine_transform():
     # A mouth of even grey is one number: grey times the square root of its pixels.
     frames = dark(SHORT.video_frames)
     frames[40:] = 51
-    step = np.diff(lips(frames)[0][39:41], axis=0)[0] / WEIGHTS_FREE.lips.gain
+    step = np.diff(lips(frames)[0][39:41], axis=0)[0] / WEIGHTS_FREE["lips"].gain
     x0, y0, x1, y1 = MOUTH
     assert step[0, 0] == pytest.approx(0.2 * np.sqrt((y1 - y0) * (x1 - x0)), rel=1e-4)
     assert np.abs(step).sum() == pytest.approx(step[0, 0], abs=1e-3)
@@ -205,7 +207,7 @@ def test_lip_shape_is_an_orthonormal_cosine_transform():
 
 def test_a_still_face_says_nothing_whoever_it_is(frames: np.ndarray):
     still = np.repeat(frames[:1], SHORT.video_frames, axis=0)
-    np.testing.assert_allclose(encode(WEIGHTS_FREE.lips, still), 0, atol=1e-4)
+    np.testing.assert_allclose(encode(WEIGHTS_FREE["lips"], still), 0, atol=1e-4)
 
 
 def test_a_voice_is_known_at_any_level_and_around_any_silence():

@@ -33,9 +33,9 @@ from vssflow_jax.flow.sampler import Sampler
 from vssflow_jax.generate import command as generate
 from vssflow_jax.generate.sampler import draw_start, make_generate
 from vssflow_jax.generate.windows import Windows
-from vssflow_jax.input_pipeline import records
 from vssflow_jax.input_pipeline.collate import to_latent_rate
 from vssflow_jax.input_pipeline.example import ClipFeatures
+from vssflow_jax.input_pipeline.streams import STREAMS
 from vssflow_jax.run import run_config
 from vssflow_jax.run.checkpoint import Checkpoints
 from vssflow_jax.run.experiment import Experiment, TrainState
@@ -229,14 +229,9 @@ def test_a_clip_as_long_as_a_window_is_what_evaluation_generates(
         **{"duration_sec": None, "event_times_sec": [], "phoneme_starts_sec": []},
     }
     record = Videos(videos, WEIGHTS_FREE, EXPERIMENT.spec).record(row)
-    streams = {name: record[name].astype(records.DTYPES[name]) for name in records.STREAMS}
+    streams = {name: record[name].astype(stream.dtype) for name, stream in STREAMS.items()}
     spread = stretch_phonemes(record["phonemes"], EXPERIMENT.spec.latent_frames)
-    clip = ClipFeatures(
-        **streams,
-        phonemes=spread,
-        sound=record["audio"],
-        duration_sec=record["duration_sec"],
-    )
+    clip = ClipFeatures(streams, spread, record["audio"], record["duration_sec"])
     features = {name: x[None] for name, x in to_latent_rate(clip, EXPERIMENT.spec).items()}
     sampler = dataclasses.replace(Sampler.from_config(CONFIG.eval.sampler), steps=3, guidance=1.5)
     expected = make_generate(EXPERIMENT, sampler)(

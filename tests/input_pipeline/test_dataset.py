@@ -60,9 +60,9 @@ def test_metadata_has_the_names_of_the_reference(demo_data: Path) -> None:
 
 def test_features_have_the_rates_of_the_reference(demo_data: Path) -> None:
     speech = Dataset(demo_data, SPEC).clips("train", "visualtts")[0].features
-    assert len(speech.visual) == 3 * 10
-    assert len(speech.lips) == len(speech.phonemes) == 3 * 25
-    assert len(speech.sync) == 3 * 24
+    assert len(speech.streams["visual"]) == 3 * 10
+    assert len(speech.streams["lips"]) == len(speech.phonemes) == 3 * 25
+    assert len(speech.streams["sync"]) == 3 * 24
     assert speech.waveform.shape == (48_000,)
     assert SYMBOLS[speech.phonemes[0] - 1] == "<blank>"
     assert set(speech.phonemes) <= set(IDS.values())
@@ -125,8 +125,8 @@ def test_durations_that_do_not_fit_are_named(demo_data: Path, tmp_path: Path) ->
 
 def test_what_a_clip_lacks_is_absent(demo_data: Path) -> None:
     sound = Dataset(demo_data, SPEC).clips("train", "v2s")[0].features
-    assert len(sound.lips) == len(sound.phonemes) == 0
-    assert not sound.speaker.any()
+    assert len(sound.streams["lips"]) == len(sound.phonemes) == 0
+    assert not sound.streams["speaker"].any()
 
 
 def test_the_sound_is_that_of_the_video(demo_data: Path) -> None:
@@ -139,7 +139,7 @@ def test_the_speaker_depends_on_the_voice_alone(demo_data: Path) -> None:
     clips = Dataset(demo_data, SPEC).clips("train", "visualtts")
     by_voice: dict[str, list[np.ndarray]] = {}
     for index in range(len(clips)):
-        by_voice.setdefault(clips[index].voice, []).append(clips[index].features.speaker)
+        by_voice.setdefault(clips[index].voice, []).append(clips[index].features.streams["speaker"])
     assert len(by_voice) > 1
     for speakers in by_voice.values():
         assert all(np.array_equal(speakers[0], other) for other in speakers)

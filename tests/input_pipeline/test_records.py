@@ -7,7 +7,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from vssflow_jax.input_pipeline import records
 from vssflow_jax.input_pipeline.dataset import all_finite
 
-WIDTHS = {"visual": 3, "sync": 2, "lips": 5}
+WIDTHS = {"visual": 3, "sync": 2, "lips": 5, "speaker": 6}
 
 
 def values() -> dict:
@@ -35,11 +35,11 @@ def values() -> dict:
 
 def test_what_goes_in_comes_out_in_the_bytes_of_the_record() -> None:
     given = values()
-    record = records.encode(given)
+    record = records.encode(given, WIDTHS)
     found = records.decode(record, WIDTHS)
     assert found.keys() == given.keys()
     whole = np.frombuffer(record, np.uint8)
-    for name, dtype in records.DTYPES.items():
+    for name, dtype in records.dtypes(WIDTHS).items():
         assert found[name].dtype == dtype
         np.testing.assert_array_equal(found[name].ravel(), np.ravel(given[name]).astype(dtype))
         assert not found[name].size or np.shares_memory(found[name], whole)
@@ -52,14 +52,14 @@ def test_what_goes_in_comes_out_in_the_bytes_of_the_record() -> None:
 
 def test_the_same_values_are_the_same_bytes_whatever_their_order() -> None:
     given = values()
-    assert records.encode(given) == records.encode(dict(reversed(given.items())))
+    assert records.encode(given, WIDTHS) == records.encode(dict(reversed(given.items())), WIDTHS)
 
 
 def test_two_streams_have_the_names_of_the_reference_on_the_disk() -> None:
-    named = tf_example_pb2.Example.FromString(records.encode(values())).features.feature
+    named = tf_example_pb2.Example.FromString(records.encode(values(), WIDTHS)).features.feature
     assert (
         set(named)
-        == set(records.features())
+        == set(records.features(WIDTHS))
         == set(values()) - {"visual", "sync"}
         | {
             "clip",
@@ -71,7 +71,7 @@ def test_two_streams_have_the_names_of_the_reference_on_the_disk() -> None:
 
 def test_tfds_reads_the_same() -> None:
     given = values()
-    example = records.features().deserialize_example_np(records.encode(given))
+    example = records.features(WIDTHS).deserialize_example_np(records.encode(given, WIDTHS))
     assert example["clip_id"].decode() == given["clip_id"]
     assert example["audio"] == given["audio"].tobytes()
     assert example["lips"] == b""
@@ -79,7 +79,7 @@ def test_tfds_reads_the_same() -> None:
 
 
 def test_a_record_cut_short_anywhere_is_none() -> None:
-    record = records.encode(values())
+    record = records.encode(values(), WIDTHS)
     assert len(record) > 80_000
     places = np.random.default_rng(0).integers(0, len(record), 200).tolist()
     for end in [0, 1, 2, 3, len(record) - 1, *places]:
@@ -88,7 +88,7 @@ def test_a_record_cut_short_anywhere_is_none() -> None:
 
 
 def test_other_records_are_none() -> None:
-    example = tf_example_pb2.Example.FromString(records.encode(values()))
+    example = tf_example_pb2.Example.FromString(records.encode(values(), WIDTHS))
     del example.features.feature["lips"]
     with pytest.raises(KeyError, match="lips"):
         records.decode(example.SerializeToString(), WIDTHS)
@@ -98,7 +98,7 @@ def test_other_records_are_none() -> None:
     with pytest.raises((ValueError, KeyError)):
         records.decode(np.random.default_rng(0).bytes(1000), WIDTHS)
     with pytest.raises(ValueError, match="reshape"):
-        records.decode(records.encode(values()), {**WIDTHS, "visual": 4})
+        records.decode(records.encode(values(), WIDTHS), {**WIDTHS, "visual": 4})
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])

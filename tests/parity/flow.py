@@ -25,7 +25,12 @@ PLACEMENT = "lip_synch_text"
 INPUT, INPUT_CONV = "vaflow.proj_in.weight", "vaflow.preprocess_conv.weight"
 OUTPUT, OUTPUT_CONV = "vaflow.proj_out.weight", "vaflow.postprocess_conv.weight"
 # Names of the reference for a condition's features, resampled and projected.
-GIVEN = {"visual": "video_feat", "sync": "synch_feat", "lips": "lip_feat", "phonemes": "phone_id"}
+GIVEN = {
+    "visual": "video_feat",
+    "sync": "synch_feat",
+    "lips": "lip_feat",
+    "speaker": "ref_audio_ebd",
+}
 RESAMPLED = {
     "visual": "video_interp",
     "sync": "synch_interp",
@@ -120,14 +125,14 @@ def resampled(golden: Golden) -> dict[str, np.ndarray]:
     """The features given, brought to the latent's frames as the input pipeline does it."""
     frames = golden["in/x0_noise"].shape[2]
     spec = ClipSpec(duration_sec=frames / ClipSpec.latent_rate)
-    given = {name: golden[f"in/{key}"] for name, key in GIVEN.items()}
-    sync = given["sync"]  # [b, windows, frames of a window, i]
-    given["sync"] = sync.reshape(len(sync), -1, sync.shape[-1])
+    streams = {name: golden[f"in/{key}"] for name, key in GIVEN.items()}
+    sync = streams["sync"]  # [b, windows, frames of a window, i]
+    streams["sync"] = sync.reshape(len(sync), -1, sync.shape[-1])
     examples = [
         to_latent_rate(
             ClipFeatures(
-                **{name: value[index] for name, value in given.items()},
-                speaker=golden["in/ref_audio_ebd"][index],
+                {name: value[index] for name, value in streams.items()},
+                phonemes=golden["in/phone_id"][index],
                 sound=np.zeros(0, np.float32),
                 duration_sec=spec.duration_sec,
             ),

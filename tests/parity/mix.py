@@ -48,20 +48,24 @@ def check_case(golden: Golden, case: int, spec: ClipSpec) -> Iterator[Row]:
     ids = stretch_phonemes(given("phone_speech_raw"), spec.phoneme_frames(duration_sec["speech"]))
     nothing = np.zeros(0)
     sound = ClipFeatures(
-        visual=given("video_audio"),
-        sync=given("synch_audio").reshape(-1, width),
-        lips=nothing,
+        {
+            "visual": given("video_audio"),
+            "sync": given("synch_audio").reshape(-1, width),
+            "lips": nothing,
+            "speaker": nothing,
+        },
         phonemes=nothing,
-        speaker=nothing,
         sound=given("wave_audio")[0],
         duration_sec=duration_sec["audio"],
     )
     speech = ClipFeatures(
-        visual=given("video_speech"),
-        sync=given("synch_speech").reshape(-1, width),
-        lips=given("lip_speech"),
+        {
+            "visual": given("video_speech"),
+            "sync": given("synch_speech").reshape(-1, width),
+            "lips": given("lip_speech"),
+            "speaker": given("ref_speech"),
+        },
         phonemes=ids,
-        speaker=given("ref_speech"),
         sound=given("wave_speech")[0],
         duration_sec=duration_sec["speech"],
     )
@@ -77,11 +81,11 @@ def check_case(golden: Golden, case: int, spec: ClipSpec) -> Iterator[Row]:
     for name, ours in (
         ("rand_start_sec", start_sec),
         ("audio_duration", made.duration_sec),
-        ("video_feat", made.visual),
-        ("synch_feat", made.sync.reshape(*windows, width)),
-        ("lip_feat", made.lips),
+        ("video_feat", made.streams["visual"]),
+        ("synch_feat", made.streams["sync"].reshape(*windows, width)),
+        ("lip_feat", made.streams["lips"]),
         ("phone_id", made.phonemes),
-        ("ref_audio_ebd", made.speaker),
+        ("ref_audio_ebd", made.streams["speaker"]),
         ("waveform", made.waveform[None]),
     ):
         yield golden.row(f"{case}/out/{name}", ours, EXACT)

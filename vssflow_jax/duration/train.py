@@ -279,7 +279,7 @@ def example(clip: Clip, experiment: DurationExperiment) -> Example:
             "latent frames; shorten the transcript or leave the clip out"
         )
     # A clip without lips gets the same frame throughout, all ones, as in the reference.
-    lips = clip.features.lips.astype(np.float32)
+    lips = clip.features.streams["lips"].astype(np.float32)
     lips = lips if len(lips) else np.ones((num_frames, experiment.model.lip_features), np.float32)
     targets = np.repeat(np.arange(len(clip.phoneme_frames)), clip.phoneme_frames)
     return {
@@ -296,9 +296,8 @@ def open_dataset(config: ml_collections.ConfigDict, experiment: DurationExperime
     Raises:
       UserError: it is not there or does not fit the config.
     """
-    dataset = Dataset(config.data.path, experiment.spec)
-    dataset.check_widths({"lips": experiment.model.lip_features})
-    return dataset
+    widths = {"lips": experiment.model.lip_features}
+    return Dataset(config.data.path, experiment.spec, widths=widths)
 
 
 def _check_batch(experiment: DurationExperiment, mesh_rules: MeshRules) -> None:

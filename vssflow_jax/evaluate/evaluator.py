@@ -64,9 +64,12 @@ def evaluate(
         config = run_config.for_use(run, config)
     experiment = Experiment.from_config(config)
     dataset = Dataset(
-        config.data.path, experiment.spec, config.data.durations, config.data.durations_path
+        config.data.path,
+        experiment.spec,
+        config.data.durations,
+        config.data.durations_path,
+        experiment.model.feature_widths,
     )
-    dataset.check_widths(experiment.model.feature_widths)
     places = benchmark.places(dataset)
     state = restore(experiment, run, step, dataset.latent_stats)
     sha256 = digest(config, run, int(state.step)) if distributed.is_main() else ""

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from vssflow_jax.features.clip_vision import ClipVision
 from vssflow_jax.features.files import Absent, Files
-from vssflow_jax.features.footage import WIDTHS, Encoder, Encoders
+from vssflow_jax.features.footage import Encoder, Encoders
 from vssflow_jax.features.voice import Resemblyzer
 from vssflow_jax.features.weights_free import WEIGHTS_FREE
-from vssflow_jax.input_pipeline.records import STREAMS, in_code, on_disk
+from vssflow_jax.input_pipeline.records import in_code, on_disk
+from vssflow_jax.input_pipeline.streams import STREAMS
 from vssflow_jax.utils.errors import UserError
 
 RESEMBLYZER = "resemblyzer"
@@ -32,9 +33,10 @@ def choose(clip: str, speaker: str, features_root: str, weights_free: Collection
       UserError: a stream is unknown or named twice, or there is no such folder.
     """
     weights_free = [in_code(name) for name in weights_free]
-    unknown = sorted(set(weights_free) - set(STREAMS))
+    unknown = sorted(set(weights_free) - set(WEIGHTS_FREE.by_stream))
     if unknown:
-        raise UserError(f"--weights_free: no stream '{unknown[0]}'; they are {', '.join(STREAMS)}")
+        known = ", ".join(WEIGHTS_FREE.by_stream)
+        raise UserError(f"--weights_free: no stream '{unknown[0]}'; they are {known}")
     networks: dict[str, Encoder] = {}
     if clip:
         networks["visual"] = ClipVision(Path(clip))
@@ -46,10 +48,10 @@ def choose(clip: str, speaker: str, features_root: str, weights_free: Collection
         )
     if features_root and not Path(features_root).is_dir():
         raise UserError(f"--features_root={features_root}: no such folder")
-    chosen: dict[str, Encoder] = {name: getattr(WEIGHTS_FREE, name) for name in weights_free}
-    chosen |= networks
-    for name in set(STREAMS) - set(chosen):
+    chosen = {name: WEIGHTS_FREE[name] for name in weights_free} | networks
+    for name, stream in STREAMS.items():
         folder = Path(features_root, on_disk(name))
-        there = features_root and folder.is_dir()
-        chosen[name] = Files(folder, WIDTHS[name]) if there else Absent(WIDTHS[name])
-    return Encoders(**chosen)
+        if features_root and folder.is_dir():
+            chosen.setdefault(name, Files(folder, stream.width))
+        chosen.setdefault(name, Absent(stream.width))
+    return Encoders({name: chosen[name] for name in STREAMS})

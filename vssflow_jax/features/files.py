@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.features.footage import WIDTHS, Footage, Mouth
+from vssflow_jax.features.footage import Footage, Mouth
 from vssflow_jax.input_pipeline.records import in_code
+from vssflow_jax.input_pipeline.streams import STREAMS
 from vssflow_jax.utils.errors import Rejected
 
 
@@ -30,7 +31,7 @@ class Absent:
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-    """A stream of the paper's extractor, from files `CLIP_ID.npy`, of the speaker `VOICE.npy`.
+    """A stream of the paper's extractor, from files `CLIP_ID.npy`, of a voice `VOICE.npy`.
 
     A clip has none where the file is not there or holds zeros.
 
@@ -46,18 +47,19 @@ class Files:
         """It looks at nothing."""
 
     def __call__(self, footage: Footage) -> np.ndarray:
-        stream, spec = in_code(self.folder.name), footage.spec
-        name = footage.voice if stream == "speaker" else footage.clip_id
-        path = self.folder / f"{name}.npy"
-        if not name or not path.exists():
+        name, spec = in_code(self.folder.name), footage.spec
+        stream = STREAMS[name]
+        of = footage.clip_id if stream.rate else footage.voice
+        path = self.folder / f"{of}.npy"
+        if not of or not path.exists():
             return Absent(self.width)(footage)
-        features = in_shape(read_features(path), stream, spec, path)
-        if stream == "lips" and len(features):
-            features = features[: spec.video_frames]
-            lips_sec = len(features) / spec.video_rate
-            if abs(lips_sec - footage.duration_sec) > TOLERANCE_SEC:
+        features = in_shape(read_features(path), name, spec, path)
+        if stream.rate and not stream.stretch and len(features):
+            features = features[: stream.frames(spec)]
+            seconds = len(features) / stream.rate(spec)
+            if abs(seconds - footage.duration_sec) > TOLERANCE_SEC:
                 raise Rejected(
-                    f"wrong length: {path}: lips of {lips_sec:.2f} s, the clip lasts "
+                    f"wrong length: {path}: {name} of {seconds:.2f} s, the clip lasts "
                     f"{footage.duration_sec:.2f} s"
                 )
         return features
@@ -97,23 +99,21 @@ def read_features(path: Path) -> np.ndarray:
 def in_shape(array: np.ndarray, stream: str, spec: ClipSpec, path: Path) -> np.ndarray:
     """Checks that features have the shape of their stream, if there are any.
 
-    Those of visual and sync are of the whole window, however short the clip; the frames of sync may
-    lie in windows of their own, [30, 8, i].
+    A stream that is stretched is of the whole window, however short the clip.
 
     Returns:
-      [frames, i], or [i] of the speaker.
+      [frames, i], or [i] of a voice.
 
     Raises:
       Rejected: they have another shape.
     """
     if not array.size:
         return NO_FRAMES
-    found = array.shape
-    if stream == "sync" and array.ndim == 3:
+    found, known = array.shape, STREAMS[stream]
+    if known.windowed and array.ndim == 3:
         array = array.reshape(-1, array.shape[-1])
-    lengths = {"visual": spec.visual_frames, "sync": spec.sync_frames}
-    frames = () if stream == "speaker" else (lengths.get(stream, len(array)),)
-    expected = (*frames, WIDTHS[stream])
+    frames = known.frames(spec) if known.stretch else len(array)
+    expected = (frames, known.width) if known.rate else (known.width,)
     if array.shape != expected:
         raise Rejected(f"wrong shape: {path}: {stream} is {found}, expected {expected}")
     return array

@@ -14,8 +14,6 @@ Box = tuple[int, int, int, int]
 Mouth = Box | Sequence[Box]
 """Where a mouth is, in every picture or in each by itself; then the boxes are of one size."""
 
-WIDTHS = {"visual": 768, "sync": 768, "lips": 1024, "speaker": 256}  # of the paper's extractors
-
 
 class Look(NamedTuple):
     """How an encoder looks at a video: block by block, for no clip is ever held whole.
@@ -80,12 +78,12 @@ class Encoder(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Encoders:
-    """One encoder for each stream of features."""
+    """One encoder for each stream of features, by its name."""
 
-    visual: Encoder
-    sync: Encoder
-    lips: Encoder
-    speaker: Encoder
+    by_stream: Mapping[str, Encoder]
+
+    def __getitem__(self, stream: str) -> Encoder:
+        return self.by_stream[stream]
 
     def __repr__(self) -> str:
         """By the names of a dataset, whose metadata holds it."""
@@ -93,18 +91,16 @@ class Encoders:
         return f"Encoders({', '.join(named)})"
 
     @property
-    def by_stream(self) -> dict[str, Encoder]:
-        """The encoders by name, in the order of `vssflow_jax.input_pipeline.records.STREAMS`."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-
-    @property
     def widths(self) -> dict[str, int]:
         """Channels of each stream."""
         return {name: encoder.width for name, encoder in self.by_stream.items()}
 
     def need_mouth(self, spec: ClipSpec) -> bool:
-        """Whether there are lips only where it is known where the mouth is."""
-        return self.lips.look(spec, None) is None and self.lips.look(spec, (0, 0, 1, 1)) is not None
+        """Whether a stream is there only where it is known where the mouth is."""
+        return any(
+            encoder.look(spec, None) is None and encoder.look(spec, (0, 0, 1, 1)) is not None
+            for encoder in self.by_stream.values()
+        )
 
     def watch(
         self,

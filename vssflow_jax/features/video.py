@@ -16,7 +16,8 @@ from vssflow_jax.features import encoders, faces
 from vssflow_jax.features.footage import Box, Encoders, Footage, Mouth
 from vssflow_jax.features.weights_free import WEIGHTS_FREE
 from vssflow_jax.input_pipeline import dataset
-from vssflow_jax.input_pipeline.records import DTYPES, on_disk
+from vssflow_jax.input_pipeline.records import on_disk
+from vssflow_jax.input_pipeline.streams import STREAMS
 from vssflow_jax.media import Track
 from vssflow_jax.utils.errors import Rejected, UserError
 
@@ -30,8 +31,7 @@ class Seen:
     Attributes:
       spec: geometry of a clip that holds all of it, and is no shorter than those of training.
       duration_sec: duration of the video itself.
-      streams: features by name, of the dtypes of records; an absent one has no frames, an absent
-        speaker is zeros.
+      streams: features by name, as `ClipFeatures` has them.
     """
 
     spec: ClipSpec
@@ -111,14 +111,16 @@ def look(
             voice=voice.stem if voice else "",
             voice_sample=sample,
         )
-        streams = chosen(footage)
+        features = chosen(footage)
     except Rejected as reason:
         raise UserError(f"{track.path}: {reason}") from reason
-    if not len(streams["speaker"]):
-        streams["speaker"] = np.zeros(chosen.speaker.width, np.float32)
-    return Seen(
-        whole, duration_sec, {name: value.astype(DTYPES[name]) for name, value in streams.items()}
-    )
+    streams = {
+        name: features[name].astype(STREAMS[name].dtype)
+        if len(features[name])
+        else STREAMS[name].absent(width)
+        for name, width in chosen.widths.items()
+    }
+    return Seen(whole, duration_sec, streams)
 
 
 def _find_mouth(track: Track, spec: ClipSpec) -> Mouth | None:

@@ -169,4 +169,11 @@ class MelStatistics:
         return np.concatenate([mean, voiced.std(axis=0)]).astype(np.float32)
 
 
-WEIGHTS_FREE = Encoders(PooledPixels(), PooledMotion(), MouthCosines(), MelStatistics())
+WEIGHTS_FREE = Encoders(
+    {
+        "visual": PooledPixels(),
+        "sync": PooledMotion(),
+        "lips": MouthCosines(),
+        "speaker": MelStatistics(),
+    }
+)

@@ -165,8 +165,7 @@ def told(
     streams: Mapping[str, np.ndarray], spoken: np.ndarray, spec: ClipSpec, duration_sec: float
 ) -> Example:
     """Features of the video and its phonemes at the latent rate, as a batch of one clip."""
-    clip = ClipFeatures(**streams, phonemes=spoken, sound=_NO_SOUND, duration_sec=duration_sec)
-    batch = conditions([clip], spec)
+    batch = conditions([ClipFeatures(streams, spoken, _NO_SOUND, duration_sec)], spec)
     del batch["frames"]
     return batch
 

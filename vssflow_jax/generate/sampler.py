@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from vssflow_jax.flow.guidance import guided
 from vssflow_jax.flow.sampler import Sampler
 from vssflow_jax.generate.windows import Windows
-from vssflow_jax.models.conditions import MASKABLE
+from vssflow_jax.input_pipeline.streams import maskable
 from vssflow_jax.run.experiment import Batch, Experiment, TrainState
 
 
@@ -26,7 +26,7 @@ class Start:
 
     Attributes:
       noise: x_0 [b, t, c].
-      frame_masks: for each of `MASKABLE`, 1 where a frame is seen, else 0; [b, t].
+      frame_masks: for each maskable condition, 1 where a frame is seen, else 0; [b, t].
     """
 
     noise: jax.Array
@@ -52,7 +52,7 @@ def draw_start(
                 condition: jax.random.bernoulli(
                     jax.random.fold_in(own, index), 1 - mask_ratio, (frames,)
                 )
-                for index, condition in enumerate(MASKABLE)
+                for index, condition in enumerate(maskable(experiment.model.widths))
             },
         )
 

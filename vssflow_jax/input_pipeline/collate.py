@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from vssflow_jax.clip import ClipSpec, nearest, nearest_exact, to_float
+from vssflow_jax.clip import ClipSpec, to_float
 from vssflow_jax.input_pipeline.example import ClipFeatures
 from vssflow_jax.input_pipeline.prefetch import Example
+from vssflow_jax.input_pipeline.streams import STREAMS, Stream
 
 
 def to_latent_rate(features: ClipFeatures, spec: ClipSpec) -> Example:
@@ -18,8 +19,8 @@ def to_latent_rate(features: ClipFeatures, spec: ClipSpec) -> Example:
       spec: geometry of the window.
 
     Returns:
-      visual, sync, lips [t, i], of the dtype they come in; phonemes int32 [t]; speaker [i]; frames
-      int32 [], those that are the clip's own; waveform [samples].
+      each stream [t, i], a voice [i], of the dtype they come in; phonemes int32 [t]; frames int32
+      [], those that are the clip's own; waveform [samples].
     """
     batch = conditions([features], spec) | waveforms([features], spec)
     return {name: value[0] for name, value in batch.items()}
@@ -29,14 +30,19 @@ def conditions(clips: Sequence[ClipFeatures], spec: ClipSpec) -> Example:
     """See `to_latent_rate`: all but the waveforms of several clips, stacked."""
     t = spec.latent_frames
     own = [round(clip.duration_sec * spec.latent_rate) for clip in clips]
+    streams = {
+        name: _at_latent_rate(STREAMS[name], [clip.streams[name] for clip in clips], t)
+        for name in clips[0].streams
+    }
     return {
-        "visual": stacked([clip.visual for clip in clips], t, nearest),
-        "sync": stacked([clip.sync for clip in clips], t, nearest_exact),
-        "lips": stacked([clip.lips for clip in clips], t),
+        **streams,
         "phonemes": stacked([clip.phonemes for clip in clips], t).astype(np.int32, copy=False),
-        "speaker": np.stack([clip.speaker for clip in clips]),
         "frames": np.clip(own, 1, t).astype(np.int32),
     }
+
+
+def _at_latent_rate(stream: Stream, arrays: Sequence[np.ndarray], length: int) -> np.ndarray:
+    return stacked(arrays, length, stream.stretch) if stream.rate else np.stack(arrays)
 
 
 def waveforms(clips: Sequence[ClipFeatures], spec: ClipSpec) -> Example:
@@ -78,15 +84,17 @@ def stacked(
 
 def cut(features: ClipFeatures, spec: ClipSpec) -> ClipFeatures:
     """The clip without those of its frames that cover more than a shorter window."""
-    return dataclasses.replace(
-        features,
-        visual=features.visual[: spec.visual_frames],
-        sync=features.sync[: spec.sync_frames],
-    )
+    streams = {
+        name: frames[: STREAMS[name].frames(spec)] if STREAMS[name].stretch else frames
+        for name, frames in features.streams.items()
+    }
+    return dataclasses.replace(features, streams=streams)
 
 
 def without_video(features: ClipFeatures) -> ClipFeatures:
     """The clip as a TTS example: the text and the voice, nothing to see."""
-    return dataclasses.replace(
-        features, visual=features.visual[:0], sync=features.sync[:0], lips=features.lips[:0]
-    )
+    streams = {
+        name: frames[:0] if STREAMS[name].pictured else frames
+        for name, frames in features.streams.items()
+    }
+    return dataclasses.replace(features, streams=streams)

@@ -27,7 +27,8 @@ from vssflow_jax.clip import LATENT_CHANNELS, ClipSpec
 from vssflow_jax.input_pipeline import records
 from vssflow_jax.input_pipeline.durations import Durations
 from vssflow_jax.input_pipeline.example import Clip, ClipFeatures
-from vssflow_jax.input_pipeline.records import SCHEMA_VERSION, STREAMS
+from vssflow_jax.input_pipeline.records import SCHEMA_VERSION
+from vssflow_jax.input_pipeline.streams import STREAMS
 from vssflow_jax.input_pipeline.tasks import TASKS
 from vssflow_jax.utils.errors import UserError
 
@@ -48,10 +49,12 @@ class Dataset:
       path: the dataset folder.
       spec: the geometry that clips are read with.
       durations, durations_path: kind and file of the phonemes' `Durations`.
+      widths: channels of each stream that a network takes; clips have these, absent where the
+        dataset was built without. None for the streams of the dataset that are known here.
 
     Raises:
-      UserError: no dataset there, another schema version or geometry, a missing or damaged shard,
-        or a bad file of durations.
+      UserError: no dataset there, another schema version, geometry or width, a missing or damaged
+        shard, or a bad file of durations.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Dataset:
         spec: ClipSpec,
         durations: str = "uniform",
         durations_path: str = "",
+        widths: Mapping[str, int] | None = None,
     ):
         self.path = Path(path)
         self.spec = spec
@@ -77,29 +81,22 @@ class Dataset:
         for split in self._info.splits.values():
             for shard, expected in zip(split.filepaths, split.shard_lengths, strict=True):
                 check_shard(Path(shard), expected)
+        stored = {name: x for name, x in self._metadata["widths"].items() if name in STREAMS}
+        self.widths = dict(stored if widths is None else widths)
+        """Channels of each stream of the clips."""
+        self.lacking = [name for name in self.widths if name not in stored]
+        """Streams that no clip has, since the dataset was built without."""
+        for name, width in self.widths.items():
+            if stored.get(name, width) != width:
+                raise UserError(
+                    f"dataset {path}: {name} has {stored[name]} channels there, {width} in the "
+                    "config; change model.widths or name another --config.data.path"
+                )
 
     @property
     def latent_stats(self) -> dict[str, list[float]] | None:
         """See `latent_stats`."""
         return latent_stats(self.path)
-
-    @property
-    def widths(self) -> dict[str, int]:
-        """Channels of each stream of features."""
-        return dict(self._metadata["widths"])
-
-    def check_widths(self, widths: Mapping[str, int]) -> None:
-        """Checks that the streams are as wide as the model's config says.
-
-        Raises:
-          UserError: a stream has another width.
-        """
-        for name, width in widths.items():
-            if self.widths[name] != width:
-                raise UserError(
-                    f"dataset {self.path}: {name} has {self.widths[name]} channels there, {width} "
-                    "in the config; change model.widths or name another --config.data.path"
-                )
 
     def check_part(self, part: str) -> None:
         """Checks that there are clips of any task in `part`.
@@ -206,7 +203,8 @@ class ClipSource:
         self._split = split.name
         self._firsts = [0, *itertools.accumulate(split.shard_lengths)]  # record of each shard
         self._dataset = dataset
-        self._widths = dataset.widths
+        lacking = dataset.lacking
+        self._widths = {name: x for name, x in dataset.widths.items() if name not in lacking}
 
     def __len__(self) -> int:
         return len(self._records)
@@ -254,12 +252,13 @@ def to_clip(record: records.Values, dataset: Dataset, where: str) -> Clip:
     version, clip_id = record["schema_version"], record["clip_id"]
     if version != SCHEMA_VERSION:
         raise BadRecord(f"{where}: schema {version}, this code reads {SCHEMA_VERSION}; {REBUILD}")
-    streams = {name: record[name] for name in STREAMS}
+    streams = {
+        name: record[name] if len(record.get(name, ())) else STREAMS[name].absent(width)
+        for name, width in dataset.widths.items()
+    }
     for name, value in {**streams, "posterior": record["posterior"]}.items():
         if not all_finite(value):
             raise BadRecord(f"{where} ({clip_id}): {name} holds NaN or infinity; {REBUILD}")
-    if not len(streams["speaker"]):
-        streams["speaker"] = np.zeros(dataset.widths["speaker"], np.float32)
     spec, durations = dataset.spec, dataset.durations
     duration_sec = record["duration_sec"]
     if not math.isfinite(duration_sec):
@@ -276,9 +275,7 @@ def to_clip(record: records.Values, dataset: Dataset, where: str) -> Clip:
         phoneme_ids=ids,
         phoneme_frames=aligned,
         posterior=record["posterior"],
-        features=ClipFeatures(
-            **streams, phonemes=phonemes, sound=record["audio"], duration_sec=duration_sec
-        ),
+        features=ClipFeatures(streams, phonemes, record["audio"], duration_sec),
     )
 
 

@@ -1,6 +1,7 @@
 """One clip as the model is told of it."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -9,23 +10,19 @@ from vssflow_jax.clip import to_float
 
 @dataclasses.dataclass(frozen=True)
 class ClipFeatures:
-    """What is known of one clip, each stream at its own rate; an absent stream has no frames.
+    """What is known of one clip.
 
     Attributes:
-      visual: semantic features [frames, width], 10/s.
-      sync: motion features [frames, width], about 24/s.
-      lips: lip features [frames, width], 25/s.
+      streams: features by the name of their stream (`vssflow_jax.input_pipeline.streams`), each at
+        its own rate [frames, width]; an absent one has no frames. A voice is [width], zeros when
+        there is none.
       phonemes: a phoneme id for each latent frame [frames], 25/s, 0 where there is none.
-      speaker: speaker embedding [width], zeros when there is none.
       sound: [samples], int16 as recorded, or float32 of a mix.
       duration_sec: duration of the clip itself, before any padding to the window.
     """
 
-    visual: np.ndarray
-    sync: np.ndarray
-    lips: np.ndarray
+    streams: Mapping[str, np.ndarray]
     phonemes: np.ndarray
-    speaker: np.ndarray
     sound: np.ndarray
     duration_sec: float
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from vssflow_jax.clip import ClipSpec, fit_length
 from vssflow_jax.input_pipeline.example import ClipFeatures
+from vssflow_jax.input_pipeline.streams import STREAMS
 
 Mode = Literal["add", "insert"]
 MODES: tuple[Mode, ...] = ("add", "insert")
@@ -37,10 +38,10 @@ def combine(
 ) -> ClipFeatures:
     """Put `speech` into `sound`, padded to the window, from `start_sec` on.
 
-    `add` sums the semantic and motion features and the waveforms, the sound scaled by `gain` under
-    the speech; `insert` replaces, from the start of a speech that has no picture on by zeros. The
-    waveform of the speech ends with its duration; its features do not (the reference lets their
-    padding through too). Lips and phonemes get leading zeros and the speaker is the speech clip's.
+    `add` sums the mixed streams and the waveforms, the sound scaled by `gain` under the speech;
+    `insert` replaces, from the start of a speech that has no picture on by zeros. The waveform of
+    the speech ends with its duration; its features do not (the reference lets their padding through
+    too). Delayed streams and phonemes get leading zeros (`Stream.joint`).
     """
 
     def place(
@@ -64,13 +65,18 @@ def combine(
         lead = int(start_sec * rate)
         return np.pad(frames, [(lead, 0)] + [(0, 0)] * (frames.ndim - 1))
 
+    def join(name: str) -> np.ndarray:
+        stream, of_speech = STREAMS[name], speech.streams[name]
+        if stream.rate is None or stream.joint == "speech":
+            return of_speech
+        if stream.joint == "delayed":
+            return delay(of_speech, stream.rate(spec))
+        return place(sound.streams[name], of_speech, stream.rate(spec), stream.frames(spec), 1.0)
+
     spoken = speech.waveform[: int(speech.duration_sec * spec.sampling_rate)]
     return ClipFeatures(
-        visual=place(sound.visual, speech.visual, spec.visual_rate, spec.visual_frames, 1.0),
-        sync=place(sound.sync, speech.sync, spec.sync_rate, spec.sync_frames, 1.0),
-        lips=delay(speech.lips, spec.video_rate),
+        streams={name: join(name) for name in speech.streams},
         phonemes=delay(speech.phonemes, spec.latent_rate),
-        speaker=speech.speaker,
         sound=place(sound.waveform, spoken, spec.sampling_rate, spec.num_samples, gain),
         duration_sec=max(sound.duration_sec, speech.duration_sec),
     )

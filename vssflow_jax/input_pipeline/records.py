@@ -7,7 +7,7 @@ have is empty.
 Letters: t latent frames, c latent channels, p phonemes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
 from vssflow_jax.clip import LATENT_CHANNELS
+from vssflow_jax.input_pipeline.streams import STREAMS
 
 SCHEMA_VERSION = "2.0.0"
 
@@ -22,29 +23,15 @@ Values = Mapping[str, Any]
 
 TEXTS = ("schema_version", "clip_id", "task", "transcript", "voice", "video")
 DURATION = "duration_sec"
-STREAMS = ("visual", "sync", "lips", "speaker")  # whose widths are the dataset's
-DTYPES = {
-    name: np.dtype(dtype)
-    for name, dtype in {
-        "audio": "<i2",
-        "posterior": "<f4",
-        "phonemes": "<i4",
-        "phoneme_frames": "<i4",
-        "event_times_sec": "<f4",
-        "visual": "<f2",
-        "sync": "<f2",
-        "lips": "<f2",
-        "speaker": "<f4",
-    }.items()
+_ARRAYS = {  # beside the streams
+    "audio": "<i2",
+    "posterior": "<f4",
+    "phonemes": "<i4",
+    "phoneme_frames": "<i4",
+    "event_times_sec": "<f4",
 }
-# What a dataset calls otherwise, by the names of the reference: streams, and rates of a `ClipSpec`.
-_ON_DISK = {
-    "visual": "clip",
-    "sync": "synch",
-    "visual_rate": "clip_rate",
-    "sync_rate": "synch_rate",
-}
-_IN_CODE = {there: here for here, there in _ON_DISK.items()}
+# Rates of a `ClipSpec` by their names in a dataset, where these are others.
+_RATES = {"visual_rate": "clip_rate", "sync_rate": "synch_rate"}
 _POSTERIOR_WIDTH = 2 * LATENT_CHANNELS
 _FLOAT32 = np.dtype("<f4")
 _DURATION_DIGITS = 5
@@ -60,12 +47,12 @@ _SIZED = 2  # the kind of what is preceded by its size: texts, bytes, messages, 
 
 def on_disk(name: str) -> str:
     """The name in a dataset of a stream, or of a rate."""
-    return _ON_DISK.get(name, name)
+    return (name in STREAMS and STREAMS[name].on_disk) or _RATES.get(name, name)
 
 
 def in_code(name: str) -> str:
     """The name here of what a dataset calls so."""
-    return _IN_CODE.get(name, name)
+    return next((here for here in (*STREAMS, *_RATES) if on_disk(here) == name), name)
 
 
 def metadata_in_code(metadata: Values) -> dict[str, Any]:
@@ -75,20 +62,26 @@ def metadata_in_code(metadata: Values) -> dict[str, Any]:
     return {**metadata, **named}
 
 
-def features() -> tfds.features.FeaturesDict:
+def dtypes(streams: Iterable[str]) -> dict[str, np.dtype]:
+    """The arrays of a record, those of the streams of its dataset last."""
+    of_streams = {name: STREAMS[name].dtype for name in streams}
+    return {name: np.dtype(dtype) for name, dtype in {**_ARRAYS, **of_streams}.items()}
+
+
+def features(streams: Iterable[str]) -> tfds.features.FeaturesDict:
     """The record as TFDS knows it."""
-    texts = {on_disk(name): tfds.features.Text() for name in (*TEXTS, *DTYPES)}
+    texts = {on_disk(name): tfds.features.Text() for name in (*TEXTS, *dtypes(streams))}
     return tfds.features.FeaturesDict({**texts, DURATION: np.float32})
 
 
-def encode(values: Values) -> bytes:
-    """The record of all `TEXTS`, `DURATION` and any of `DTYPES`; the same bytes each time."""
+def encode(values: Values, streams: Iterable[str]) -> bytes:
+    """The record of all `TEXTS`, `DURATION` and any of the arrays; the same bytes each time."""
     example = tf_example_pb2.Example()
     feature = example.features.feature
     for name in TEXTS:
         feature[name].bytes_list.value.append(values[name].encode())
     feature[DURATION].float_list.value.append(values[DURATION])
-    for name, dtype in DTYPES.items():
+    for name, dtype in dtypes(streams).items():
         array = np.ascontiguousarray(values.get(name, ()), dtype)
         feature[on_disk(name)].bytes_list.value.append(array.tobytes())
     return example.SerializeToString(deterministic=True)
@@ -99,7 +92,7 @@ def decode(record: bytes, widths: Mapping[str, int]) -> dict[str, Any]:
 
     Args:
       record: as `encode` makes it.
-      widths: width of each of `STREAMS`.
+      widths: channels of each stream that is asked for.
 
     Raises:
       ValueError, KeyError: it is no such record.
@@ -109,11 +102,9 @@ def decode(record: bytes, widths: Mapping[str, int]) -> dict[str, Any]:
     # 1.8 as float32 is a little less: the number of frames in it must not be.
     duration_sec = np.frombuffer(record[found[DURATION]], _FLOAT32).item()
     values[DURATION] = round(duration_sec, _DURATION_DIGITS)
-    shapes = {name: (-1, width) for name, width in widths.items()} | {
-        "speaker": (-1,),
-        "posterior": (-1, _POSTERIOR_WIDTH),
-    }
-    for name, dtype in DTYPES.items():
+    shapes = {name: (-1, width) for name, width in widths.items() if STREAMS[name].rate}
+    shapes["posterior"] = (-1, _POSTERIOR_WIDTH)
+    for name, dtype in dtypes(widths).items():
         place = found[on_disk(name)]
         count, rest = divmod(place.stop - place.start, dtype.itemsize)
         if rest:

@@ -18,8 +18,6 @@ from vssflow_jax.models.layers import Linear, weight
 
 Features = Mapping[str, jax.Array]
 
-MASKABLE = ("lips", "sync")
-
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
@@ -135,7 +133,7 @@ class ConditionEncoder(nnx.Module):
         Args:
           features: each condition at the latent rate: ids [b, t] for phonemes, [b, i] for the
             speaker, [b, t, i] for the others. A missing one is zeros.
-          frame_masks: for any of `MASKABLE`, 0 where a projected frame is hidden, else 1; [b, t].
+          frame_masks: for any of them, 0 where a projected frame is hidden, else 1; [b, t].
           keep: 0 for clips whose conditions are all dropped, else 1; [b].
           dtype: dtype of the computation.
         """

@@ -12,36 +12,44 @@ from absl import flags
 from ml_collections import config_flags
 
 from vssflow_jax.config import clear_misfits
+from vssflow_jax.input_pipeline.streams import STREAMS
 from vssflow_jax.models.conditions import PLACEMENTS
 from vssflow_jax.models.convert_vssflow import abstract_weights, input_channels
 from vssflow_jax.models.vssflow import ModelConfig
 from vssflow_jax.weights.mapping import flatten
 
 INPUT_MAPS, OUTPUT_MAP = "input maps", "output map"
-PARTS = {  # by the start of a weight's name
-    "conditions.inputs": INPUT_MAPS,
-    "input": INPUT_MAPS,
-    "conditions.projectors.visual": "projector: semantic video",
-    "conditions.projectors.sync": "projector: motion",
-    "conditions.projectors.lips": "projector: lips",
-    "conditions.projectors.phonemes": "phoneme embedding",
-    "conditions.speaker": "projector: speaker",
-    "transformer.time": "time embedding",
-    "transformer.blocks.self_attention": "blocks: self-attention",
-    "transformer.blocks.cross_attention": "blocks: cross-attention",
-    "transformer.blocks.ffw": "blocks: feed-forward",
-    "transformer.blocks.norm": "blocks: norms",
-    "output": OUTPUT_MAP,
-}
+
+
+def parts() -> dict[str, str]:
+    """The parts of a network, by the start of a weight's name."""
+    projectors = {
+        f"conditions.projectors.{name}": f"projector: {stream.title}"
+        for name, stream in STREAMS.items()
+    }
+    return {
+        "conditions.inputs": INPUT_MAPS,
+        "input": INPUT_MAPS,
+        **projectors,
+        "conditions.projectors.phonemes": "phoneme embedding",
+        "conditions.speaker": "projector: speaker",
+        "transformer.time": "time embedding",
+        "transformer.blocks.self_attention": "blocks: self-attention",
+        "transformer.blocks.cross_attention": "blocks: cross-attention",
+        "transformer.blocks.ffw": "blocks: feed-forward",
+        "transformer.blocks.norm": "blocks: norms",
+        "output": OUTPUT_MAP,
+    }
 
 
 def count_parameters(cfg: ModelConfig) -> dict[str, int]:
     """Numbers in each part of the network, trained or frozen."""
     counts: Counter[str] = Counter()
+    known = parts()
     for name, weight in flatten(abstract_weights(cfg)).items():
-        part = max((start for start in PARTS if name.startswith(start)), key=len)
-        counts[PARTS[part]] += weight.size
-    return {part: counts[part] for part in dict.fromkeys(PARTS.values()) if counts[part]}
+        start = max((start for start in known if name.startswith(start)), key=len)
+        counts[known[start]] += weight.size
+    return {part: counts[part] for part in dict.fromkeys(known.values()) if counts[part]}
 
 
 def count_unfolded(cfg: ModelConfig) -> dict[str, int]:

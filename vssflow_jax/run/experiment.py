@@ -13,6 +13,7 @@ from flax import nnx, traverse_util
 
 from vssflow_jax.audio.codec import Codec, CodecParams, make_codec
 from vssflow_jax.clip import ClipSpec
+from vssflow_jax.input_pipeline.streams import STREAMS
 from vssflow_jax.models import attention
 from vssflow_jax.models.lora import Lora
 from vssflow_jax.models.vssflow import ModelConfig, VSSFlow
@@ -292,13 +293,12 @@ class Experiment:
 
     def abstract_batch(self, batch_size: int, latents: str = "online") -> dict[str, Leaf]:
         """Shapes, dtypes and shardings of a batch with sounds, or, "offline", posteriors."""
-        frames, widths = self.spec.latent_frames, self.model.feature_widths
+        frames = self.spec.latent_frames
         arrays: dict[str, tuple[tuple[int, ...], Any]] = {
-            **{name: ((frames, width), jnp.float16) for name, width in widths.items()},
-            "speaker": ((widths["speaker"],), jnp.float32),
-            "phonemes": ((frames,), jnp.int32),
-            "frames": ((), jnp.int32),
+            name: ((frames, width) if STREAMS[name].rate else (width,), STREAMS[name].dtype)
+            for name, width in self.model.feature_widths.items()
         }
+        arrays |= {"phonemes": ((frames,), jnp.int32), "frames": ((), jnp.int32)}
         if latents == "online":
             arrays["waveform"] = ((self.spec.num_samples,), jnp.float32)
         else:

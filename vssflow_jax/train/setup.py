@@ -49,9 +49,12 @@ def open_dataset(
         are asked for.
     """
     dataset = Dataset(
-        config.data.path, experiment.spec, config.data.durations, config.data.durations_path
+        config.data.path,
+        experiment.spec,
+        config.data.durations,
+        config.data.durations_path,
+        experiment.model.feature_widths,
     )
-    dataset.check_widths(experiment.model.feature_widths)
     if config.codec.latents == "offline":
         dataset.check_latents(latents_digest(config.codec))
     if config.eval.after_training or for_test:

@@ -16,7 +16,7 @@ from vssflow_jax.audio import mel
 from vssflow_jax.audio.autoencoder import Posterior
 from vssflow_jax.audio.codec import CodecParams
 from vssflow_jax.flow import path
-from vssflow_jax.models.conditions import MASKABLE
+from vssflow_jax.input_pipeline.streams import maskable
 from vssflow_jax.models.flops import step_flops
 from vssflow_jax.run.experiment import Batch, Experiment, Params, TrainState
 from vssflow_jax.run.optimizer import make_schedule
@@ -37,7 +37,7 @@ class Draws:
       latent_noise: picks the latents x_1 among those that the codec holds likely [b, t, c].
       t: flow time [b], uniform.
       keep: 1 where a clip keeps its conditions, else 0; [b].
-      frame_masks: for each of `MASKABLE`, 1 where a frame is seen, else 0; [b, t].
+      frame_masks: for each maskable condition, 1 where a frame is seen, else 0; [b, t].
     """
 
     noise: jax.Array
@@ -50,7 +50,8 @@ class Draws:
 def draw(experiment: Experiment, step: jax.Array, batch_size: int) -> Draws:
     """The random numbers of step `step` (from 0): the same on any mesh."""
     key = jax.random.fold_in(jax.random.key(experiment.seed), step)
-    noise_key, time_key, keep_key, ratio_key, *mask_keys = jax.random.split(key, 4 + len(MASKABLE))
+    masked = maskable(experiment.model.widths)
+    noise_key, time_key, keep_key, ratio_key, *mask_keys = jax.random.split(key, 4 + len(masked))
     frames = experiment.spec.latent_frames
     ratios = jnp.array(experiment.train.mask_ratios or (0.0,))
     ratio = jax.random.choice(ratio_key, ratios)  # one for the whole batch
@@ -64,7 +65,7 @@ def draw(experiment: Experiment, step: jax.Array, batch_size: int) -> Draws:
         keep=jnp.broadcast_to(keep, (batch_size,)),
         frame_masks={
             name: jax.random.bernoulli(mask_key, 1 - ratio, (batch_size, frames))
-            for name, mask_key in zip(MASKABLE, mask_keys, strict=True)
+            for name, mask_key in zip(masked, mask_keys, strict=True)
         },
     )
     return jax.tree.map(lambda x: experiment.mesh_rules.constrain(x, "batch"), draws)
