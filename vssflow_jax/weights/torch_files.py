@@ -12,6 +12,7 @@ import numpy as np
 
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.optional import require
+from vssflow_jax.weights.torchscript import open_program, read_program
 from vssflow_jax.weights.unpickling import Array, Placeholder, restricted
 
 AVERAGED = "ema."
@@ -33,15 +34,14 @@ _EXTRA_STATE = "_extra_state"  # how PyTorch names what a module adds to its sta
 _SHOWN = 8
 _DEEPEST = 3  # containers in one another that are searched for tensors
 
-_ZIP_START = b"PK\x03\x04"
-
 
 def read_torch(path: Path) -> dict[str, np.ndarray]:
     """The tensors of the state dict in a file of PyTorch, floating point as float32.
 
     Args:
-      path: a state dict, or a dict with one in it, such as a Lightning checkpoint. Where there is
-        an averaged one too, beside it or in a callback's state, its names get `AVERAGED` in front.
+      path: a state dict, or a dict with one in it, such as a Lightning checkpoint, or a program of
+        TorchScript, which is not run. Where there is an averaged one too, beside it or in a
+        callback's state, its names get `AVERAGED` in front.
 
     Raises:
       UserError: the file is damaged, asks to run code, or has no state dict; says what it holds.
@@ -51,8 +51,10 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
     # Not `weights_only`, which refuses the whole file where it holds more than tensors.
     options = {"weights_only": False, "pickle_module": restricted(path)}
     try:
-        _refuse_program(path)
-        loaded = torch.load(path, map_location="cpu", mmap=False, **options)
+        if program := open_program(path):  # which `torch.load` would run
+            loaded = read_program(path, program)
+        else:
+            loaded = torch.load(path, map_location="cpu", mmap=False, **options)
     except UserError:
         raise
     except Exception as error:  # Of damaged files torch and pickle raise anything.
@@ -61,20 +63,6 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
     return {
         name: _as_numpy(value) for name, value in _state_dict(path, loaded, torch.Tensor).items()
     }
-
-
-def _refuse_program(path: Path) -> None:
-    """Raise UserError for TorchScript, which `torch.load` would hand to `torch.jit.load` to run."""
-    torch = require("torch", "convert")
-    with path.open("rb") as file:
-        if file.read(len(_ZIP_START)) != _ZIP_START:
-            return
-    # Read by PyTorch's own reader: another one could be shown other names.
-    names = torch._C.PyTorchFileReader(str(path)).get_all_records()
-    if any(name == "constants.pkl" or name.startswith("code/") for name in names):
-        raise UserError(
-            f"{path} is a TorchScript program, not weights; save the state_dict() of its module"
-        )
 
 
 def _as_numpy(value: Any) -> np.ndarray:
