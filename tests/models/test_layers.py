@@ -63,6 +63,12 @@ def test_layer_norm_of_near_constant_rows_is_damped_by_epsilon():
     np.testing.assert_allclose(found, [expected, -expected], rtol=1e-5)
 
 
+def test_layer_norm_takes_another_epsilon():
+    x = jnp.array([1e-3, -1e-3])
+    found = LayerNorm(2, rngs=nnx.Rngs(0), epsilon=3e-6)(x, jnp.float32)
+    np.testing.assert_allclose(found, [0.5, -0.5], rtol=1e-5)
+
+
 def test_layer_norm_computes_in_float32_whatever_comes_in():
     norm = LayerNorm(64, rngs=nnx.Rngs(0))
     # In bfloat16 the mean of these could not be told from 100.

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 
 RopeTables = tuple[np.ndarray, np.ndarray]
 Initializer = Callable[[jax.Array, tuple[int, ...], jnp.dtype], jax.Array]
@@ -72,15 +73,16 @@ class LayerNorm(nnx.Module):
     [..., d] -> [..., d].
     """
 
-    def __init__(self, width: int, *, rngs: nnx.Rngs):
+    def __init__(self, width: int, *, rngs: nnx.Rngs, epsilon: float = NORM_EPSILON):
+        self.epsilon = epsilon
         self.scale_d = weight(rngs, (width,), ("norm",), ones)
         self.bias_d = weight(rngs, (width,), ("norm",), zeros)
 
-    def __call__(self, x: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    def __call__(self, x: jax.Array, dtype: DTypeLike) -> jax.Array:
         x32 = x.astype(jnp.float32)
         centred = x32 - jnp.mean(x32, axis=-1, keepdims=True)
         variance = jnp.mean(centred**2, axis=-1, keepdims=True)
-        normed = centred * jax.lax.rsqrt(variance + NORM_EPSILON)
+        normed = centred * jax.lax.rsqrt(variance + self.epsilon)
         return (normed * self.scale_d + self.bias_d).astype(dtype)
 
 
