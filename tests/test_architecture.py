@@ -33,7 +33,7 @@ ALLOWED = {
     "duration": "clip config input_pipeline models parallel run utils weights",
     "plan": "audio cli config features input_pipeline models parallel run train utils weights",
     "describe": "cli plan",
-    "interop": "audio cli config duration models parallel run utils weights",
+    "interop": "audio cli config duration models networks parallel run utils weights",
 }
 
 

@@ -3,7 +3,7 @@
 python -m vssflow_jax.interop.import_weights --kind=KIND --source=PATH --out=DIR
 
 A config, e.g. `--config=configs/vssflow.py:base`, says the sizes of `vssflow`, `stable_audio` and
-`duration`; the other kinds have a `config.json` beside their weights.
+`duration`; of the others the file does, or the `config.json` beside it.
 """
 
 import dataclasses
@@ -26,6 +26,7 @@ from vssflow_jax.duration.model import DurationConfig, DurationPredictor
 from vssflow_jax.interop.stable_audio import from_stable_audio
 from vssflow_jax.models.convert_vssflow import from_reference
 from vssflow_jax.models.vssflow import ModelConfig
+from vssflow_jax.networks.published import NETWORKS, other_sizes
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights import folder, mapping
 from vssflow_jax.weights.state_dict import read_config_beside, read_state_dict
@@ -45,14 +46,16 @@ class Kind(NamedTuple):
     Attributes:
       network: what folders of imported weights call the network that it is of.
       read: from its path, and from a config if it takes one.
-      config: an example of a config that says the sizes; "" where `config.json` says them.
+      config: an example of a config that says the sizes; "" where the source says them.
       field: one that tells the `model` section of such a config from others.
+      licence: of the weights that are published; "" where there are several.
     """
 
     network: str
     read: Callable[..., Imported]
     config: str = ""
     field: str = ""
+    licence: str = ""
 
 
 def import_weights(
@@ -73,7 +76,7 @@ def import_weights(
         raise UserError(f"--kind is '{kind}'; choose one of: {', '.join(KINDS)}")
     chosen = KINDS[kind]
     if config is not None and not chosen.config:
-        raise UserError(f"--kind={kind} takes its sizes from config.json; leave out --config")
+        raise UserError(f"--kind={kind} takes its sizes from the source; leave out --config")
     if chosen.config:
         check_config(kind, config)
     folder.check_new(out)
@@ -103,6 +106,8 @@ def main(argv: list[str]) -> None:
         print(error.report.table())
         raise
     print(report.table())
+    if licence := KINDS[values.kind].licence:
+        print(f"licence of the published weights: {licence}")
     print(f"wrote {out}")
 
 
@@ -127,6 +132,13 @@ def _read_pretrained(network: Pretrained, source: Path) -> Imported:
     return Imported(options, *network.read_source(source))
 
 
+def _read_network(kind: str, source: Path) -> Imported:
+    cfg, converted = NETWORKS[kind].read(source)
+    if other := other_sizes(kind, cfg):
+        print(f"warning: {source}: not the published sizes: {other}", file=sys.stderr)
+    return Imported(dataclasses.asdict(cfg), *converted)
+
+
 def _read_duration(source: Path, config: ml_collections.ConfigDict) -> Imported:
     cfg = DurationConfig.from_config(config.model)
     abstract = mapping.abstract_weights(lambda: DurationPredictor(cfg, rngs=nnx.Rngs(0)))
@@ -141,14 +153,21 @@ def _read_duration(source: Path, config: ml_collections.ConfigDict) -> Imported:
     return Imported(dataclasses.asdict(cfg), *converted)
 
 
+_AUDIOLDM_LICENCE = "CC BY-NC-SA 4.0"
 _VSSFLOW_CONFIG = {"config": "configs/vssflow.py:base", "field": "placement"}
 _DURATION_CONFIG = {"config": "configs/duration.py:published", "field": "phoneme_width"}
 KINDS = {
     "vssflow": Kind("vssflow", _read_vssflow, **_VSSFLOW_CONFIG),
     "stable_audio": Kind("vssflow", _read_stable_audio, **_VSSFLOW_CONFIG),
-    "audioldm_vae": Kind(AUTOENCODER.kind, partial(_read_pretrained, AUTOENCODER)),
-    "hifigan": Kind(HIFIGAN.kind, partial(_read_pretrained, HIFIGAN)),
+    "audioldm_vae": Kind(
+        AUTOENCODER.kind, partial(_read_pretrained, AUTOENCODER), licence=_AUDIOLDM_LICENCE
+    ),
+    "hifigan": Kind(HIFIGAN.kind, partial(_read_pretrained, HIFIGAN), licence=_AUDIOLDM_LICENCE),
     "duration": Kind("duration", _read_duration, **_DURATION_CONFIG),
+    **{
+        kind: Kind(kind, partial(_read_network, kind), licence=published.licence)
+        for kind, published in NETWORKS.items()
+    },
 }
 
 

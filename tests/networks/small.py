@@ -1,0 +1,40 @@
+"""All networks in small, with random weights, and what to feed them."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from tests.helpers import randomised
+from vssflow_jax.networks.clip_vision import ClipVisionConfig
+from vssflow_jax.networks.published import NETWORKS
+
+
+class Case(NamedTuple):
+    """A network's small sizes, and shapes of an example in small and as published."""
+
+    cfg: Any
+    shape: tuple[int, ...]
+    published_shape: tuple[int, ...]
+
+
+CASES = {
+    "clip": Case(
+        ClipVisionConfig(128, 2, 2, 192, image_size=32),
+        shape=(32, 32, 3),
+        published_shape=(224, 224, 3),
+    ),
+}
+
+
+def network(kind: str) -> nnx.Module:
+    """A small network with random weights."""
+    return randomised(lambda: NETWORKS[kind].network(CASES[kind].cfg, rngs=nnx.Rngs(0)))
+
+
+def examples(kind: str, number: int) -> jax.Array:
+    """Noise for it, [number, *shape]."""
+    shape = (number, *CASES[kind].shape)
+    return jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)

@@ -1,0 +1,128 @@
+"""The networks by name, out of the files that others published and out of folders of imported ones.
+
+A folder of imported weights (`vssflow_jax.weights.folder`) bears the name of its network.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flax import nnx
+
+from vssflow_jax.networks import convert, convert_clip
+from vssflow_jax.networks.clip_vision import ClipVision, ClipVisionConfig
+from vssflow_jax.networks.convert import Names
+from vssflow_jax.utils.errors import UserError
+from vssflow_jax.weights import folder as weights
+from vssflow_jax.weights import mapping
+from vssflow_jax.weights.state_dict import (
+    CONFIG_FILE,
+    StateDict,
+    read_json,
+    read_state_dict,
+)
+
+Config = Any
+"""Sizes of a network, a dataclass of its module."""
+
+
+class Published(NamedTuple):
+    """A network whose weights others have published.
+
+    Attributes:
+      licence: of its weights.
+      config: class of its sizes; the defaults are those of the published weights.
+      network: class of the network.
+      sizes: from the tensors of a file, and the path of that, to the sizes.
+      names: from the tensors of a file to where the weights are.
+      unused: from the tensors of a file to what names of those that are not needed start with.
+    """
+
+    licence: str
+    config: type
+    network: Callable[..., nnx.Module]
+    sizes: Callable[[StateDict, Path], Config]
+    names: Callable[[StateDict], Names]
+    unused: Callable[[StateDict], tuple[str, ...]]
+
+    def make(self, cfg: Config) -> nnx.Module:
+        """The network, shapes only."""
+        return nnx.eval_shape(lambda: self.network(cfg, rngs=nnx.Rngs(0)))
+
+    def convert(self, tensors: StateDict, cfg: Config) -> mapping.Conversion:
+        """Our weights from the tensors of a file.
+
+        Raises:
+          UserError: it is of another network, or tensors are missing, unknown or of another shape.
+        """
+        abstract = nnx.to_pure_dict(nnx.state(self.make(cfg)))
+        return mapping.convert(
+            convert.rules(abstract, self.names(tensors)),
+            tensors,
+            abstract,
+            expected_left_over=(*self.unused(tensors), *convert.counters(tensors)),
+        )
+
+    def read(self, source: Path) -> tuple[Config, mapping.Conversion]:
+        """Sizes, weights and a report, from a file of the publisher's, or a folder with one.
+
+        Raises:
+          UserError: as `convert`, or the file cannot be read.
+        """
+        tensors = read_state_dict(source)
+        cfg = self.sizes(tensors, source)
+        return cfg, self.convert(tensors, cfg)
+
+
+def load(kind: str, folder: Path) -> nnx.Module:
+    """A network with the weights of a folder of imported ones.
+
+    Args:
+      kind: its name, a key of `NETWORKS`.
+      folder: as `import_weights` makes it.
+
+    Raises:
+      UserError: no such folder, or one of another network or of another version.
+    """
+    published = NETWORKS[kind]
+    saved = weights.read_config(folder, kind)
+    try:
+        cfg = published.config(
+            **{name: tuple(x) if isinstance(x, list) else x for name, x in saved.items()}
+        )
+    except TypeError as error:
+        raise UserError(
+            f"{folder}: its sizes are of another version ({error}); import the weights again"
+        ) from error
+    network = published.make(cfg)
+    nnx.update(network, weights.load(folder, kind, nnx.to_pure_dict(nnx.state(network))))
+    return network
+
+
+def other_sizes(kind: str, cfg: Config) -> str:
+    """Sizes that are not those of the published weights, in words; "" if all are."""
+    ours, theirs = (dataclasses.asdict(sizes) for sizes in (cfg, NETWORKS[kind].config()))
+    return ", ".join(
+        f"{name} is {size}, not {theirs[name]}"
+        for name, size in ours.items()
+        if size != theirs[name]
+    )
+
+
+def _clip_sizes(tensors: StateDict, source: Path) -> ClipVisionConfig:
+    beside = (source if source.is_dir() else source.parent) / CONFIG_FILE
+    belongs = convert_clip.is_hugging_face(tensors) and beside.is_file()
+    return convert_clip.config(tensors, read_json(beside) if belongs else {})
+
+
+NETWORKS: Mapping[str, Published] = {
+    "clip": Published(
+        licence="MIT",
+        config=ClipVisionConfig,
+        network=ClipVision,
+        sizes=_clip_sizes,
+        names=convert_clip.names,
+        unused=convert_clip.unused,
+    ),
+}
