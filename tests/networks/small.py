@@ -10,6 +10,7 @@ from flax import nnx
 from tests.helpers import randomised
 from vssflow_jax.networks.clip_vision import ClipVisionConfig
 from vssflow_jax.networks.published import NETWORKS
+from vssflow_jax.networks.synchformer import SynchformerConfig
 
 
 class Case(NamedTuple):
@@ -25,6 +26,11 @@ CASES = {
         ClipVisionConfig(128, 2, 2, 192, image_size=32),
         shape=(32, 32, 3),
         published_shape=(224, 224, 3),
+    ),
+    "synchformer": Case(
+        SynchformerConfig(128, 2, 2, 192, frames=6, image_size=32),
+        shape=(6, 32, 32, 3),
+        published_shape=(16, 224, 224, 3),
     ),
 }
 

@@ -15,8 +15,8 @@ from flax import nnx
 from safetensors.numpy import save_file
 
 from tests.parity import flow
-from tests.parity.__main__ import CHECKS, main
-from tests.parity.golden import EXACT, SAMPLE, SUFFIXES, Golden, compare
+from tests.parity.__main__ import CHECKS, golden_files, main
+from tests.parity.golden import EXACT, SAMPLE, Golden, compare
 from vssflow_jax.flow import solvers
 from vssflow_jax.flow.guidance import guided
 from vssflow_jax.interop.import_weights import import_weights
@@ -29,8 +29,8 @@ GOLDEN = SHARED if SHARED.is_dir() else OWN
 
 
 def files(directory: Path) -> dict[str, Path]:
-    """The golden files of a directory, by name."""
-    return {path.stem: path for path in sorted(directory.iterdir()) if path.suffix in SUFFIXES}
+    """The golden files of a directory and those below it, by name."""
+    return {path.stem: path for path in golden_files(directory)}
 
 
 def test_there_is_a_check_for_each_file():

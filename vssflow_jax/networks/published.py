@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 from flax import nnx
 
-from vssflow_jax.networks import convert, convert_clip
+from vssflow_jax.networks import convert, convert_clip, convert_synchformer
 from vssflow_jax.networks.clip_vision import ClipVision, ClipVisionConfig
 from vssflow_jax.networks.convert import Names
+from vssflow_jax.networks.synchformer import Synchformer, SynchformerConfig
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights import folder as weights
 from vssflow_jax.weights import mapping
@@ -124,5 +125,13 @@ NETWORKS: Mapping[str, Published] = {
         sizes=_clip_sizes,
         names=convert_clip.names,
         unused=convert_clip.unused,
+    ),
+    "synchformer": Published(
+        licence="MIT",
+        config=SynchformerConfig,
+        network=Synchformer,
+        sizes=lambda tensors, _: convert_synchformer.config(tensors),
+        names=lambda _: convert_synchformer.NAMES,
+        unused=lambda _: convert_synchformer.UNUSED,
     ),
 }
