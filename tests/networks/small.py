@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 
 from tests.helpers import randomised
+from vssflow_jax.networks.av_hubert import AVHubertConfig
 from vssflow_jax.networks.clip_vision import ClipVisionConfig
 from vssflow_jax.networks.published import NETWORKS
 from vssflow_jax.networks.synchformer import SynchformerConfig
@@ -31,6 +32,11 @@ CASES = {
         SynchformerConfig(128, 2, 2, 192, frames=6, image_size=32),
         shape=(6, 32, 32, 3),
         published_shape=(16, 224, 224, 3),
+    ),
+    "av_hubert": Case(
+        AVHubertConfig((8, 8, 16), 64, 2, 2, 96, positional_window=16, positional_groups=4),
+        shape=(7, 24, 24),
+        published_shape=(250, 88, 88),
     ),
 }
 

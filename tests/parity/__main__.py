@@ -13,6 +13,7 @@ import jax
 
 from tests.parity import (
     adamw,
+    av_hubert,
     cfg,
     dit,
     duration,
@@ -36,6 +37,7 @@ from vssflow_jax.utils.errors import UserError
 
 CHECKS: dict[str, Callable[[Golden], Iterator[Row]]] = {
     "adamw_small": adamw.check,
+    "av_hubert": av_hubert.check,
     "cfg_small": cfg.check,
     "dit_small": dit.check,
     "duration_small": duration.check,
@@ -54,7 +56,7 @@ CHECKS: dict[str, Callable[[Golden], Iterator[Row]]] = {
     "vocoder_small": vocoder.check,
 }
 
-NOT_HERE = ("av_hubert", "imagebind", "rawnet3", "synchformer_sound", "syncnet", "utmos")
+NOT_HERE = ("imagebind", "rawnet3", "synchformer_sound", "syncnet", "utmos")
 """Golden data of networks that this project does not have."""
 
 

@@ -10,7 +10,13 @@ from typing import Any, NamedTuple
 
 from flax import nnx
 
-from vssflow_jax.networks import convert, convert_clip, convert_synchformer
+from vssflow_jax.networks import (
+    convert,
+    convert_av_hubert,
+    convert_clip,
+    convert_synchformer,
+)
+from vssflow_jax.networks.av_hubert import AVHubert, AVHubertConfig
 from vssflow_jax.networks.clip_vision import ClipVision, ClipVisionConfig
 from vssflow_jax.networks.convert import Names
 from vssflow_jax.networks.synchformer import Synchformer, SynchformerConfig
@@ -133,5 +139,13 @@ NETWORKS: Mapping[str, Published] = {
         sizes=lambda tensors, _: convert_synchformer.config(tensors),
         names=lambda _: convert_synchformer.NAMES,
         unused=lambda _: convert_synchformer.UNUSED,
+    ),
+    "av_hubert": Published(
+        licence="non-commercial research only, by the agreement of its owner",
+        config=AVHubertConfig,
+        network=AVHubert,
+        sizes=lambda tensors, _: convert_av_hubert.config(tensors),
+        names=convert_av_hubert.names,
+        unused=convert_av_hubert.unused,
     ),
 }
