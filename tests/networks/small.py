@@ -11,6 +11,7 @@ from tests.helpers import randomised
 from vssflow_jax.networks.av_hubert import AVHubertConfig
 from vssflow_jax.networks.clip_vision import ClipVisionConfig
 from vssflow_jax.networks.published import NETWORKS
+from vssflow_jax.networks.rawnet3 import SEGMENT, RawNet3Config
 from vssflow_jax.networks.synchformer import SynchformerConfig
 
 
@@ -37,6 +38,11 @@ CASES = {
         AVHubertConfig((8, 8, 16), 64, 2, 2, 96, positional_window=16, positional_groups=4),
         shape=(7, 24, 24),
         published_shape=(250, 88, 88),
+    ),
+    "rawnet3": Case(
+        RawNet3Config(filters=16, channels=32, scale=4, joined=48, attention=8, embedding=12),
+        shape=(SEGMENT // 10,),
+        published_shape=(SEGMENT,),
     ),
 }
 

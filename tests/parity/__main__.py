@@ -27,6 +27,7 @@ from tests.parity import (
     metrics_wer,
     mix,
     phones,
+    rawnet3,
     synchformer,
     vae,
     vocoder,
@@ -50,13 +51,14 @@ CHECKS: dict[str, Callable[[Golden], Iterator[Row]]] = {
     "metrics_wer": metrics_wer.check,
     "mix": mix.check,
     "phones": phones.check,
+    "rawnet3": rawnet3.check,
     "synchformer": synchformer.check,
     "vae_small": vae.check,
     "vaflow_small": flow.check,
     "vocoder_small": vocoder.check,
 }
 
-NOT_HERE = ("imagebind", "rawnet3", "synchformer_sound", "syncnet", "utmos")
+NOT_HERE = ("imagebind", "synchformer_sound", "syncnet", "utmos")
 """Golden data of networks that this project does not have."""
 
 

@@ -14,11 +14,13 @@ from vssflow_jax.networks import (
     convert,
     convert_av_hubert,
     convert_clip,
+    convert_rawnet3,
     convert_synchformer,
 )
 from vssflow_jax.networks.av_hubert import AVHubert, AVHubertConfig
 from vssflow_jax.networks.clip_vision import ClipVision, ClipVisionConfig
 from vssflow_jax.networks.convert import Names
+from vssflow_jax.networks.rawnet3 import RawNet3, RawNet3Config
 from vssflow_jax.networks.synchformer import Synchformer, SynchformerConfig
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights import folder as weights
@@ -147,5 +149,13 @@ NETWORKS: Mapping[str, Published] = {
         sizes=lambda tensors, _: convert_av_hubert.config(tensors),
         names=convert_av_hubert.names,
         unused=convert_av_hubert.unused,
+    ),
+    "rawnet3": Published(
+        licence="MIT",
+        config=RawNet3Config,
+        network=RawNet3,
+        sizes=lambda tensors, _: convert_rawnet3.config(tensors),
+        names=convert_rawnet3.names,
+        unused=lambda _: convert_rawnet3.UNUSED,
     ),
 }
