@@ -51,6 +51,18 @@ def test_keeps_numbered_parts_of_a_path_numbers() -> None:
     assert list(mapping.flatten(weights)) == ["stages.0.bias"]
 
 
+def test_parts_of_a_module_that_make_a_weight_are_listed_behind_its_name() -> None:
+    names = [f"{block}.norm.{part}" for block in (0, 1) for part in ("weight", "mean")]
+    rules = [
+        Rule(f"blocks.{i}.gain", tuple(f"net.{name}" for name in names[2 * i : 2 * i + 2]), np.add)
+        for i in (0, 1)
+    ]
+    tensors = {f"net.{name}": np.zeros(3) for name in names}
+    abstract = {"blocks": {i: {"gain": np.empty(3)} for i in (0, 1)}}
+    _, report = mapping.convert(rules, tensors, abstract)
+    assert "folded  net.*.norm.{weight, mean}  blocks.*.gain  " in report.table()
+
+
 def test_reports_what_became_of_each_tensor() -> None:
     tensors = source(vae__0__bias=np.zeros(7), vae__conv=np.zeros((2, 2)))
     abstract = ABSTRACT | {"new": {"b_o": np.empty(6)}}

@@ -241,7 +241,10 @@ def _first_part(entry: Entry) -> str:
 
 
 def _label(names: Iterable[str]) -> str:
-    """The names as one, with * where numbers in them differ; several where more differs."""
+    """The names as one, with * where numbers in them differ; several where more differs.
+
+    Of those that differ in their last part only, that part is {listed}.
+    """
     alike: dict[str, list[list[str]]] = {}
     for name in names:
         alike.setdefault(_pattern(name), []).append(name.split("."))
@@ -249,7 +252,15 @@ def _label(names: Iterable[str]) -> str:
         ".".join(parts[0] if len(set(parts)) == 1 else "*" for parts in zip(*group, strict=True))
         for group in alike.values()
     ]
-    return " + ".join(labels) or "-"
+    modules: dict[str, list[str]] = {}
+    for label in labels:
+        module, dot, last = label.rpartition(".")
+        modules.setdefault(f"{module}{dot}", []).append(last)
+    whole = (
+        f"{module}{{{', '.join(lasts)}}}" if len(lasts) > 1 else f"{module}{lasts[0]}"
+        for module, lasts in modules.items()
+    )
+    return " + ".join(whole) or "-"
 
 
 def _dotted(keys: Iterable[str | int]) -> str:
