@@ -4,6 +4,7 @@ A folder of imported weights (`vssflow_jax.weights.folder`) bears the name of it
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,12 +26,7 @@ from vssflow_jax.networks.synchformer import Synchformer, SynchformerConfig
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights import folder as weights
 from vssflow_jax.weights import mapping
-from vssflow_jax.weights.state_dict import (
-    CONFIG_FILE,
-    StateDict,
-    read_json,
-    read_state_dict,
-)
+from vssflow_jax.weights.state_dict import CONFIG_FILE, StateDict, read_json, read_state_dict
 
 Config = Any
 """Sizes of a network, a dataclass of its module."""
@@ -65,7 +61,7 @@ class Published(NamedTuple):
         Raises:
           UserError: it is of another network, or tensors are missing, unknown or of another shape.
         """
-        abstract = nnx.to_pure_dict(nnx.state(self.make(cfg)))
+        abstract = _abstract(self.network, cfg)
         return mapping.convert(
             convert.rules(abstract, self.names(tensors)),
             tensors,
@@ -82,6 +78,12 @@ class Published(NamedTuple):
         tensors = read_state_dict(source)
         cfg = self.sizes(tensors, source)
         return cfg, self.convert(tensors, cfg)
+
+
+@functools.cache
+def _abstract(network: Callable[..., nnx.Module], cfg: Config) -> mapping.Weights:
+    """Shapes of the weights of a network, nested."""
+    return mapping.abstract_weights(lambda: network(cfg, rngs=nnx.Rngs(0)))
 
 
 def load(kind: str, folder: Path) -> nnx.Module:
