@@ -96,7 +96,7 @@ def test_pooling_refuses_cells_that_do_not_fit():
 
 @pytest.mark.parametrize("name", ["visual", "sync"])
 def test_pictures_beside_each_other_on_black_add_up(frames: np.ndarray, name: str):
-    encoder = getattr(WEIGHTS_FREE, name)
+    encoder = WEIGHTS_FREE[name]
     left, right = frames.copy(), frames.copy()
     left[:, :, WIDTH // 2 :] = 0
     right[:, :, : WIDTH // 2] = 0
