@@ -39,8 +39,9 @@ def fit(stored: Stored) -> str:
       UserError: a shard or a record is damaged.
     """
     train = [shard for shard in stored.shards if shard.part == "train"]
+    of_train = dataclasses.replace(stored, shards=train or stored.shards)
     sounds = []
-    for item in dataclasses.replace(stored, shards=train or stored.shards).items(CLIPS):
+    for item in of_train.read(CLIPS, quiet=True):
         if isinstance(item, Damage):
             raise UserError(f"dataset {stored.directory}: {item}; {dataset.REBUILD}")
         sounds.append(fit_length(item.values["audio"], stored.spec.num_samples))

@@ -125,28 +125,24 @@ class Stored:
     def num_records(self) -> int:
         return sum(shard.num_records for shard in self.shards)
 
-    def read(self, sample: int = 0) -> Iterator[Found | Damage]:
-        """As `items`, with a progress bar."""
-        count = min(sample, self.num_records) or self.num_records
-        with tqdm.tqdm(total=count, desc="records", unit="clip") as bar:
-            for item in self.items(sample):
-                yield item
-                bar.update(item.index is not None)
-
-    def items(self, sample: int = 0) -> Iterator[Found | Damage]:
+    def read(self, sample: int = 0, *, quiet: bool = False) -> Iterator[Found | Damage]:
         """Read record by record.
 
         Args:
           sample: how many records, evenly spread; 0 for all of them.
+          quiet: whether to show no progress bar.
         """
         total = self.num_records
         count = min(sample, total) or total
         places = np.arange(count) * total // max(count, 1)
         ends = np.cumsum([shard.num_records for shard in self.shards])
-        for shard, end in zip(self.shards, ends, strict=True):
-            start = end - shard.num_records
-            inside = places[(places >= start) & (places < end)] - start
-            yield from _read_shard(shard, inside.tolist(), self.widths)
+        with tqdm.tqdm(total=count, desc="records", unit="clip", disable=quiet) as bar:
+            for shard, end in zip(self.shards, ends, strict=True):
+                start = end - shard.num_records
+                inside = places[(places >= start) & (places < end)] - start
+                for item in _read_shard(shard, inside.tolist(), self.widths):
+                    yield item
+                    bar.update(item.index is not None)
 
     def checksums(self) -> Iterator[tuple[Shard, str]]:
         """The SHA-256 of each shard in hexadecimal digits, "" of a missing one."""
