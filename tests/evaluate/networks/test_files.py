@@ -210,14 +210,14 @@ def test_damaged_files_are_refused(content, folders):
     path = folders[0] / "passt_features_embed.pth"
     path.write_bytes(path.read_bytes()[:1000] if content is None else content)
     with pytest.raises(UserError, match=r"passt_features_embed\.pth is ") as error:
-        OF_FEATURES["fd_passt"].measure(*folders, {})
+        OF_FEATURES["fd_passt"].measure(*folders, backbones={})
     assert "\n" not in str(error.value)
 
 
 def test_clips_of_other_names_are_refused(folders):
     torch.save(tensors(["x", "y"], 527), folders[0] / "passt_logits.pth")
     with pytest.raises(UserError, match=r"none of 2 generated clips"):
-        OF_FEATURES["kl_passt"].measure(*folders, {})
+        OF_FEATURES["kl_passt"].measure(*folders, backbones={})
 
 
 @pytest.mark.parametrize(

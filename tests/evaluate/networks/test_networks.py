@@ -252,8 +252,8 @@ def test_features_are_extracted_with_published_files(sounds, cnn14_file, vggish_
     windows = files.read(tmp_path / "cache", vggish.FEATURES)
     np.testing.assert_array_equal(windows["b"], [np.arange(128)] * 2)
     for name in ("fd_vggish", "fd_panns"):
-        assert METRICS[name].of_features.measure(*[tmp_path / "cache"] * 2, {}) == 0, name
-    divergences = METRICS["kl_panns"].of_features.measure(*[tmp_path / "cache"] * 2, {})
+        assert METRICS[name].of_features.measure(*[tmp_path / "cache"] * 2, backbones={}) == 0, name
+    divergences = METRICS["kl_panns"].of_features.measure(*[tmp_path / "cache"] * 2, backbones={})
     assert divergences == {"a": 0, "b": 0}
 
 
