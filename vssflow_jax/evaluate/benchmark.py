@@ -162,9 +162,11 @@ def load(name: str, folder: Path) -> Benchmark:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        config = runpy.run_path(str(path))["get_config"]()
+        config = runpy.run_path(str(path)).get("get_config", lambda: None)()
     except Exception as error:  # A file of the user's own may raise anything.
         raise UserError(f"benchmark {path}: {type(error).__name__}: {error}") from error
     if not isinstance(config, ml_collections.ConfigDict):
-        raise UserError(f"benchmark {path}: get_config must return a ConfigDict")
+        raise UserError(
+            f"benchmark {path}: it needs a function get_config that returns a ConfigDict"
+        )
     return config.to_dict()
