@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from data.shard_writer import Job, Report, read_report, write_shard
+from vssflow_jax.utils import plugins
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.optional import require
 
@@ -31,7 +32,7 @@ def run(jobs: Sequence[Job], options: str) -> Iterator[Report]:
         raise UserError(f"--beam_options={options}: {error}") from error
     with beam.Pipeline(options=pipeline_options.PipelineOptions(given)) as pipeline:
         shards = pipeline | "jobs" >> beam.Create(jobs) | beam.Reshuffle()
-        _ = shards | "write" >> beam.Map(write_shard)
+        _ = shards | "write" >> beam.Map(_write, plugins.loaded())
     for job in jobs:
         if not job.report_path.exists():
             raise UserError(
@@ -39,3 +40,8 @@ def run(jobs: Sequence[Job], options: str) -> Iterator[Report]:
                 "with this machine"
             )
         yield read_report(job)
+
+
+def _write(job: Job, modules: str) -> None:
+    plugins.load(modules)
+    write_shard(job)

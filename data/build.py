@@ -30,6 +30,7 @@ from vssflow_jax.clip import ClipSpec
 from vssflow_jax.features import encoders, faces
 from vssflow_jax.features.weights_free import WEIGHTS_FREE
 from vssflow_jax.input_pipeline import dataset
+from vssflow_jax.utils import plugins
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.processes import as_done
 
@@ -211,6 +212,7 @@ def _processes(with_latents: bool) -> int:
 def main(argv: list[str]) -> None:
     del argv
     values = flags.FLAGS
+    plugins.load(values.plugins)
     for name in NEEDS.get(values.source, ()):
         if not values[name].value:
             raise UserError(f"--source={values.source} needs --{name}")
@@ -238,6 +240,7 @@ def define_flags() -> None:
     flags.DEFINE_float("duration_sec", ClipSpec.duration_sec, "window of manifest and videos")
     flags.DEFINE_string("features_root", "", "where the feature files of manifest and videos are")
     flags.DEFINE_alias("features-root", "features_root")
+    flags.DEFINE_string("plugins", "", "modules of your own to import first, with commas")
 
     flags.DEFINE_integer("seed", 0, "demo: of the clips")
     flags.DEFINE_integer("num_train", 600, "demo: training clips", lower_bound=0)

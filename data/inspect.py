@@ -14,6 +14,7 @@ from data.inspection.verify import verify
 from vssflow_jax import cli
 from vssflow_jax.input_pipeline.dataset import REBUILD
 from vssflow_jax.input_pipeline.records import SCHEMA_VERSION
+from vssflow_jax.utils import plugins
 from vssflow_jax.utils.errors import UserError
 
 CLIPS_PER_TASK = 3  # to look at and listen to
@@ -117,6 +118,7 @@ def check(path: Path) -> None:
 
 def main(argv: list[str]) -> None:
     values, path = flags.FLAGS, Path(argv[1])
+    plugins.load(values.plugins)
     if values.verify:
         check(path)
         return
@@ -131,5 +133,6 @@ if __name__ == "__main__":
     flags.DEFINE_string("out", "", "the page; inspect.html in the dataset folder by default")
     flags.DEFINE_integer("sample", 0, "records to take statistics of; 0: all", lower_bound=0)
     flags.DEFINE_boolean("checksums", True, "whether to compute the checksums of the shards")
+    flags.DEFINE_string("plugins", "", "modules of your own to import first, with commas")
     flags.DEFINE_boolean("verify", False, "read all records and name what is damaged; no page")
     cli.run(main, "DIR")

@@ -14,7 +14,9 @@ from vssflow_jax.features.phonemes import NUM_IDS
 from vssflow_jax.flow.sampler import Sampler
 from vssflow_jax.input_pipeline.durations import DURATIONS
 from vssflow_jax.input_pipeline.mixture import Mixture
+from vssflow_jax.input_pipeline.streams import STREAMS
 from vssflow_jax.models import attention
+from vssflow_jax.models.conditions import PLACEMENTS
 from vssflow_jax.models.lora import Lora
 from vssflow_jax.models.transformer import REMAT
 from vssflow_jax.run.experiment import INITS, WEIGHTS_OF_A_RUN
@@ -68,6 +70,7 @@ def choices() -> dict[str, Collection[Any]]:
         "codec.kind": CODECS,
         "codec.latents": LATENTS,
         "vocoder.kind": VOCODERS,
+        "model.placement": PLACEMENTS,
         "model.dtype": ("float32", "bfloat16"),
         "model.transformer.residual_dtype": ("float32", "bfloat16"),
         "model.transformer.remat": REMAT,
@@ -119,6 +122,7 @@ def _check(config: ml_collections.ConfigDict) -> None:
         check_within(name, _get(config, name), low, high)
     for name, possible in choices().items():
         check_choice(name, _get(config, name), possible)
+    _check_conditions(config.model)
     sampler = Sampler.from_config(config.eval.sampler)
     Mixture.from_config(config.data.mixture)
     ratios = config.train.mask_ratios
@@ -145,6 +149,24 @@ def _check(config: ml_collections.ConfigDict) -> None:
             "train.fine_tune is True: name a run or weights to start from by "
             "--config.train.init_from (docs/weights.md)"
         )
+
+
+def _check_conditions(model: ml_collections.ConfigDict) -> None:
+    """Checks that conditions with channels are known, and those that are placed have channels."""
+    known = ("phonemes", *STREAMS)
+    for name in model.widths:
+        if name not in known:
+            raise UserError(
+                f"model.widths has '{name}'; the conditions are {', '.join(known)}; a module that "
+                "adds others is named by --config.plugins"
+            )
+    placement = PLACEMENTS[model.placement]
+    for name in placement.concatenated + placement.attended:
+        if name not in model.widths:
+            raise UserError(
+                f"model.placement '{model.placement}' has '{name}', of which model.widths says no "
+                f'channels; add {{"{name}": {{"features": ..., "projected": ...}}}} to it'
+            )
 
 
 def _check_profile(config: ml_collections.ConfigDict) -> None:

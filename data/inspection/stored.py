@@ -21,6 +21,8 @@ from vssflow_jax.clip import ClipSpec
 from vssflow_jax.input_pipeline import records
 from vssflow_jax.input_pipeline.dataset import damaged_metadata, open_metadata
 from vssflow_jax.input_pipeline.records import SCHEMA_VERSION, Values
+from vssflow_jax.input_pipeline.streams import STREAMS
+from vssflow_jax.utils.errors import UserError
 
 # The reader's messages go on with hashes and positions.
 _END_OF_REASON = re.compile(r" \(|;|, chunk")
@@ -94,9 +96,15 @@ class Stored:
         """The dataset of a folder.
 
         Raises:
-          UserError: none is there, it has another schema version, or its metadata is damaged.
+          UserError: none is there, it has another schema version or a stream that is not known
+            here, or its metadata is damaged.
         """
         directory, info, metadata = open_metadata(path)
+        for name in metadata["widths"].keys() - STREAMS:
+            raise UserError(
+                f"dataset {path}: it has the stream '{name}', which is not known here; name the "
+                "module that adds it by --plugins"
+            )
         try:
             splits = [info.splits[name] for name in sorted(info.splits)]
             spec = ClipSpec(**metadata["clip"])

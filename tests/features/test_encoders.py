@@ -9,10 +9,11 @@ from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.features import encoders
 from vssflow_jax.features.encoders import Absent, ClipVision, Files, Resemblyzer
+from vssflow_jax.features.files import in_shape
 from vssflow_jax.features.footage import Encoders, Footage
 from vssflow_jax.features.weights_free import WEIGHTS_FREE
 from vssflow_jax.input_pipeline.records import on_disk
-from vssflow_jax.input_pipeline.streams import STREAMS
+from vssflow_jax.input_pipeline.streams import STREAMS, Stream
 from vssflow_jax.utils.errors import Rejected, UserError
 
 SPEC = ClipSpec(duration_sec=3.0)
@@ -179,6 +180,20 @@ def test_each_stream_has_the_encoder_that_was_chosen(clip_folder: Path, tmp_path
         encoders.choose("", "", "", names) for names in (["clip", "synch"], ["visual", "sync"])
     ]
     assert either[0] == either[1]
+
+
+def test_an_entry_of_the_table_may_name_an_encoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = Stream("pose", width=34, rate=lambda spec: 5, encoder=WEIGHTS_FREE["visual"])
+    monkeypatch.setitem(STREAMS, "pose", entry)
+    chosen = encoders.choose("", "", str(tmp_path), [])
+    assert chosen["pose"] is WEIGHTS_FREE["visual"]
+    assert [*chosen.widths] == [*STREAMS]
+    assert of_files(tmp_path, "pose", np.ones((15, 34), np.float32)).shape == (15, 34)
+    assert encoders.choose("", "", str(tmp_path), [])["pose"] == Files(tmp_path / "pose", 34)
+    with pytest.raises(Rejected, match=r"pose is \(14, 34\), expected \(15, 34\)"):
+        in_shape(np.ones((14, 34)), "pose", SPEC, tmp_path)
 
 
 @pytest.mark.parametrize(

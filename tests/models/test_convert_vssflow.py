@@ -8,7 +8,7 @@ import pytest
 
 import configs.vssflow
 from tests.helpers import WIDTHS, tiny_model_config
-from vssflow_jax.models.conditions import PLACEMENTS
+from vssflow_jax.models.conditions import PLACEMENTS, ConditionWidths, Placement
 from vssflow_jax.models.convert_vssflow import drawn_as_reference, from_reference, to_reference
 from vssflow_jax.models.vssflow import ModelConfig
 from vssflow_jax.utils.errors import UserError
@@ -197,6 +197,14 @@ def test_a_tensor_of_another_shape_is_named(name: str) -> None:
     source[name] = source[name][:-1]
     with pytest.raises(UserError, match=f"'{name}'"):
         from_reference(source, cfg)
+
+
+def test_a_condition_that_the_reference_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PLACEMENTS, "with_pose", Placement(("pose",), ("visual", "phonemes")))
+    widths = {**WIDTHS, "pose": ConditionWidths(features=3, projected=4)}
+    cfg = dataclasses.replace(config("lip_synch_text"), placement="with_pose", widths=widths)
+    with pytest.raises(UserError, match=r"'with_pose' has a condition .* no .*projectors\.pose"):
+        from_reference({}, cfg)
 
 
 def test_the_reference_s_first_residual_stream() -> None:

@@ -27,7 +27,7 @@ def choose(clip: str, speaker: str, features_root: str, weights_free: Collection
         either name.
 
     Returns:
-      Encoders; a stream that is in none of these is absent.
+      Encoders; a stream that is in none of these has the encoder of its entry, or is absent.
 
     Raises:
       UserError: a stream is unknown or named twice, or there is no such folder.
@@ -53,5 +53,5 @@ def choose(clip: str, speaker: str, features_root: str, weights_free: Collection
         folder = Path(features_root, on_disk(name))
         if features_root and folder.is_dir():
             chosen.setdefault(name, Files(folder, stream.width))
-        chosen.setdefault(name, Absent(stream.width))
+        chosen.setdefault(name, stream.encoder or Absent(stream.width))
     return Encoders({name: chosen[name] for name in STREAMS})

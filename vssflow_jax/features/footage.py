@@ -1,7 +1,7 @@
 """What encoders see and hear of a clip, and the interface of an encoder."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -89,6 +89,10 @@ class Encoders:
         """By the names of a dataset, whose metadata holds it."""
         named = (f"{on_disk(name)}={encoder!r}" for name, encoder in self.by_stream.items())
         return f"Encoders({', '.join(named)})"
+
+    def of(self, streams: Iterable[str]) -> "Encoders":
+        """Those of some of the streams."""
+        return Encoders({name: self[name] for name in streams})
 
     @property
     def widths(self) -> dict[str, int]:

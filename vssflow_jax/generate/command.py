@@ -68,7 +68,7 @@ def generate(values: flags.FlagValues) -> list[Path]:
     voice = Path(values.voice) if values.voice else None
     chosen = encoders_of(
         config.data, values.clip, values.speaker, values.features_root, values.weights_free
-    )
+    ).of(experiment.model.feature_widths)
     check_widths(chosen.widths, experiment.model.feature_widths)
     track = media.read_track(video)
     output = plan_output(track, paths[0].suffix)

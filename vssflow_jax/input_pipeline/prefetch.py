@@ -15,6 +15,7 @@ import numpy as np
 import tqdm
 from absl import flags
 
+from vssflow_jax.utils import plugins
 from vssflow_jax.utils.errors import UserError
 
 Example = dict[str, np.ndarray]
@@ -117,8 +118,14 @@ class BatchIterator(Iterator[Example]):
             )
         )
         keep_freed_memory()
+        modules = plugins.loaded()
+
+        def start(*_: int) -> None:
+            keep_freed_memory()
+            plugins.load(modules)
+
         workers = grain.MultiprocessingOptions(num_workers=read_options.workers)
-        return iter(read.mp_prefetch(workers, worker_init_fn=lambda *_: keep_freed_memory()))
+        return iter(read.mp_prefetch(workers, worker_init_fn=start))
 
     def _note(self, reason: str) -> None:
         if reason in self._bad:

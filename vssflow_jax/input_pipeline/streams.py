@@ -1,4 +1,4 @@
-"""The streams of features that a clip can have, an entry each.
+"""The streams of features that a clip can have. Another one is an entry here (`docs/extending.md`).
 
 A stream is what an extractor makes of the picture or of the voice. Phonemes are none: they are made
 of the transcript.
@@ -6,7 +6,7 @@ of the transcript.
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -31,6 +31,7 @@ class Stream:
       dtype: dtype in records and batches.
       on_disk: its name in datasets and folders of features, if that is another.
       windowed: whether the frames of a feature file may lie in windows, [windows, frames, width].
+      encoder: makes it (`vssflow_jax.features.footage.Encoder`) where no flag and no file does.
     """
 
     title: str
@@ -43,6 +44,7 @@ class Stream:
     dtype: str = "<f2"
     on_disk: str = ""
     windowed: bool = False
+    encoder: Any = None
 
     def frames(self, spec: ClipSpec) -> int:
         """Frames of a stream that covers the window."""

@@ -250,6 +250,11 @@ def _sources(name: str, cfg: ModelConfig) -> tuple[str, ...]:
         return (_TENSORS[name],)
     module, _, leaf = name.rpartition(".")
     if not name.startswith(_BLOCKS):
+        if module not in _MODULES:
+            raise UserError(
+                f"placement '{cfg.placement}' has a condition that the reference has not: it knows "
+                f"no {module}"
+            )
         return (f"{_MODULES[module]}.{_LEAVES[leaf]}",)
     tensor = _BLOCK_TENSORS.get(name.removeprefix(_BLOCKS))
     tensor = tensor or f"{_BLOCK_MODULES[module.removeprefix(_BLOCKS)]}.{_LEAVES[leaf]}"

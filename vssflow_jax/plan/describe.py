@@ -16,6 +16,7 @@ from vssflow_jax.input_pipeline.streams import STREAMS
 from vssflow_jax.models.conditions import PLACEMENTS
 from vssflow_jax.models.convert_vssflow import abstract_weights, input_channels
 from vssflow_jax.models.vssflow import ModelConfig
+from vssflow_jax.utils import plugins
 from vssflow_jax.weights.mapping import flatten
 
 INPUT_MAPS, OUTPUT_MAP = "input maps", "output map"
@@ -84,6 +85,7 @@ def main(argv: list[str]) -> None:
     del argv
     config = flags.FLAGS.config
     with clear_misfits(config):
+        plugins.load(config.plugins)
         cfg = ModelConfig.from_config(config.model)
     print(table(cfg))
 

@@ -55,6 +55,9 @@ def open_dataset(
         config.data.durations_path,
         experiment.model.feature_widths,
     )
+    if dataset.lacking and distributed.is_main():
+        lacking = ", ".join(dataset.lacking)
+        print(f"note: dataset {dataset.path} was built without {lacking}; no clip has it")
     if config.codec.latents == "offline":
         dataset.check_latents(latents_digest(config.codec))
     if config.eval.after_training or for_test:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import jax
 
+from vssflow_jax.utils import plugins
 from vssflow_jax.utils.errors import UserError
 
 Item = TypeVar("Item")
@@ -41,14 +42,16 @@ def as_done(
 
 
 def pool(workers: int) -> ProcessPoolExecutor:
-    """Processes that run on CPUs: accelerators are not shared."""
+    """Processes that run on CPUs, for accelerators are not shared, and know this one's plugins."""
     # Spawned, since a process that has started JAX must not be forked.
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start)
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, context, _start, (plugins.loaded(),))
 
 
-def _start() -> None:
+def _start(modules: str) -> None:
     """Let this worker end when the process that started it does, even if that is killed."""
     jax.config.update("jax_platforms", "cpu")
+    plugins.load(modules)
     parent = multiprocessing.parent_process()
     assert parent, "not a worker"
 
