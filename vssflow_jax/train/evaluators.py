@@ -1,6 +1,7 @@
 """What is tried on a run's weights now and then while it is trained."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Protocol
 
 import jax
@@ -16,6 +17,7 @@ from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.input_pipeline.tasks import TASKS
 from vssflow_jax.parallel import distributed
 from vssflow_jax.run.experiment import Experiment, TrainState
+from vssflow_jax.train.held_out import HeldOutLoss
 from vssflow_jax.train.metrics import MetricWriter
 
 
@@ -30,6 +32,20 @@ class Evaluator(Protocol):
         self, experiment: Experiment, dataset: Dataset, state: TrainState
     ) -> Iterable[tuple[str, float]]:
         """Names and values of what was measured, on the main process."""
+
+
+def built_in(
+    config: ml_collections.ConfigDict,
+    experiment: Experiment,
+    dataset: Dataset,
+    workdir: Path,
+    writer: MetricWriter,
+) -> list[Evaluator]:
+    """Those that every training has: sounds, and the loss of test clips."""
+    return [
+        Samples(config, experiment, dataset, writer),
+        HeldOutLoss(config, experiment, dataset, workdir),
+    ]
 
 
 class Samples:

@@ -15,8 +15,7 @@ from vssflow_jax.parallel.stopping import stop_requested
 from vssflow_jax.run import run_config
 from vssflow_jax.run.checkpoint import Checkpoints
 from vssflow_jax.run.experiment import Experiment
-from vssflow_jax.train.evaluators import Evaluator, Samples
-from vssflow_jax.train.held_out import HeldOutLoss
+from vssflow_jax.train.evaluators import Evaluator, built_in
 from vssflow_jax.train.metrics import MetricWriter
 from vssflow_jax.train.profiler import StepTrace
 from vssflow_jax.train.setup import (
@@ -73,11 +72,7 @@ def train(
         throughput = closing.enter_context(throughput_of(config, experiment, goodput))
         writer = closing.enter_context(MetricWriter(workdir, throughput, done, config.train))
         trace = closing.enter_context(StepTrace(config.profile, workdir / "profile", writer.pause))
-        evaluators = [
-            Samples(config, experiment, dataset, writer),
-            HeldOutLoss(config, experiment, dataset, workdir),
-            *evaluators,
-        ]
+        evaluators = [*built_in(config, experiment, dataset, workdir, writer), *evaluators]
 
         def save() -> None:
             with writer.pause():
