@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 import orbax.checkpoint as ocp
 import pytest
 
@@ -21,6 +22,7 @@ from vssflow_jax.models.vssflow import VSSFlow
 from vssflow_jax.run import workdir as run_files
 from vssflow_jax.run.experiment import Experiment, TrainState
 from vssflow_jax.run.initial import initial_state
+from vssflow_jax.run.optimizer import OPTIMIZERS
 from vssflow_jax.train.step import make_train_step
 
 RESUMED_STEPS = 40
@@ -92,7 +94,9 @@ def test_sigterm_saves_and_exits_cleanly(demo_data: Path, tmp_path: Path) -> Non
     assert (tmp_path / "run" / "checkpoints" / str(last)).is_dir()
 
 
-def test_accumulation_gives_the_same_step(demo_data: Path) -> None:
+def test_accumulation_gives_the_same_step(demo_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Adam divides a small gradient by itself, and would show its rounding at full size.
+    monkeypatch.setitem(OPTIMIZERS, "adamw", lambda train: optax.sgd(1.0))
     rows = []
     for parts in (1, 4):
         experiment = Experiment.from_config(tiny.config(demo_data, train__accumulation_steps=parts))
@@ -101,8 +105,7 @@ def test_accumulation_gives_the_same_step(demo_data: Path) -> None:
         for _ in range(3):
             state, metrics = step(state, next(batches))
         rows.append((metrics, state.params))
-    # Adam divides small gradients by themselves: their rounding is seen at its full rate.
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=5e-6), *rows)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6), *rows)
 
 
 def start(data: Path, experiment: Experiment) -> tuple[TrainState, Any]:
