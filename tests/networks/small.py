@@ -35,7 +35,15 @@ CASES = {
         published_shape=(16, 224, 224, 3),
     ),
     "av_hubert": Case(
-        AVHubertConfig((8, 8, 16), 64, 2, 2, 96, positional_window=16, positional_groups=4),
+        AVHubertConfig(
+            width=64,
+            layers=2,
+            heads=2,
+            inner_width=96,
+            positional_window=16,
+            positional_groups=4,
+            channels=(8, 8, 16),
+        ),
         shape=(7, 24, 24),
         published_shape=(250, 88, 88),
     ),

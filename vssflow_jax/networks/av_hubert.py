@@ -28,27 +28,14 @@ _MEAN, _STD = 0.421, 0.165
 
 
 @dataclasses.dataclass(frozen=True)
-class AVHubertConfig:
-    """Sizes of the network; the defaults are those of the large one.
+class AVHubertConfig(TrunkConfig):
+    """Sizes of the network, those of its transformer too; the defaults are the large one's.
 
     Attributes:
       channels: of the maps of the four layers of the ResNet; those of the first before them too.
     """
 
     channels: tuple[int, ...] = (64, 128, 256, 512)
-    width: int = 1024
-    layers: int = 24
-    heads: int = 16
-    inner_width: int = 4096
-    positional_window: int = 128
-    positional_groups: int = 16
-    epsilon: float = 1e-5
-
-    @property
-    def trunk(self) -> TrunkConfig:
-        sizes = dataclasses.asdict(self)
-        del sizes["channels"]
-        return TrunkConfig(**sizes)
 
 
 class AVHubert(nnx.Module):
@@ -60,7 +47,7 @@ class AVHubert(nnx.Module):
         self.project = Linear((cfg.channels[-1], d), ("channel", "embed"), rngs=rngs, bias=True)
         self.norm = LayerNorm(2 * d, rngs=rngs, epsilon=cfg.epsilon)
         self.fuse = Linear((2 * d, d), ("embed_in", "embed"), rngs=rngs, bias=True)
-        self.trunk = Trunk(cfg.trunk, rngs=rngs)
+        self.trunk = Trunk(cfg, rngs=rngs)
 
     def __call__(self, mouths: jax.Array, dtype: DTypeLike = jnp.float32) -> jax.Array:
         """Computes in `dtype`, with a residual stream in float32."""
