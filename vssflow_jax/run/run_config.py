@@ -31,7 +31,12 @@ _ADDED: dict[str, Any] = {
         "init_weights": "ema",
         "init": "fan_in",
         "optimizer": "adamw",
-        "lora": {"rank": 0, "alpha": 16.0, "targets": (), "path": ""},
+        "lora": {
+            "rank": 0,
+            "alpha": 16.0,
+            "targets": ("self_attention", "cross_attention", "ffw"),
+            "path": "",
+        },
         "held_out_every": 0,
         "held_out_clips": 16,
     },
