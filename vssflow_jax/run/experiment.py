@@ -137,14 +137,17 @@ class Experiment:
         Raises:
           UserError: its tokens do not divide over the mesh.
         """
-        experiment = dataclasses.replace(self, spec=spec)
+        experiment = self._of_same_network(spec=spec)
         experiment._check_mesh()
-        vars(experiment)["network"] = self.network  # no weight depends on the window
         return experiment
 
     def trained_by(self, train: ml_collections.ConfigDict) -> "Experiment":
         """The same network by the `train` section of another config."""
-        experiment = dataclasses.replace(self, train=train)
+        return self._of_same_network(train=train)
+
+    def _of_same_network(self, **changes: Any) -> "Experiment":
+        """With changes that no weight depends on."""
+        experiment = dataclasses.replace(self, **changes)
         vars(experiment)["network"] = self.network
         return experiment
 
