@@ -17,7 +17,7 @@ from jax.typing import DTypeLike
 
 from vssflow_jax.models.layers import LayerNorm, Linear
 from vssflow_jax.networks.layers import BatchNorm, Conv, PReLU, max_pool
-from vssflow_jax.networks.wav2vec import Trunk, TrunkConfig
+from vssflow_jax.networks.wav2vec import Trunk, TrunkConfig, without_padding
 
 BLOCKS_OF_A_LAYER = 2  # of a ResNet-18
 STEM_FRAMES = 5  # that its first convolution sees at once
@@ -49,13 +49,24 @@ class AVHubert(nnx.Module):
         self.fuse = Linear((2 * d, d), ("embed_in", "embed"), rngs=rngs, bias=True)
         self.trunk = Trunk(cfg, rngs=rngs)
 
-    def __call__(self, mouths: jax.Array, dtype: DTypeLike = jnp.float32) -> jax.Array:
-        """Computes in `dtype`, with a residual stream in float32."""
+    def __call__(
+        self, mouths: jax.Array, dtype: DTypeLike = jnp.float32, frames: jax.Array | None = None
+    ) -> jax.Array:
+        """Computes in `dtype`, with a residual stream in float32.
+
+        Args:
+          mouths: what goes in.
+          dtype: of the branches.
+          frames: int32 [b], how many frames each clip has; the rest is padding, of which those
+            frames know nothing. None: all are full.
+        """
+        if frames is not None:
+            mouths = without_padding(mouths, frames)
         video = self.front_end(mouths, dtype)
         # There is no sound, whose features come before those of the video.
         both = jnp.concatenate([jnp.zeros_like(video), video], axis=-1)
         fused = self.fuse(self.norm(both, dtype))
-        return self.trunk(fused.astype(jnp.float32), dtype)
+        return self.trunk(fused.astype(jnp.float32), dtype, frames)
 
     def front_end(self, mouths: jax.Array, dtype: DTypeLike = jnp.float32) -> jax.Array:
         """Features of the video before they are fused, [b, t, d] in `dtype`."""

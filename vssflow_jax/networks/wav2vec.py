@@ -11,7 +11,16 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from vssflow_jax.models.layers import LayerNorm
-from vssflow_jax.networks.layers import Block, BlockConfig, Conv, gelu, run_stack, stack
+from vssflow_jax.networks.layers import (
+    Block,
+    BlockConfig,
+    Conv,
+    attend_to_all,
+    attend_to_own,
+    gelu,
+    run_stack,
+    stack,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +63,29 @@ class Trunk(nnx.Module):
         self.norm = LayerNorm(d, rngs=rngs, epsilon=cfg.epsilon)
         self.blocks = stack(cfg.layers, lambda rngs: Block(cfg.block, rngs=rngs), rngs)
 
-    def __call__(self, x: jax.Array, dtype: DTypeLike = jnp.float32) -> jax.Array:
-        """Computes in `dtype`, with a residual stream in float32."""
+    def __call__(
+        self, x: jax.Array, dtype: DTypeLike = jnp.float32, frames: jax.Array | None = None
+    ) -> jax.Array:
+        """Computes in `dtype`, with a residual stream in float32.
+
+        Args:
+          x: what goes in.
+          dtype: of the branches.
+          frames: int32 [b], how many frames each example has; the rest is padding, of which those
+            frames know nothing. None: all are full.
+        """
+        mix = attend_to_all
+        if frames is not None:
+            x = without_padding(x, frames)
+            mix = attend_to_own(frames)
         # An even window makes one frame too many.
         x = x + gelu(self.positions(x.astype(dtype)))[:, : x.shape[1]]
         x = x if self.norm_first else self.norm(x, jnp.float32)
-        x = run_stack(self.blocks, x, lambda block, x: block(x, dtype))
+        x = run_stack(self.blocks, x, lambda block, x: block(x, dtype, mix))
         return self.norm(x, jnp.float32) if self.norm_first else x
+
+
+def without_padding(x: jax.Array, frames: jax.Array) -> jax.Array:
+    """[b, t, ...] with zeros behind the first `frames` [b] of each example."""
+    own = jnp.arange(x.shape[1]) < frames[:, None]
+    return jnp.where(own.reshape(*own.shape, *(1,) * (x.ndim - 2)), x, 0)
