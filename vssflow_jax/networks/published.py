@@ -86,29 +86,46 @@ def _abstract(network: Callable[..., nnx.Module], cfg: Config) -> mapping.Weight
     return mapping.abstract_weights(lambda: network(cfg, rngs=nnx.Rngs(0)))
 
 
-def load(kind: str, folder: Path) -> nnx.Module:
-    """A network with the weights of a folder of imported ones.
+def config(kind: str, path: Path) -> Config:
+    """Sizes of a network whose weights are in a folder or file.
 
     Args:
       kind: its name, a key of `NETWORKS`.
-      folder: as `import_weights` makes it.
+      path: a folder as `import_weights` makes it, or what that is made from.
 
     Raises:
-      UserError: no such folder, or one of another network or of another version.
+      UserError: nothing is there, or it is of another network or of another version.
     """
     published = NETWORKS[kind]
-    saved = weights.read_config(folder, kind)
+    if not weights.is_imported(path):
+        return published.sizes(_read_source(path), path)
+    saved = weights.read_config(path, kind)
     try:
-        cfg = published.config(
+        return published.config(
             **{name: tuple(x) if isinstance(x, list) else x for name, x in saved.items()}
         )
     except TypeError as error:
         raise UserError(
-            f"{folder}: its sizes are of another version ({error}); import the weights again"
+            f"{path}: its sizes are of another version ({error}); import the weights again"
         ) from error
+
+
+def load(kind: str, path: Path) -> nnx.Module:
+    """A network with its weights; see `config`."""
+    published, cfg = NETWORKS[kind], config(kind, path)
     network = published.make(cfg)
-    nnx.update(network, weights.load(folder, kind, nnx.to_pure_dict(nnx.state(network))))
+    state = nnx.to_pure_dict(nnx.state(network))
+    if weights.is_imported(path):
+        nnx.update(network, weights.load(path, kind, state))
+    else:
+        nnx.update(network, published.convert(_read_source(path), cfg)[0])
+        _read_source.cache_clear()
     return network
+
+
+@functools.lru_cache(maxsize=1)  # Sizes are asked for first, then weights.
+def _read_source(path: Path) -> StateDict:
+    return read_state_dict(path)
 
 
 def other_sizes(kind: str, cfg: Config) -> str:

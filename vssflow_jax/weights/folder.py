@@ -59,6 +59,12 @@ def save(folder: Path, kind: str, config: Mapping[str, Any], weights: Weights) -
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def is_imported(path: Path) -> bool:
+    """Whether a path is of a folder as `save` writes them."""
+    config = path / CONFIG_FILE
+    return config.is_file() and {"kind", "config"} <= read_json(config).keys()
+
+
 def read_config(folder: Path, kind: str) -> dict[str, Any]:
     """The sizes that were saved with the weights.
 

@@ -1,0 +1,94 @@
+"""A frozen network on all local devices: rows of examples in batches of a few sizes.
+
+Letters: n rows.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from vssflow_jax.networks import av_hubert, clip_vision, published, synchformer
+from vssflow_jax.networks.published import NETWORKS
+
+_NORMALISE: Mapping[str, Callable[[jax.Array], jax.Array]] = {
+    "clip": clip_vision.normalise,
+    "synchformer": synchformer.normalise,
+    "av_hubert": av_hubert.normalise,
+    "rawnet3": jnp.asarray,
+}
+"""Kind -> what its rows go through first."""
+
+_ROWS = {"clip": 64, "synchformer": 16, "av_hubert": 2, "rawnet3": 20}
+"""Kind -> rows that a device computes at once: some hundred megabytes of activations."""
+
+_AXIS = "data"
+
+
+class Spread:
+    """A network whose weights are whole on every local device, and whose rows are shared out."""
+
+    def __init__(self, kind: str, network: nnx.Module, dtype: str):
+        devices = jax.local_devices()
+        mesh = jax.make_mesh((len(devices),), (_AXIS,), (AxisType.Auto,), devices=devices)
+        rows = NamedSharding(mesh, PartitionSpec(_AXIS))
+        definition, weights = nnx.split(network)
+        self._weights = jax.device_put(weights, NamedSharding(mesh, PartitionSpec()))
+        self._least, self._most = len(devices), _ROWS[kind] * len(devices)
+        self._rows = rows
+
+        @functools.partial(jax.jit, out_shardings=rows)
+        def apply(weights: nnx.State, first: jax.Array, *others: jax.Array) -> jax.Array:
+            whole: Any = nnx.merge(definition, weights)
+            return whole(_NORMALISE[kind](first), dtype, *others)
+
+        self._apply = apply
+        self._shape = functools.partial(jax.eval_shape, apply, self._weights)
+
+    @classmethod
+    @functools.cache
+    def load(cls, kind: str, path: Path, dtype: str) -> "Spread":
+        """With the weights of a folder or file, which are read once a process.
+
+        Args:
+          kind: a key of `NETWORKS`.
+          path: see `vssflow_jax.networks.published.load`.
+          dtype: that it computes in.
+
+        Raises:
+          UserError: they cannot be had.
+        """
+        assert kind in NETWORKS, kind
+        return cls(kind, published.load(kind, path), dtype)
+
+    def __call__(self, *inputs: np.ndarray) -> np.ndarray:
+        """What the network makes of rows, float32 [n, ...]; there may be none.
+
+        Args:
+          *inputs: its arguments but for the dtype, each [n, ...], the first as bytes where it is
+            of pictures.
+        """
+        total = len(inputs[0])
+        made = []
+        for start in range(0, total, self._most):
+            part = [array[start : start + self._most] for array in inputs]
+            made.append(self._apply(self._weights, *map(self._placed, part))[: len(part[0])])
+        if made:
+            return np.concatenate(jax.device_get(made))
+        one = [jax.ShapeDtypeStruct((self._least, *x.shape[1:]), x.dtype) for x in inputs]
+        return np.zeros((0, *self._shape(*one).shape[1:]), np.float32)
+
+    def _placed(self, rows: np.ndarray) -> jax.Array:
+        """Rows on the devices, padded to a number that few others are padded to."""
+        each = math.ceil(len(rows) / self._least)
+        padded = min(self._least * 2 ** math.ceil(math.log2(each)), self._most)
+        # Padded with what is there: rows do not know one another.
+        padding = np.broadcast_to(rows[:1], (padded - len(rows), *rows.shape[1:]))
+        return jax.device_put(np.concatenate([rows, padding]), self._rows)
