@@ -3,9 +3,12 @@
 A config file takes this and says what it changes.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import ml_collections
+
+from vssflow_jax.utils.errors import UserError
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -40,6 +43,7 @@ def data() -> dict[str, Any]:
         "seed": 0,  # of the demo's clips, and how many there are
         "num_train": 1,
         "num_test": 1,
+        "weights": "",  # of the networks that see the demo's clips; "": fixed arithmetic does
         "durations": "uniform",  # of phonemes; "aligned", or "predicted" by the file
         "durations_path": "",
         "bucket_sec": (),  # shorter windows, ascending, for batches of shorter clips
@@ -151,3 +155,31 @@ def evaluation() -> dict[str, Any]:
         "every_steps": 0,  # in training: evaluate after so many steps; 0: never
         "every_clips": 4,  # of each task, then
     }
+
+
+def words(
+    file: str, argument: str, known: Mapping[str, Iterable[str]], defaults: Mapping[str, str]
+) -> dict[str, str]:
+    """What the argument of a config file says: words `NAME=VALUE` with commas between them.
+
+    Args:
+      file: name of the file, for messages.
+      argument: the argument.
+      known: the values that each name may have; a word without a name is a value of the first.
+      defaults: the values of names that the argument leaves out.
+
+    Raises:
+      UserError: a name or a value is unknown, or there are two of one name.
+    """
+    chosen: dict[str, str] = {}
+    for word in filter(None, argument.split(",")):
+        name, value = word.split("=", 1) if "=" in word else (next(iter(known)), word)
+        if name not in known:
+            raise UserError(f"{file}:{argument}: no '{name}'; it has {', '.join(known)}")
+        if value not in known[name]:
+            choices = ", ".join(known[name])
+            raise UserError(f"{file}:{argument}: no {name} '{value}'; choose one of: {choices}")
+        if name in chosen:
+            raise UserError(f"{file}:{argument}: two of '{name}'; give one")
+        chosen[name] = value
+    return {**defaults, **chosen}

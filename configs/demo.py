@@ -3,7 +3,9 @@
 python run_train.py --config=configs/demo.py --workdir=runs/demo
 
 `--config=configs/demo.py:ablation=PLACEMENT` puts the conditions elsewhere: `none`, `video_text`,
-`lip_synch`, `lip_synch_text` (the default) or `lip_synch_video_text`.
+`lip_synch`, `lip_synch_text` (the default) or `lip_synch_video_text`. With `streams=paper`, which a
+comma may follow it, the clips are seen and heard by the networks of the paper, whose weights are in
+`--config.data.weights` (docs/weights.md); with `streams=small`, the default, by fixed arithmetic.
 """
 
 import runpy
@@ -12,32 +14,41 @@ from pathlib import Path
 import ml_collections
 
 from vssflow_jax.models.conditions import PLACEMENTS
-from vssflow_jax.utils.errors import UserError
 
 # By its place: a config may be read from anywhere.
 COMMON = str(Path(__file__).with_name("common.py"))
 
 
-def get_config(argument: str = "ablation=lip_synch_text") -> ml_collections.ConfigDict:
+# Channels of each stream, by who makes it.
+STREAMS = {
+    "small": {"visual": 72, "sync": 96, "lips": 80, "speaker": 128},
+    "paper": {"visual": 768, "sync": 768, "lips": 1024, "speaker": 256},
+}
+DEFAULTS = {"ablation": "lip_synch_text", "streams": "small"}
+
+
+def get_config(argument: str = "") -> ml_collections.ConfigDict:
     """The demo: 3 s clips, a few million parameters, about 15 minutes on two cores.
 
     Args:
-      argument: `ablation=PLACEMENT`, a key of `vssflow_jax.models.conditions.PLACEMENTS`.
+      argument: `ablation=PLACEMENT`, a key of `vssflow_jax.models.conditions.PLACEMENTS`, and
+        `streams=WHOSE`, a key of `STREAMS`, with a comma between them; either may be left out.
 
     Raises:
       UserError: the argument is something else.
     """
-    name, _, placement = argument.partition("=")
-    if name != "ablation" or placement not in PLACEMENTS:
-        known = ", ".join(f"ablation={name}" for name in PLACEMENTS)
-        raise UserError(f"configs/demo.py:{argument}: choose one of: {known}")
-    config = runpy.run_path(COMMON)["get_config"]()
+    common = runpy.run_path(COMMON)
+    known = {"ablation": PLACEMENTS, "streams": STREAMS}
+    chosen = common["words"]("configs/demo.py", argument, known, DEFAULTS)
+    paper = chosen["streams"] == "paper"
+    config = common["get_config"]()
     config.update(
         {
             "clip": {"duration_sec": 3.0},
             "data": {
                 "source": "demo",
-                "path": "runs/demo-data",
+                "path": "runs/demo-data-paper" if paper else "runs/demo-data",
+                "weights": "weights" if paper else "",
                 "num_train": 600,
                 "num_test": 60,
                 "threads": 2,
@@ -51,12 +62,10 @@ def get_config(argument: str = "ablation=lip_synch_text") -> ml_collections.Conf
             "codec": {"kind": "patch_dct"},
             "vocoder": {"kind": "griffin_lim"},
             "model": {
-                "placement": placement,
+                "placement": chosen["ablation"],
                 "widths": {
-                    "visual": {"features": 72, "projected": 64},
-                    "sync": {"features": 96, "projected": 64},
-                    "lips": {"features": 80, "projected": 64},
-                    "speaker": {"features": 128, "projected": 64},
+                    name: {"features": width, "projected": 64}
+                    for name, width in STREAMS[chosen["streams"]].items()
                 },
                 "transformer": {
                     "layers": 8,

@@ -10,7 +10,6 @@ Audio Open: import them (docs/weights.md) and name their folder by --config.trai
 """
 
 import runpy
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ import ml_collections
 
 from vssflow_jax.models.conditions import PLACEMENTS
 from vssflow_jax.run.experiment import INITS
-from vssflow_jax.utils.errors import UserError
 
 # Blocks, query heads and key/value heads. The first three are the paper's, xl has all the blocks
 # of Stable Audio Open; 3b is ours, to compare strategies on.
@@ -75,6 +73,13 @@ RECIPES: dict[str, dict[str, Any]] = {
     "tts": {"data.mixture.weights": _weights(v2s=0.36, visualtts=0.32, tts=0.32)},
 }
 
+DEFAULTS = {
+    "size": "base",
+    "placement": "lip_synch_text",
+    "recipe": "pretrain",
+    "init": "fan_in",
+}
+
 
 def get_config(argument: str = "base") -> ml_collections.ConfigDict:
     """The model and recipe that `argument` names.
@@ -82,48 +87,17 @@ def get_config(argument: str = "base") -> ml_collections.ConfigDict:
     Raises:
       UserError: a word of the argument is unknown.
     """
-    size, placement, recipe, init = _parse(argument)
-    layers, heads, kv_heads = SIZES[size]
-    config = runpy.run_path(COMMON)["get_config"]()
-    config.model.placement = placement
+    common = runpy.run_path(COMMON)
+    known = {"size": SIZES, "placement": PLACEMENTS, "recipe": RECIPES, "init": INITS}
+    chosen = common["words"]("configs/vssflow.py", argument, known, DEFAULTS)
+    layers, heads, kv_heads = SIZES[chosen["size"]]
+    config = common["get_config"]()
+    config.model.placement = chosen["placement"]
     config.model.transformer.update({"layers": layers, "heads": heads, "kv_heads": kv_heads})
     # As in the paper; setting the rate by hand is fine too.
     config.train.learning_rate = (
         config.train.get_oneway_ref("batch_size").to_float() * RATE_PER_CLIP
     )
-    config.train.init = init
-    config.update_from_flattened_dict(RECIPES[recipe])
+    config.train.init = chosen["init"]
+    config.update_from_flattened_dict(RECIPES[chosen["recipe"]])
     return config
-
-
-def _parse(argument: str) -> tuple[str, str, str, str]:
-    """Size, placement, recipe and init that the words of a config's argument name."""
-    known: dict[str, Iterable[str]] = {
-        "size": SIZES,
-        "placement": PLACEMENTS,
-        "recipe": RECIPES,
-        "init": INITS,
-    }
-    chosen: dict[str, str] = {}
-    for word in filter(None, argument.split(",")):
-        name, value = word.split("=", 1) if "=" in word else ("size", word)
-        if name not in known:
-            raise UserError(
-                f"configs/vssflow.py:{argument}: no '{name}'; it has {', '.join(known)}"
-            )
-        if value not in known[name]:
-            choices = ", ".join(known[name])
-            raise UserError(
-                f"configs/vssflow.py:{argument}: no {name} '{value}'; choose one of: {choices}"
-            )
-        if name in chosen:
-            raise UserError(f"configs/vssflow.py:{argument}: two of '{name}'; give one")
-        chosen[name] = value
-    defaults = {
-        "size": "base",
-        "placement": "lip_synch_text",
-        "recipe": "pretrain",
-        "init": "fan_in",
-    }
-    size, placement, recipe, init = (defaults | chosen).values()
-    return size, placement, recipe, init

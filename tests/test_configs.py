@@ -99,8 +99,9 @@ def test_the_demo_takes_a_placement():
         (vssflow.get_config, "base,recipe=x", r"no recipe 'x'; choose one of: pretrain, masked"),
         (vssflow.get_config, "base,large", r"two of 'size'; give one"),
         (vssflow.get_config, "depth=3", r"no 'depth'; it has size, placement, recipe, init"),
-        (demo.get_config, "ablation=all", r"choose one of: ablation=none"),
-        (demo.get_config, "none", r"choose one of: ablation=none"),
+        (demo.get_config, "ablation=all", r"no ablation 'all'; choose one of: none, video_text"),
+        (demo.get_config, "streams=large", r"no streams 'large'; choose one of: small, paper"),
+        (demo.get_config, "size=small", r"no 'size'; it has ablation, streams"),
     ],
 )
 def test_an_unknown_word_is_one_clear_line(get_config, argument: str, message: str):

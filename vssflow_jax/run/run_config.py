@@ -26,7 +26,7 @@ CHECKPOINTS = "checkpoints"
 # Fields that configs of earlier versions lack, with what they did.
 _ADDED: dict[str, Any] = {
     "plugins": "",
-    "data": {"mixture": {"speech_sources": ()}},
+    "data": {"weights": "", "mixture": {"speech_sources": ()}},
     "train": {
         "init_weights": "ema",
         "init": "fan_in",
