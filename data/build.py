@@ -3,7 +3,7 @@
   python -m data.build --out=DIR                                           the demo set
   python -m data.build --out=DIR --source=manifest --manifest=train:FILE --manifest=test:FILE \
       --features-root=DIR                                                  the reference's files
-  python -m data.build --out=DIR --source=videos --transcripts=TSV --features-root=DIR
+  python -m data.build --out=DIR --source=videos --transcripts=TSV --weights=WEIGHTS
   python -m data.build --out=DIR --source=dataset --dataset=DIR --vae=DIR  latents for a dataset
 
 A build that was stopped goes on when the same command is given again.
@@ -22,14 +22,17 @@ import joblib
 import ml_collections
 from absl import flags
 
-from data import beam, latent_stats, manifest, shard_writer, shards, videos
+from data import beam, latent_stats, manifest, networks, shard_writer, shards, videos
 from data.inspection.stored import Stored
 from data.latents import Copies, with_latents
 from vssflow_jax import cli
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.features import encoders, faces
+from vssflow_jax.features import encoders
+from vssflow_jax.features.footage import Encoders
+from vssflow_jax.features.frozen import DTYPES
 from vssflow_jax.features.weights_free import WEIGHTS_FREE
 from vssflow_jax.input_pipeline import dataset
+from vssflow_jax.parallel import distributed
 from vssflow_jax.utils import plugins
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.processes import as_done
@@ -54,21 +57,23 @@ def ensure(
     if config.source == "none":
         return
     path, settings = Path(config.path), {name: config[name] for name in _OF_DEMO}
+    weights = config.get("weights", "")
     if dataset.exists(path):
-        _check_origin(path, settings)
+        # A set that has been made can be trained on where its networks are not.
+        known = not weights or Path(weights).is_dir()
+        encoded = {"encoders": repr(_demo_encoders(weights))} if known else {}
+        _check_origin(path, settings | encoded)
         if codec and codec.kind == "patch_dct":
             latent_stats.add(path)  # The run's own set, of an earlier version.
         return
     vae = codec.path if codec and codec.latents == "offline" else ""
-    contents = with_latents(demo(path, settings, spec, joblib.cpu_count()), vae)
-    workers = _processes(bool(vae))
-    shards.build(
-        path, contents, functools.partial(as_done, shard_writer.write_shard, workers=workers)
-    )
+    chosen = _demo_encoders(weights)
+    contents = with_latents(demo(path, settings, spec, joblib.cpu_count(), chosen), vae)
+    shards.build(path, contents, local(contents, bool(vae)))
 
 
 def demo(
-    root: Path, settings: Mapping[str, Any], spec: ClipSpec, workers: int
+    root: Path, settings: Mapping[str, Any], spec: ClipSpec, workers: int, chosen: Encoders
 ) -> shard_writer.Contents:
     """Draw and speak the demo clips; what a dataset of them is made of."""
     # Imported here: it needs the demo extra, which other data do not.
@@ -82,11 +87,17 @@ def demo(
     rows = clips.make_demo_clips(root, workers=workers, **sizes)
     return shard_writer.Contents(
         rows=shards.scattered(map(json.loads, rows.read_text().splitlines())),
-        source=videos.Videos(root, WEIGHTS_FREE, spec),
+        source=videos.Videos(root, chosen, spec),
         spec=spec,
-        widths=WEIGHTS_FREE.widths,
-        origin={**settings, "encoders": repr(WEIGHTS_FREE)},
+        widths=chosen.widths,
+        origin={**settings, "encoders": repr(chosen)},
+        networks=bool(chosen.networks.by_stream),
     )
+
+
+def _demo_encoders(weights: str) -> Encoders:
+    """The networks whose weights are in a folder; without one, encoders without weights."""
+    return encoders.choose("", "", "", (), weights) if weights else WEIGHTS_FREE
 
 
 def _check_origin(path: Path, settings: Mapping[str, Any]) -> None:
@@ -95,7 +106,7 @@ def _check_origin(path: Path, settings: Mapping[str, Any]) -> None:
     Its latents are checked where they are used.
     """
     origin = dataset.open_metadata(path)[2].get("origin", {})
-    for name, wanted in {**settings, "encoders": repr(WEIGHTS_FREE)}.items():
+    for name, wanted in settings.items():
         if origin.get("source") == "demo" and origin.get(name) != wanted:
             raise UserError(
                 f"dataset {path}: made with {name}={origin.get(name)}, the config says {wanted}; "
@@ -111,7 +122,12 @@ def _demo_contents(values: flags.FlagValues) -> shard_writer.Contents:
     settings = {name: values[name].value for name in _OF_DEMO}
     spec = ClipSpec(duration_sec=clips.DURATION_SEC)
     workers = values.workers or joblib.cpu_count()
-    return demo(Path(values.out), settings, spec, workers)
+    if not distributed.is_main():
+        distributed.wait_for_all("clips")  # which the main process makes
+    contents = demo(Path(values.out), settings, spec, workers, _demo_encoders(values.weights))
+    if distributed.is_main():
+        distributed.wait_for_all("clips")
+    return contents
 
 
 def _manifest_contents(values: flags.FlagValues) -> shard_writer.Contents:
@@ -143,13 +159,23 @@ def _videos_contents(values: flags.FlagValues) -> shard_writer.Contents:
     )
     for remark in videos.remarks(rows):
         print(f"transcript of {remark}")
-    chosen = encoders.choose(values.clip, values.speaker, values.features_root, values.weights_free)
-    find_mouths = values.find_mouths and chosen.need_mouth(spec)
-    if find_mouths and not faces.available():
-        raise UserError(
-            "mouths are found by packages that are not installed: run  pip install -e '.[faces]', "
-            "or leave rows without a mouth_box without lips by --nofind_mouths"
-        )
+    chosen = encoders.choose(
+        values.clip,
+        values.speaker,
+        values.features_root,
+        values.weights_free,
+        values.weights,
+        values.encoder_dtype,
+    )
+    find_mouths = values.find_mouths and chosen.lip_reader is not None
+    if chosen.lip_reader and find_mouths:
+        try:
+            chosen.lip_reader.check_installed()
+        except UserError as reason:
+            raise UserError(
+                f"to find mouths, {reason}; or leave rows without a mouth_box without lips by "
+                "--nofind_mouths"
+            ) from reason
     return shard_writer.Contents(
         rows=shards.scattered(rows),
         source=videos.Videos(Path(), chosen, spec, find_mouths),
@@ -164,6 +190,7 @@ def _videos_contents(values: flags.FlagValues) -> shard_writer.Contents:
             "find_mouths": find_mouths,
         },
         rejected=rejected,
+        networks=bool(chosen.networks.by_stream),
     )
 
 
@@ -203,33 +230,42 @@ def _checksum(path: Path) -> int:
     return zlib.crc32(path.read_bytes())
 
 
-def _processes(with_latents: bool) -> int:
-    """How many write shards: one a core, but one alone where an accelerator computes latents."""
-    return 1 if with_latents and jax.default_backend() != "cpu" else joblib.cpu_count()
+def local(contents: shard_writer.Contents, has_vae: bool, workers: int = 0) -> shards.Run:
+    """Writes shards on this machine, with so many processes; 0: as many as suit it.
+
+    An accelerator is not shared: where networks make features, this process runs them, and where it
+    computes latents it writes the shards.
+    """
+    if contents.networks:
+        return functools.partial(networks.write_shards, workers=workers or joblib.cpu_count())
+    alone = has_vae and jax.default_backend() != "cpu"
+    workers = workers or (1 if alone else joblib.cpu_count())
+    return functools.partial(as_done, shard_writer.write_shard, workers=workers)
 
 
 # ------------------------------------------------------------------------------------ the command
 def main(argv: list[str]) -> None:
     del argv
     values = flags.FLAGS
+    distributed.start(values.distributed)
     plugins.load(values.plugins)
     for name in NEEDS.get(values.source, ()):
         if not values[name].value:
             raise UserError(f"--source={values.source} needs --{name}")
-    workers = values.workers or _processes(bool(values.vae))
-    runners: dict[str, Any] = {
-        "local": functools.partial(as_done, shard_writer.write_shard, workers=workers),
-        "beam": functools.partial(beam.run, options=values.beam_options),
-    }
+    contents = with_latents(SOURCES[values.source](values), values.vae)
     result = shards.build(
         Path(values.out),
-        with_latents(SOURCES[values.source](values), values.vae),
-        runners[values.runner],
+        contents,
+        functools.partial(beam.run, options=values.beam_options)
+        if values.runner == "beam"
+        else local(contents, bool(values.vae), values.workers),
         max_rejected=values.max_rejected,
         clips_per_shard=values.clips_per_shard,
         compression=values.compression,
+        shared=True,
     )
-    print(result)
+    if distributed.is_main():
+        print(result)
 
 
 def define_flags() -> None:
@@ -263,7 +299,11 @@ def define_flags() -> None:
         "segment_sec", 0.0, "videos: cut what is longer into clips; 0: never", lower_bound=0.0
     )
     flags.DEFINE_bool("cut_at_silence", False, "videos: cut where nobody speaks, by silero-vad")
-    flags.DEFINE_string("clip", "", "videos: folder of a CLIP network")
+    flags.DEFINE_string(
+        "weights", "", "demo, videos: folder of weights: clip, synchformer, av_hubert, rawnet3"
+    )
+    flags.DEFINE_enum("encoder_dtype", "float32", DTYPES, "videos: that networks compute in")
+    flags.DEFINE_string("clip", "", "videos: weights of a CLIP network, in place of those")
     flags.DEFINE_enum(
         "speaker", "", ["", encoders.RESEMBLYZER], "videos: network for voice samples"
     )
@@ -280,8 +320,12 @@ def define_flags() -> None:
     )
     flags.DEFINE_enum("compression", "none", list(shard_writer.COMPRESSIONS), "of the shards")
     flags.DEFINE_integer(
-        "workers", 0, "processes; 0: as many as cores, or 1 on an accelerator", lower_bound=0
+        "workers",
+        0,
+        "processes; 0: as many as cores, or as suits an accelerator",
+        lower_bound=0,
     )
+    distributed.define_flag()
     flags.DEFINE_enum("runner", "local", ["local", "beam"], "who writes the shards")
     flags.DEFINE_string("beam_options", "", "beam: options of the pipeline, as on a command line")
 

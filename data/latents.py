@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 from flax import nnx
 
-from data.shard_writer import Contents, Row, Source
+from data.shard_writer import Contents, Row
 from vssflow_jax.audio import mel
 from vssflow_jax.audio.pretrained import AUTOENCODER
 from vssflow_jax.clip import ClipSpec, fit_length, to_float
 from vssflow_jax.input_pipeline import dataset, records
+from vssflow_jax.input_pipeline.records import Values
 from vssflow_jax.utils.errors import Rejected
 
 
@@ -39,18 +40,28 @@ class WithLatents:
     That is means and log-variances [t, 2 c]; a sound is padded to the window first.
 
     Attributes:
-      source: source of the records.
+      source: source of the records, a `NetworkSource` or another.
       folder: folder of the autoencoder.
       spec: geometry of the clips.
     """
 
-    source: Source
+    source: Any
     folder: Path
     spec: ClipSpec
 
     def record(self, row: Row) -> dict[str, Any]:
         """See `data.shard_writer.Source`."""
-        values = self.source.record(row)
+        return self._with_posterior(self.source.record(row))
+
+    def prepare(self, row: Row) -> Any:
+        """See `data.shard_writer.NetworkSource`, which its own source must be."""
+        return self.source.prepare(row)
+
+    def finish(self, prepared: Sequence[Any]) -> list[dict[str, Any]]:
+        """See `data.shard_writer.NetworkSource`."""
+        return [*map(self._with_posterior, self.source.finish(prepared))]
+
+    def _with_posterior(self, values: Values) -> dict[str, Any]:
         waveform = to_float(fit_length(values["audio"], self.spec.num_samples))
         posterior = _encoder(self.folder, self.spec)(waveform[None])[0]
         return {**values, "posterior": np.asarray(posterior)}

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,6 +38,25 @@ class Source(Protocol):
         ...
 
 
+class NetworkSource(Source, Protocol):
+    """A source whose records are made in two halves, the second one by networks.
+
+    Its `record` does both, of one row.
+    """
+
+    def prepare(self, row: Row) -> Any:
+        """What a process without an accelerator can make of a row. It travels to `finish`.
+
+        Raises:
+          Rejected: the row is bad.
+        """
+        ...
+
+    def finish(self, prepared: Sequence[Any]) -> list[Values]:
+        """The records of several rows, in order, with the networks on all local devices."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Contents:
     """What a dataset is made of.
@@ -49,6 +68,7 @@ class Contents:
       widths: channels of each stream that the records have room for.
       origin: what the rows were made from, and all settings that change a record.
       rejected: names and reasons of rows that were bad before anything was read.
+      networks: whether the source is a `NetworkSource`.
     """
 
     rows: Sequence[Row]
@@ -57,6 +77,7 @@ class Contents:
     widths: Mapping[str, int]
     origin: Mapping[str, Any]
     rejected: Sequence[tuple[str, str]] = ()
+    networks: bool = False
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -124,20 +145,42 @@ class Report:
         return len(self.durations_sec)
 
 
-def write_shard(job: Job) -> Report:
-    """Write a shard and its report, unless both are there."""
-    if job.path.exists() and job.report_path.exists():
+Made = Values | Rejected
+"""What became of a row."""
+
+
+def is_written(job: Job) -> bool:
+    """Whether a shard and its report are there."""
+    return job.path.exists() and job.report_path.exists()
+
+
+def made(source: Source, row: Row) -> Made:
+    """The record of a row, or why there is none."""
+    try:
+        return source.record(row)
+    except Rejected as reason:
+        return reason
+
+
+def write_shard(job: Job, records_of_rows: Iterable[Made] | None = None) -> Report:
+    """Write a shard and its report, unless both are there.
+
+    Args:
+      job: what to write.
+      records_of_rows: what became of each row; made here, if it is not given.
+    """
+    if is_written(job):
         return read_report(job)
+    if records_of_rows is None:
+        records_of_rows = (made(job.source, row) for row in job.rows)
     num_bytes, rejected, durations_sec, corpora = 0, [], [], []
     absent = dict.fromkeys(job.streams, 0)
     # A name of its own: a runner may start a job anew while its first try still writes.
     partial = job.path.parent / UNFINISHED / f"{job.path.name}.{uuid.uuid4().hex}"
     writer = ArrayRecordWriter(str(partial), f"group_size:1,{COMPRESSIONS[job.compression]}")
-    for row in job.rows:
-        try:
-            values = job.source.record(row)
-            _check_finite(values, job.streams)
-        except Rejected as reason:
+    for row, values in zip(job.rows, records_of_rows, strict=True):
+        reason = values if isinstance(values, Rejected) else _not_finite(values, job.streams)
+        if isinstance(values, Rejected) or reason:
             rejected.append((row["clip_id"], str(reason)))
             continue
         values = {**values, "schema_version": records.SCHEMA_VERSION}
@@ -157,10 +200,12 @@ def write_shard(job: Job) -> Report:
     return report
 
 
-def _check_finite(values: Values, streams: Sequence[str]) -> None:
+def _not_finite(values: Values, streams: Sequence[str]) -> str:
+    """What of a record is not finite, if anything is."""
     for name, dtype in records.dtypes(streams).items():
         if dtype.kind == "f" and not np.isfinite(np.asarray(values.get(name, ()), dtype)).all():
-            raise Rejected(f"not finite: {name} holds NaN or infinity")
+            return f"not finite: {name} holds NaN or infinity"
+    return ""
 
 
 def read_report(job: Job) -> Report:

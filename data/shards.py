@@ -23,8 +23,19 @@ import tqdm
 
 from data import latent_stats
 from data.inspection.stored import Stored
-from data.shard_writer import COMPLETE, REJECTED, SHA256SUMS, UNFINISHED, Contents, Job, Report, Row
+from data.shard_writer import (
+    COMPLETE,
+    REJECTED,
+    SHA256SUMS,
+    UNFINISHED,
+    Contents,
+    Job,
+    Report,
+    Row,
+    read_report,
+)
 from vssflow_jax.input_pipeline import dataset, records
+from vssflow_jax.parallel import distributed
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.files import write_atomically
 
@@ -74,6 +85,7 @@ def build(
     max_rejected: float = 0.0,
     clips_per_shard: int = 0,
     compression: str = "none",
+    shared: bool = False,
 ) -> str:
     """Write a dataset into `root`, or go on with it.
 
@@ -84,9 +96,12 @@ def build(
       max_rejected: share of bad rows; with more of them the build stops.
       clips_per_shard: rows of a shard, at most; 0 for as many as suit their number.
       compression: a key of `COMPRESSIONS`.
+      shared: whether all processes of a job (`vssflow_jax.parallel.distributed`) are here, each of
+        which writes its share of the shards.
 
     Returns:
-      what became of the rows, and which streams are absent from how many: a line or two.
+      what became of the rows, and which streams are absent from how many: a line or two. Of a job
+      it is the main process's.
 
     Raises:
       UserError: too many rows are bad, or the folder holds something else.
@@ -101,28 +116,49 @@ def build(
         raise UserError("there are no rows to make a dataset of")
     jobs = plan(directory, contents, clips_per_shard, compression)
     (directory / UNFINISHED).mkdir(parents=True, exist_ok=True)
-    with _alone(directory):
-        _claim(directory, jobs, contents)
-        return _build(directory, jobs, contents, run, max_rejected)
+    every = [job for split in jobs.values() for job in split]
+    main = not shared or distributed.is_main()
+    with _alone(directory) if main else contextlib.nullcontext():
+        if main:
+            _claim(directory, jobs, contents)
+        if not shared:
+            reports = _written(directory, every, contents, run, max_rejected)
+        else:
+            distributed.wait_for_all("claimed")
+            _written(directory, distributed.own_share(every), contents, run, max_rejected)
+            distributed.wait_for_all("shards")
+            reports = {job.path.name: read_report(job) for job in every} if main else {}
+        return _completed(directory, jobs, contents, reports, max_rejected) if main else ""
 
 
-def _build(
-    directory: Path,
-    jobs: Mapping[str, list[Job]],
-    contents: Contents,
-    run: Run,
-    max_rejected: float,
-) -> str:
+def _written(
+    directory: Path, jobs: Sequence[Job], contents: Contents, run: Run, max_rejected: float
+) -> dict[str, Report]:
+    """The reports of shards, by their names, when they are written."""
     bad = list(contents.rejected)
     total = len(contents.rows) + len(bad)
     reports = {}
     _check_rejected(directory, bad, total, max_rejected)
-    with tqdm.tqdm(total=len(contents.rows), desc="records", unit="clip") as bar:
-        for report in run([job for split in jobs.values() for job in split]):
+    with tqdm.tqdm(total=sum(len(job.rows) for job in jobs), desc="records", unit="clip") as bar:
+        for report in run(jobs):
             reports[report.shard] = report
             bad += report.rejected
             bar.update(report.clips + len(report.rejected))
             _check_rejected(directory, bad, total, max_rejected)
+    return reports
+
+
+def _completed(
+    directory: Path,
+    jobs: Mapping[str, list[Job]],
+    contents: Contents,
+    reports: Mapping[str, Report],
+    max_rejected: float,
+) -> str:
+    """What became of all rows, when the metadata is written too."""
+    bad = [*contents.rejected, *(pair for report in reports.values() for pair in report.rejected)]
+    total = len(contents.rows) + len(contents.rejected)
+    _check_rejected(directory, bad, total, max_rejected)
     _write_rejected(directory, bad)
     _write_metadata(directory, jobs, reports, contents)
     shutil.rmtree(directory / UNFINISHED)

@@ -5,7 +5,7 @@ import csv
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from data import segments
 from data.shard_writer import Row
 from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec, fit_length
-from vssflow_jax.features import faces
 from vssflow_jax.features.footage import Encoders, Footage, Mouth
 from vssflow_jax.features.phonemes import phoneme_ids
 from vssflow_jax.features.text import read
@@ -50,19 +49,25 @@ class Videos:
     spec: ClipSpec
     find_mouths: bool = False
 
-    @functools.cached_property
-    def _need_mouth(self) -> bool:
-        return self.encoders.need_mouth(self.spec)
-
     def record(self, row: Row) -> dict[str, Any]:
         """See `data.shard_writer.Source`."""
+        return self.finish([self.prepare(row)])[0]
+
+    def finish(self, prepared: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """See `data.shard_writer.NetworkSource`."""
+        streams = self.encoders.finish(prepared, self.spec)
+        return [{**values, **made} for values, made in zip(prepared, streams, strict=True)]
+
+    def prepare(self, row: Row) -> dict[str, Any]:
+        """See `data.shard_writer.NetworkSource`."""
         spec, path = self.spec, self.root / row["video"]  # or a piece of it
         with _rejecting("unreadable file"):
             track = media.read_track(path)
             mouth: Mouth | None = tuple(row["mouth_box"]) if row["mouth_box"] else None
-            if mouth is None and self.find_mouths and row["transcript"] and self._need_mouth:
-                found = faces.find_mouths(track, spec.video_rate, spec.video_frames)
-                mouth = found.boxes if found else None
+            reader = self.encoders.lip_reader if row["transcript"] else None
+            if mouth is None and self.find_mouths and reader:
+                found = reader.find_mouth(track, spec)
+                mouth = found.mouth if found else None
             kept = self.encoders.watch(track, spec, mouth)
             sample = row["voice_sample"]
             voice_sample = _read_voice(self.root / sample, spec.sampling_rate) if sample else None
@@ -95,7 +100,7 @@ class Videos:
             "audio": samples,
             "phonemes": ids,
             "phoneme_frames": phoneme_frames(row, spec),
-            **self.encoders(footage),
+            **self.encoders.prepare(footage),
         }
 
 

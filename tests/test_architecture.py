@@ -19,7 +19,7 @@ ALLOWED = {
     "audio": "clip utils weights",
     "html": "audio utils",
     "input_pipeline": "clip utils",
-    "features": "audio clip input_pipeline media utils",
+    "features": "audio clip input_pipeline media networks utils",
     "models": "clip parallel utils weights",
     "networks": "models utils weights",
     "flow": "models utils",

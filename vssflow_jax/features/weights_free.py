@@ -9,7 +9,7 @@ others.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax.numpy as jnp
@@ -18,8 +18,18 @@ from scipy.fft import dctn
 
 from vssflow_jax.audio import mel
 from vssflow_jax.clip import ClipSpec, nearest, nearest_exact
-from vssflow_jax.features.footage import Box, Encoders, Footage, Look, Mouth
-from vssflow_jax.media import View
+from vssflow_jax.features import faces
+from vssflow_jax.features.footage import (
+    Box,
+    Encoders,
+    Footage,
+    Found,
+    Landmarks,
+    LipReader,
+    Look,
+    Mouth,
+)
+from vssflow_jax.media import Track, View
 from vssflow_jax.utils.errors import Rejected
 
 STAND_IN_SIZE = (128, 192)  # height and width of the pictures that the weights-free encoders see
@@ -98,7 +108,7 @@ class PooledMotion:
 
 
 @dataclasses.dataclass(frozen=True)
-class MouthCosines:
+class MouthCosines(LipReader):
     """Lip stand-in: low spatial frequencies of the mouth's brightness, and their change in time.
 
     The clip's own mean is taken away: what is left is movement, whatever the face.
@@ -115,8 +125,17 @@ class MouthCosines:
     def look(self, spec: ClipSpec, mouth: Mouth | None) -> Look | None:
         if mouth is None:
             return None
+        assert not isinstance(mouth, Landmarks), "boxes, as `find_mouth` gives them"
         boxes: Any = itertools.repeat(mouth) if isinstance(mouth[0], int) else iter(mouth)
         return Look(View(spec.video_rate), functools.partial(self._keep, boxes))
+
+    def check_installed(self) -> None:
+        faces.check_installed()
+
+    def find_mouth(
+        self, track: Track, spec: ClipSpec, tick: Callable[[int], object] = lambda _: None
+    ) -> Found | None:
+        return faces.find_mouths(track, spec.video_rate, spec.video_frames, tick)
 
     def _keep(self, boxes: Iterator[Box], pictures: np.ndarray, before: np.ndarray) -> np.ndarray:
         """The lowest cosines of the mouth [n, rows, columns], at the next boxes."""

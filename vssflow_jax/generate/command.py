@@ -12,18 +12,29 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import ml_collections
 import numpy as np
 import tqdm
 from absl import flags
 from ml_collections import config_flags
 
 from vssflow_jax import cli, media
+from vssflow_jax.audio.pretrained import AUTOENCODER, HIFIGAN
 from vssflow_jax.audio.vocoder import make_vocoder
 from vssflow_jax.clip import ClipSpec, stretch_phonemes
 from vssflow_jax.config import check, clear_misfits
+from vssflow_jax.features.footage import Encoders
+from vssflow_jax.features.frozen import DTYPES
 from vssflow_jax.features.phonemes import phoneme_ids
 from vssflow_jax.features.text import read
-from vssflow_jax.features.video import encoders_of, look, parse_box
+from vssflow_jax.features.video import (
+    Seen,
+    encoders_of,
+    look,
+    look_at_pieces,
+    of_pieces,
+    parse_box,
+)
 from vssflow_jax.flow.sampler import Sampler
 from vssflow_jax.generate.sampler import draw_start, make_generate_long
 from vssflow_jax.generate.windows import Windows
@@ -31,6 +42,7 @@ from vssflow_jax.input_pipeline.collate import conditions
 from vssflow_jax.input_pipeline.dataset import latent_stats
 from vssflow_jax.input_pipeline.example import ClipFeatures
 from vssflow_jax.input_pipeline.prefetch import Example
+from vssflow_jax.input_pipeline.streams import STREAMS
 from vssflow_jax.parallel import distributed
 from vssflow_jax.run import restore
 from vssflow_jax.run.experiment import Experiment
@@ -57,6 +69,7 @@ def generate(values: flags.FlagValues) -> list[Path]:
         for name, value in (("guidance", values.guidance), ("steps", values.steps)):
             if value is not None:
                 config.eval.sampler[name] = value
+    take_weights(config, values.weights)
     check(config)
     experiment = Experiment.from_config(config)
 
@@ -67,18 +80,25 @@ def generate(values: flags.FlagValues) -> list[Path]:
         )
     voice = Path(values.voice) if values.voice else None
     chosen = encoders_of(
-        config.data, values.clip, values.speaker, values.features_root, values.weights_free
+        config.data,
+        values.clip,
+        values.speaker,
+        values.features_root,
+        values.weights_free,
+        values.weights,
+        values.encoder_dtype,
     ).of(experiment.model.feature_widths)
     check_widths(chosen.widths, experiment.model.feature_widths)
     track = media.read_track(video)
     output = plan_output(track, paths[0].suffix)
     seen = look(track, experiment.spec, chosen, mouth, voice)
     spoken = speech(values, experiment.spec, seen.spec, seen.duration_sec)
-    features = jax.device_put(told(seen.streams, spoken, seen.spec, seen.duration_sec))
-    absent = [name for name, stream in seen.streams.items() if not stream.any()]
-    windows = Windows.over(seen.spec.latent_frames, experiment.spec.latent_frames)
+    windows = Windows.over(seen.spec.latent_frames, experiment.spec.latent_frames, chosen.grid)
+    batch = by_windows(track, experiment.spec, chosen, seen, spoken, windows)
+    absent = [name for name in chosen.by_stream if not batch[name].any()]
     without = f", without {', '.join(absent)}" if absent else ""
     print(f"{video}: {seen.duration_sec:.2f} s in {len(windows.starts)} windows{without}")
+    features = jax.device_put(batch)
 
     vocoder = make_vocoder(config.vocoder)
     stats = None if run else latent_stats(config.data.path)  # a run has its own
@@ -97,6 +117,15 @@ def generate(values: flags.FlagValues) -> list[Path]:
     return paths
 
 
+def take_weights(config: ml_collections.ConfigDict, weights: str) -> None:
+    """Name the codec and the vocoder of a folder of weights, where the run's own are not here."""
+    for section, kind, folder in (("codec", AUTOENCODER, "vae"), ("vocoder", HIFIGAN, "vocoder")):
+        chosen, there = config[section], Path(weights, folder)
+        missing = chosen.kind == kind.kind and not (chosen.path and Path(chosen.path).is_dir())
+        if weights and missing and there.is_dir():
+            chosen.path = str(there)
+
+
 # ------------------------------------------------------------------------------- what it is told
 def check_widths(widths: Mapping[str, int], expected: Mapping[str, int]) -> None:
     """Checks that encoders are those of the model, by the channels of each stream.
@@ -108,7 +137,7 @@ def check_widths(widths: Mapping[str, int], expected: Mapping[str, int]) -> None
         if widths[name] != width:
             raise UserError(
                 f"the encoder of {name} gives {widths[name]} channels, the model was trained on "
-                f"{width}; name its own by --clip, --features_root or --weights_free"
+                f"{width}; name its own by --weights, --clip, --features_root or --weights_free"
             )
 
 
@@ -161,10 +190,44 @@ def speech(
     return ids
 
 
+def by_windows(
+    track: media.Track,
+    spec: ClipSpec,
+    chosen: Encoders,
+    seen: Seen,
+    spoken: np.ndarray,
+    windows: Windows,
+) -> Example:
+    """What the model is told of each window, at the latent rate [w, t, ...].
+
+    Args:
+      track: track of the video.
+      spec: geometry of a window.
+      chosen: encoders.
+      seen: what is known of the whole video.
+      spoken: int32 [n], the phoneme of each of its latent frames.
+      windows: over those frames.
+    """
+    whole = told(seen.streams, spoken, seen.spec, seen.duration_sec)
+    batch = {
+        name: windows.cut(value[0])
+        if name not in STREAMS or STREAMS[name].rate
+        else np.repeat(value, len(windows.starts), axis=0)
+        for name, value in whole.items()
+    }
+    networks = of_pieces(chosen)
+    if networks.by_stream:
+        starts = tqdm.tqdm(windows.starts, desc="networks")
+        pieces = look_at_pieces(track, spec, networks, seen, starts)
+        parts = [told(streams, spoken[:0], spec, spec.duration_sec) for streams in pieces]
+        batch |= {name: np.concatenate([x[name] for x in parts]) for name in networks.by_stream}
+    return batch
+
+
 def told(
     streams: Mapping[str, np.ndarray], spoken: np.ndarray, spec: ClipSpec, duration_sec: float
 ) -> Example:
-    """Features of the video and its phonemes at the latent rate, as a batch of one clip."""
+    """Features of a video and its phonemes at the latent rate, as a batch of one clip."""
     batch = conditions([ClipFeatures(streams, spoken, _NO_SOUND, duration_sec)], spec)
     del batch["frames"]
     return batch
@@ -260,7 +323,14 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     flags.DEFINE_string("voice", "", "sound file of the speaker", **own)
     flags.DEFINE_string("mouth_box", "", "where the mouth stays: left top right bottom", **own)
 
-    flags.DEFINE_string("clip", "", "folder of a CLIP network", **own)
+    flags.DEFINE_string(
+        "weights",
+        "",
+        "folder of weights: clip, synchformer, av_hubert, rawnet3, vae, vocoder",
+        **own,
+    )
+    flags.DEFINE_enum("encoder_dtype", "float32", DTYPES, "that encoders compute in", **own)
+    flags.DEFINE_string("clip", "", "weights of a CLIP network, in place of those", **own)
     flags.DEFINE_enum("speaker", "", ["", "resemblyzer"], "network for --voice", **own)
     flags.DEFINE_string("features_root", "", "folder of feature files, STREAM/VIDEO.npy", **own)
     flags.DEFINE_list("weights_free", [], "streams that get an encoder without weights", **own)

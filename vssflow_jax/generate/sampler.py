@@ -113,8 +113,8 @@ def make_generate_long(
       tick: called at each evaluation of the velocity.
 
     Returns:
-      a jitted function from (state, features [1, n, ...], start [1, n, ...]) to a log-mel
-      [1, n, m], where n are frames of the whole clip, each at its own rate.
+      a jitted function from (state, features of each window [w, t, ...], start [1, n, ...]) to a
+      log-mel [1, n, m], where n are frames of the whole clip, each at its own rate.
 
     Raises:
       UserError: a package that the solver needs is not installed.
@@ -129,10 +129,9 @@ def make_generate_long(
     @functools.partial(jax.jit, out_shardings=experiment.mesh_rules.replicated)
     def generate(state: TrainState, features: Batch, start: Start) -> jax.Array:
         model = experiment.merge(state.averaged, state.frozen)
-        conditions = {name: cut(value) for name, value in features.items() if name != "speaker"}
-        rows = len(conditions["phonemes"])
-        conditions["speaker"] = jnp.repeat(features["speaker"], rows, axis=0)
-        conditioning = model.encode(conditions, frame_masks=jax.tree.map(cut, start.frame_masks))
+        features = jax.tree.map(experiment.mesh_rules.spread, features)
+        rows = len(features["phonemes"])
+        conditioning = model.encode(features, frame_masks=jax.tree.map(cut, start.frame_masks))
         of_windows = guided(model, conditioning, sampler.guidance, sampler.guidance_interval)
 
         def velocity(x: jax.Array, t: jax.Array) -> jax.Array:

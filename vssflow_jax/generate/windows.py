@@ -6,10 +6,13 @@ Letters: w windows, t frames of a window, n frames of the whole.
 
 import dataclasses
 import math
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+Array = TypeVar("Array", np.ndarray, jax.Array)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,17 +28,20 @@ class Windows:
     size: int
 
     @classmethod
-    def over(cls, num_frames: int, size: int) -> "Windows":
+    def over(cls, num_frames: int, size: int, grid: int = 1) -> "Windows":
         """As few as overlap by half of their frames or more, at even distances.
 
         Args:
           num_frames: number of frames of the whole, `size` or more.
           size: size of a window.
+          grid: starts are multiples of it; so must be what the whole is longer than a window.
         """
-        beyond = num_frames - size
+        beyond, rest = divmod(num_frames - size, grid)
         assert beyond >= 0, f"{num_frames} frames do not fill a window of {size}"
-        steps = math.ceil(beyond / max(size // 2, 1))
-        return cls(tuple(round(i * beyond / max(steps, 1)) for i in range(steps + 1)), size)
+        assert not rest, f"{num_frames} frames less {size} are no multiple of {grid}"
+        steps = math.ceil(beyond / max(size // 2 // grid, 1))
+        starts = (round(i * beyond / max(steps, 1)) for i in range(steps + 1))
+        return cls(tuple(grid * start for start in starts), size)
 
     @property
     def num_frames(self) -> int:
@@ -61,7 +67,7 @@ class Windows:
         """The same windows over frames that are `factor` times as many."""
         return Windows(tuple(factor * start for start in self.starts), factor * self.size)
 
-    def cut(self, whole: jax.Array) -> jax.Array:
+    def cut(self, whole: Array) -> Array:
         """The windows of an array. [n, ...] -> [w, t, ...]."""
         return whole[self.frames]
 

@@ -51,6 +51,7 @@ def blocks(
     """
     filling = {view: _Block(view.size or track.size, count) for view, count in counts.items()}
     for number, (frame, until) in enumerate(_nearest(track)):
+        made: dict[tuple[Any, str], np.ndarray] = {}  # of this frame, for views of the same look
         for view, block in filling.items():
             due = until * Fraction(view.rate)
             first_not_due = math.floor(due) + 1 if number % 2 == 0 else math.ceil(due)
@@ -58,7 +59,9 @@ def blocks(
                 first_not_due = math.ceil(due)
             repeats = min(first_not_due, block.count) - block.taken
             if repeats > 0:
-                picture = _picture(frame, view, track)
+                look = view.size, view.filter
+                picture = made[look] if look in made else _picture(frame, view, track)
+                made[look] = picture
                 yield from ((view, full) for full in block.add(picture, repeats))
         tick(1)
         if all(block.taken == block.count for block in filling.values()):

@@ -8,7 +8,8 @@ they meet, `jax.distributed` finds out by itself.
 import os
 import sys
 import threading
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import NoReturn, TypeVar
 
 import jax
 import numpy as np
@@ -17,6 +18,8 @@ from absl import flags
 from jax.experimental import multihost_utils
 
 from vssflow_jax.utils.errors import UserError
+
+Item = TypeVar("Item")
 
 # Waiting ends by itself when a process is lost: this is for what is slow, such as making a dataset.
 _LONGEST_WAIT_SEC = 24 * 3600
@@ -90,6 +93,11 @@ def wait_for_all(name: str) -> None:
         return
     barrier = ocp.multihost.get_barrier_sync_fn()
     barrier(key=name, timeout_ms=1000 * _LONGEST_WAIT_SEC)
+
+
+def own_share(items: Sequence[Item]) -> Sequence[Item]:
+    """The items that this process sees to: each of several has others, all together have all."""
+    return items[jax.process_index() :: jax.process_count()]
 
 
 def all_say(yes: bool) -> bool:

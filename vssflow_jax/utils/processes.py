@@ -33,12 +33,17 @@ def as_done(
             for done in as_completed([processes.submit(function, item) for item in items]):
                 yield done.result()
         except BrokenProcessPool as error:
-            raise UserError(
-                "a worker was killed, perhaps for want of memory; the same command goes on, with "
-                "fewer --workers"
-            ) from error
+            raise killed() from error
         finally:
             processes.shutdown(cancel_futures=True)
+
+
+def killed() -> UserError:
+    """What to say of a worker that was killed."""
+    return UserError(
+        "a worker was killed, perhaps for want of memory; the same command goes on, with fewer "
+        "--workers"
+    )
 
 
 def pool(workers: int) -> ProcessPoolExecutor:
