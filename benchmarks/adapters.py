@@ -59,9 +59,8 @@ def main(argv: list[str]) -> None:
     for way, rate, changes in ways:
         curve = held_out(root, base, f"{way}-{rate:g}", rate, changes)
         gained = before - min(curve)
-        print(
-            f"{way}, rate {rate:g}: lowest {min(curve):.4f}, {gained:.4f} less; last {curve[-1]:.4f}"
-        )
+        lowest = f"lowest {min(curve):.4f}, {gained:.4f} less"
+        print(f"{way}, rate {rate:g}: {lowest}; last {curve[-1]:.4f}")
 
 
 def write(out: Path, source: Path, rows: list[dict[str, Any]]) -> None:

@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tests import tiny
 from tests.networks import small
 from tests.parity.golden import FORWARD, compare
+from vssflow_jax.networks import spread
 from vssflow_jax.networks.published import NETWORKS
 from vssflow_jax.plan.topologies import compile_options
 
@@ -68,7 +69,7 @@ def test_eight_devices_agree_with_one(tmp_path: Path) -> None:
 
 
 def function_and_inputs(kind: str, chips: Sequence[jax.Device]) -> tuple[Any, tuple[Any, ...]]:
-    """A network in its published sizes, and examples spread over chips, shapes only."""
+    """A network in its published sizes, and rows spread over chips, shapes only."""
     published = NETWORKS[kind]
     definition, state = nnx.split(published.make(published.config()))
     mesh = Mesh(np.array(chips), ("data",))
@@ -77,13 +78,13 @@ def function_and_inputs(kind: str, chips: Sequence[jax.Device]) -> tuple[Any, tu
         sharding = NamedSharding(mesh, PartitionSpec(*axes))
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
-    shape = (len(chips), *small.CASES[kind].published_shape)
-    inputs = on(jax.ShapeDtypeStruct(shape, jnp.float32), "data")
-
-    def apply(state: Any, inputs: jax.Array) -> jax.Array:
-        return nnx.merge(definition, state)(inputs, jnp.bfloat16)
-
-    return jax.jit(apply), (jax.tree.map(on, state), inputs)
+    rows = jax.ShapeDtypeStruct(
+        (len(chips), *small.CASES[kind].published_shape),
+        jnp.float32 if kind == "rawnet3" else jnp.uint8,
+    )
+    frames = [jax.ShapeDtypeStruct((len(chips),), jnp.int32)] if kind == "av_hubert" else []
+    apply = jax.jit(spread.function(kind, definition, "bfloat16"))
+    return apply, (jax.tree.map(on, state), *(on(x, "data") for x in (rows, *frames)))
 
 
 @pytest.mark.parametrize("kind", small.CASES)

@@ -32,6 +32,16 @@ _ROWS = {"clip": 64, "synchformer": 16, "av_hubert": 2, "rawnet3": 20}
 _AXIS = "data"
 
 
+def function(kind: str, definition: nnx.GraphDef[Any], dtype: str) -> Callable[..., jax.Array]:
+    """Of weights and rows as `Spread` gets them, what a network makes of the rows."""
+
+    def apply(weights: nnx.State, first: jax.Array, *others: jax.Array) -> jax.Array:
+        network: Any = nnx.merge(definition, weights)
+        return network(_NORMALISE[kind](first), dtype, *others)
+
+    return apply
+
+
 class Spread:
     """A network whose weights are whole on every local device, and whose rows are shared out."""
 
@@ -40,16 +50,11 @@ class Spread:
         mesh = jax.make_mesh((len(devices),), (_AXIS,), (AxisType.Auto,), devices=devices)
         rows = NamedSharding(mesh, PartitionSpec(_AXIS))
         definition, weights = nnx.split(network)
+        apply = function(kind, definition, dtype)
         self._weights = jax.device_put(weights, NamedSharding(mesh, PartitionSpec()))
         self._least, self._most = len(devices), _ROWS[kind] * len(devices)
         self._rows = rows
-
-        @functools.partial(jax.jit, out_shardings=rows)
-        def apply(weights: nnx.State, first: jax.Array, *others: jax.Array) -> jax.Array:
-            whole: Any = nnx.merge(definition, weights)
-            return whole(_NORMALISE[kind](first), dtype, *others)
-
-        self._apply = apply
+        self._apply = jax.jit(apply, out_shardings=rows)
         self._shape = functools.partial(jax.eval_shape, apply, self._weights)
 
     @classmethod
