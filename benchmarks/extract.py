@@ -60,11 +60,11 @@ def report(part: str, started: float) -> None:
 
 def write_weights(weights: Path) -> None:
     """Random weights of each network in its published size, where there are none."""
-    for kind, published in NETWORKS.items():
+    for kind, _ in frozen.ENCODERS.values():
         if (weights / kind).exists():
             continue
-        cfg = published.config()
-        state = nnx.state(published.network(cfg, rngs=nnx.Rngs(0)))
+        cfg = NETWORKS[kind].config()
+        state = nnx.state(NETWORKS[kind].network(cfg, rngs=nnx.Rngs(0)))
         rng = np.random.default_rng(0)
         drawn = jax.tree.map(  # zeros would leave classes and positions out
             lambda x, rng=rng: np.asarray(x) + 0.02 * rng.standard_normal(x.shape, np.float32),

@@ -24,7 +24,7 @@ RNG = np.random.default_rng
 
 def write_weights(folder: Path, *kinds: str) -> Path:
     """Small files as published, in the folders of their networks."""
-    for kind in kinds or FILES:
+    for kind in kinds or ("clip", "synchformer", "av_hubert", "rawnet3"):
         file = FILES[kind](small=True)
         (folder / kind).mkdir(parents=True)
         file.write(file.tensors(), folder / kind / file.file)

@@ -190,6 +190,30 @@ def rawnet3(*, small: bool) -> Published:
     )
 
 
+# ------------------------------------------------------------------------------------------ UTMOS
+def utmos(*, small: bool) -> Published:
+    """Two blocks of 128 channels, and a small memory; or as published."""
+    shapes = _golden_shapes("utmos")
+    if small:
+        smaller = {
+            "blstm.weight_ih*": {2048: 32, 1024: 144},
+            "blstm.weight_hh*": {2048: 32, 512: 8},
+            "blstm.bias*": {2048: 32},
+            "projection.*": {2048: 24, 1024: 16},
+            "*_emb": {128: 8},
+            "*.conv_layers.*": {512: 16},
+            "wav2vec2.layer_norm.*": {512: 16},
+            "*.post_extract_proj.weight": {768: 128, 512: 16},
+            "*.weight_g": {},
+            "*.weight_v": {768: 128, 48: 8},
+            "*": {768: 128, 3072: 192},
+        }
+        shapes = _made_smaller(shapes, smaller, without="*.encoder.layers.[2-9].*")
+        shapes = _made_smaller(shapes, {}, without="*.encoder.layers.1[01].*")
+    unused = {"wav2vec2.mask_emb": shapes.pop("wav2vec2.mask_emb")}
+    return Published("utmos22_strong_step7459_v1.pt", shapes, unused, torch.save)
+
+
 # ------------------------------------------------------------------------------------------- CLIP
 def clip(*, small: bool) -> Published:
     """OpenAI's: two blocks of 128 channels, and pictures of 32 x 32; or as published."""
@@ -260,6 +284,7 @@ FILES: dict[str, Callable[..., Published]] = {
     "synchformer": synchformer,
     "av_hubert": av_hubert,
     "rawnet3": rawnet3,
+    "utmos": utmos,
 }
 
 

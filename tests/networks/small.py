@@ -13,6 +13,7 @@ from vssflow_jax.networks.clip_vision import ClipVisionConfig
 from vssflow_jax.networks.published import NETWORKS
 from vssflow_jax.networks.rawnet3 import SEGMENT, RawNet3Config
 from vssflow_jax.networks.synchformer import SynchformerConfig
+from vssflow_jax.networks.utmos import UTMOSConfig
 
 
 class Case(NamedTuple):
@@ -46,6 +47,22 @@ CASES = {
         ),
         shape=(7, 24, 24),
         published_shape=(250, 88, 88),
+    ),
+    "utmos": Case(
+        UTMOSConfig(
+            width=32,
+            layers=2,
+            heads=2,
+            inner_width=48,
+            positional_window=16,
+            positional_groups=4,
+            channels=16,
+            embedding=8,
+            memory=12,
+            hidden=24,
+        ),
+        shape=(1600,),
+        published_shape=(80_000,),
     ),
     "rawnet3": Case(
         RawNet3Config(filters=16, channels=32, scale=4, joined=48, attention=8, embedding=12),

@@ -34,6 +34,17 @@ SIZES: dict[str, dict[str, Any]] = {
         "heads": 2,
         "inner_width": 192,
     },
+    "utmos": {
+        "width": 128,
+        "layers": 2,
+        "heads": 2,
+        "inner_width": 192,
+        "positional_groups": 16,
+        "channels": 16,
+        "embedding": 8,
+        "memory": 8,
+        "hidden": 24,
+    },
     "rawnet3": {
         "filters": 16,
         "channels": 32,
@@ -47,12 +58,14 @@ SHAPES = {
     "synchformer": (16, 32, 32, 3),
     "av_hubert": (9, 88, 88),
     "rawnet3": (6000,),
+    "utmos": (1600,),
 }
 LICENCES = {
     "clip": "MIT",
     "synchformer": "MIT",
     "av_hubert": "non-commercial research only",
     "rawnet3": "MIT",
+    "utmos": "MIT",
 }
 
 

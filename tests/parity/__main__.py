@@ -29,6 +29,7 @@ from tests.parity import (
     phones,
     rawnet3,
     synchformer,
+    utmos,
     vae,
     vocoder,
 )
@@ -53,12 +54,13 @@ CHECKS: dict[str, Callable[[Golden], Iterator[Row]]] = {
     "phones": phones.check,
     "rawnet3": rawnet3.check,
     "synchformer": synchformer.check,
+    "utmos": utmos.check,
     "vae_small": vae.check,
     "vaflow_small": flow.check,
     "vocoder_small": vocoder.check,
 }
 
-NOT_HERE = ("imagebind", "synchformer_sound", "syncnet", "utmos")
+NOT_HERE = ("imagebind", "synchformer_sound", "syncnet")
 """Golden data of networks that this project does not have."""
 
 

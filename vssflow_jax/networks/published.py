@@ -17,12 +17,14 @@ from vssflow_jax.networks import (
     convert_clip,
     convert_rawnet3,
     convert_synchformer,
+    convert_utmos,
 )
 from vssflow_jax.networks.av_hubert import AVHubert, AVHubertConfig
 from vssflow_jax.networks.clip_vision import ClipVision, ClipVisionConfig
 from vssflow_jax.networks.convert import Names
 from vssflow_jax.networks.rawnet3 import RawNet3, RawNet3Config
 from vssflow_jax.networks.synchformer import Synchformer, SynchformerConfig
+from vssflow_jax.networks.utmos import UTMOS, UTMOSConfig
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights import folder as weights
 from vssflow_jax.weights import mapping
@@ -176,5 +178,13 @@ NETWORKS: Mapping[str, Published] = {
         sizes=lambda tensors, _: convert_rawnet3.config(tensors),
         names=convert_rawnet3.names,
         unused=lambda _: convert_rawnet3.UNUSED,
+    ),
+    "utmos": Published(
+        licence="MIT",
+        config=UTMOSConfig,
+        network=UTMOS,
+        sizes=lambda tensors, _: convert_utmos.config(tensors),
+        names=lambda _: convert_utmos.NAMES,
+        unused=lambda _: convert_utmos.UNUSED,
     ),
 }

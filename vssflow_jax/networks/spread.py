@@ -23,10 +23,11 @@ _NORMALISE: Mapping[str, Callable[[jax.Array], jax.Array]] = {
     "synchformer": synchformer.normalise,
     "av_hubert": av_hubert.normalise,
     "rawnet3": jnp.asarray,
+    "utmos": jnp.asarray,
 }
 """Kind -> what its rows go through first."""
 
-_ROWS = {"clip": 64, "synchformer": 16, "av_hubert": 2, "rawnet3": 20}
+_ROWS = {"clip": 64, "synchformer": 16, "av_hubert": 2, "rawnet3": 20, "utmos": 8}
 """Kind -> rows that a device computes at once: some hundred megabytes of activations."""
 
 _AXIS = "data"

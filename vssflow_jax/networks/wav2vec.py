@@ -1,6 +1,6 @@
-"""The transformer that wav2vec 2.0 (arXiv 2006.11477), HuBERT and their kin have in common.
+"""What wav2vec 2.0 (arXiv 2006.11477), HuBERT and their kin have in common.
 
-Letters: b examples, t frames, d width.
+Letters: b examples, n samples, t frames, c channels, d width.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from vssflow_jax.models.layers import LayerNorm
+from vssflow_jax.models.layers import LayerNorm, ones, weight, zeros
 from vssflow_jax.networks.layers import (
     Block,
     BlockConfig,
@@ -49,6 +49,56 @@ class TrunkConfig:
             epsilon=self.epsilon,
             norm_first=self.norm_first,
         )
+
+
+# Of the convolutions that make frames of samples.
+WINDOWS = (10, 3, 3, 3, 3, 2, 2)
+STRIDES = (5, 2, 2, 2, 2, 2, 2)
+
+
+def frames_of(samples: jax.Array) -> jax.Array:
+    """Frames that the convolutions make of so many samples."""
+    for window, stride in zip(WINDOWS, STRIDES, strict=True):
+        samples = (samples - window) // stride + 1
+    return samples
+
+
+class FeatureExtractor(nnx.Module):
+    """Frames of samples, 50 a second of 16 kHz, by convolutions. [b, n] -> [b, t, c].
+
+    The channels of the first one are normed over time, as the base networks do.
+    """
+
+    def __init__(self, channels: int, *, rngs: nnx.Rngs, epsilon: float = 1e-5):
+        self.epsilon = epsilon
+        self.convs = nnx.List(
+            Conv((window,), before, channels, rngs=rngs, stride=stride, bias=False)
+            for window, stride, before in zip(
+                WINDOWS, STRIDES, (1, *(channels,) * (len(WINDOWS) - 1)), strict=True
+            )
+        )
+        self.scale_d = weight(rngs, (channels,), ("norm",), ones)
+        self.bias_d = weight(rngs, (channels,), ("norm",), zeros)
+
+    def __call__(
+        self, waveforms: jax.Array, dtype: DTypeLike, samples: jax.Array | None = None
+    ) -> jax.Array:
+        """Computes in `dtype`; `samples` [b] are those of each waveform, if they differ."""
+        first, *others = self.convs
+        x = first(waveforms[..., None].astype(dtype)).astype(jnp.float32)
+        frames = None if samples is None else (samples - WINDOWS[0]) // STRIDES[0] + 1
+        x = gelu(self._normed(x, frames)).astype(dtype)
+        for conv in others:
+            x = gelu(conv(x))
+        return x
+
+    def _normed(self, x: jax.Array, frames: jax.Array | None) -> jax.Array:
+        """[b, t, c] of which the first `frames` count."""
+        own = jnp.arange(x.shape[1]) < (x.shape[1] if frames is None else frames[:, None])
+        counts = jnp.broadcast_to(own, x.shape[:2])[..., None]
+        mean = jnp.mean(x, axis=1, keepdims=True, where=counts)
+        variance = jnp.mean((x - mean) ** 2, axis=1, keepdims=True, where=counts)
+        return (x - mean) * jax.lax.rsqrt(variance + self.epsilon) * self.scale_d + self.bias_d
 
 
 class Trunk(nnx.Module):
