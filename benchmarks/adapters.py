@@ -23,7 +23,7 @@ from vssflow_jax.clip import ClipSpec
 from vssflow_jax.features.weights_free import WEIGHTS_FREE
 from vssflow_jax.train import loop, setup
 
-_WORKDIR = flags.DEFINE_string("workdir", "", "folder of everything", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder of everything", required=True)
 _DEMO_DATA = flags.DEFINE_string("demo_data", "", "folder of demo clips; made, if there is none")
 _VOICE = flags.DEFINE_string("voice", "", "the one that is left out; by default the first")
 _STEPS = flags.DEFINE_integer("steps", 900, "of the model")

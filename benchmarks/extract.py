@@ -24,8 +24,8 @@ from vssflow_jax.features.footage import Network
 from vssflow_jax.networks.published import NETWORKS
 from vssflow_jax.weights import folder
 
-_WORKDIR = flags.DEFINE_string("workdir", "", "folder of everything", required=True)
-_DEMO_DATA = flags.DEFINE_string("demo_data", "", "folder of demo clips", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder of everything", required=True)
+_DEMO_DATA = flags.DEFINE_string("demo_data", None, "folder of demo clips", required=True)
 _CLIPS = flags.DEFINE_integer("clips", 8, "test clips that are looked at")
 _DTYPE = flags.DEFINE_enum("dtype", "float32", frozen.DTYPES, "that networks compute in")
 
