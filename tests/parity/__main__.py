@@ -29,6 +29,8 @@ from tests.parity import (
     phones,
     rawnet3,
     synchformer,
+    synchformer_sound,
+    syncnet,
     utmos,
     vae,
     vocoder,
@@ -54,13 +56,15 @@ CHECKS: dict[str, Callable[[Golden], Iterator[Row]]] = {
     "phones": phones.check,
     "rawnet3": rawnet3.check,
     "synchformer": synchformer.check,
+    "synchformer_sound": synchformer_sound.check,
+    "syncnet": syncnet.check,
     "utmos": utmos.check,
     "vae_small": vae.check,
     "vaflow_small": flow.check,
     "vocoder_small": vocoder.check,
 }
 
-NOT_HERE = ("imagebind", "synchformer_sound", "syncnet")
+NOT_HERE = ("imagebind",)
 """Golden data of networks that this project does not have."""
 
 

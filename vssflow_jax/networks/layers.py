@@ -249,15 +249,21 @@ def _parts(size: int, window: int) -> tuple[int, int]:
     return size // window, window
 
 
-def max_pool(x: jax.Array, window: int, *, stride: int, padding: int = 0) -> jax.Array:
-    """The largest in windows over all axes between the first and the last, as PyTorch has it."""
+def max_pool(
+    x: jax.Array, window: int, *, stride: int | tuple[int, ...], padding: int = 0
+) -> jax.Array:
+    """The largest in windows over all axes between the first and the last, as PyTorch has it.
+
+    The stride is that of all these axes, or one for each.
+    """
     axes = x.ndim - 2
+    strides = (stride,) * axes if isinstance(stride, int) else stride
     return jax.lax.reduce_window(
         x,
         -jnp.inf,
         jax.lax.max,
         (1, *(window,) * axes, 1),
-        (1, *(stride,) * axes, 1),
+        (1, *strides, 1),
         ((0, 0), *((padding, padding),) * axes, (0, 0)),
     )
 

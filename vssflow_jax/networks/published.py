@@ -17,6 +17,8 @@ from vssflow_jax.networks import (
     convert_clip,
     convert_rawnet3,
     convert_synchformer,
+    convert_synchformer_sound,
+    convert_syncnet,
     convert_utmos,
 )
 from vssflow_jax.networks.av_hubert import AVHubert, AVHubertConfig
@@ -24,6 +26,8 @@ from vssflow_jax.networks.clip_vision import ClipVision, ClipVisionConfig
 from vssflow_jax.networks.convert import Names
 from vssflow_jax.networks.rawnet3 import RawNet3, RawNet3Config
 from vssflow_jax.networks.synchformer import Synchformer, SynchformerConfig
+from vssflow_jax.networks.synchformer_sound import SynchformerSound, SynchformerSoundConfig
+from vssflow_jax.networks.syncnet import SyncNet, SyncNetConfig
 from vssflow_jax.networks.utmos import UTMOS, UTMOSConfig
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights import folder as weights
@@ -178,6 +182,22 @@ NETWORKS: Mapping[str, Published] = {
         sizes=lambda tensors, _: convert_rawnet3.config(tensors),
         names=convert_rawnet3.names,
         unused=lambda _: convert_rawnet3.UNUSED,
+    ),
+    "synchformer_sound": Published(
+        licence="MIT",
+        config=SynchformerSoundConfig,
+        network=SynchformerSound,
+        sizes=lambda tensors, _: convert_synchformer_sound.config(tensors),
+        names=lambda _: convert_synchformer_sound.NAMES,
+        unused=lambda _: convert_synchformer_sound.UNUSED,
+    ),
+    "syncnet": Published(
+        licence="that of its authors at VGG, Oxford, who name none",
+        config=SyncNetConfig,
+        network=SyncNet,
+        sizes=lambda tensors, _: convert_syncnet.config(tensors),
+        names=lambda _: convert_syncnet.NAMES,
+        unused=lambda _: (),
     ),
     "utmos": Published(
         licence="MIT",
