@@ -60,7 +60,7 @@ def report(part: str, started: float) -> None:
 
 def write_weights(weights: Path) -> None:
     """Random weights of each network in its published size, where there are none."""
-    for kind, _ in frozen.ENCODERS.values():
+    for kind in (encoder.kind for encoder in frozen.ENCODERS.values()):
         if (weights / kind).exists():
             continue
         cfg = NETWORKS[kind].config()

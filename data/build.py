@@ -27,9 +27,8 @@ from data.inspection.stored import Stored
 from data.latents import Copies, with_latents
 from vssflow_jax import cli
 from vssflow_jax.clip import ClipSpec
-from vssflow_jax.features import encoders
+from vssflow_jax.features import encoders, frozen
 from vssflow_jax.features.footage import Encoders
-from vssflow_jax.features.frozen import DTYPES
 from vssflow_jax.features.weights_free import WEIGHTS_FREE
 from vssflow_jax.input_pipeline import dataset
 from vssflow_jax.parallel import distributed
@@ -60,7 +59,7 @@ def ensure(
     weights = config.get("weights", "")
     if dataset.exists(path):
         # A set that has been made can be trained on where its networks are not.
-        known = not weights or Path(weights).is_dir()
+        known = not weights or bool(frozen.streams(weights))
         encoded = {"encoders": repr(_demo_encoders(weights))} if known else {}
         _check_origin(path, settings | encoded)
         if codec and codec.kind == "patch_dct":
@@ -95,9 +94,9 @@ def demo(
     )
 
 
-def _demo_encoders(weights: str) -> Encoders:
+def _demo_encoders(weights: str, dtype: str = "float32") -> Encoders:
     """The networks whose weights are in a folder; without one, encoders without weights."""
-    return encoders.choose("", "", "", (), weights) if weights else WEIGHTS_FREE
+    return encoders.choose("", "", "", (), weights, dtype) if weights else WEIGHTS_FREE
 
 
 def _check_origin(path: Path, settings: Mapping[str, Any]) -> None:
@@ -124,7 +123,13 @@ def _demo_contents(values: flags.FlagValues) -> shard_writer.Contents:
     workers = values.workers or joblib.cpu_count()
     if not distributed.is_main():
         distributed.wait_for_all("clips")  # which the main process makes
-    contents = demo(Path(values.out), settings, spec, workers, _demo_encoders(values.weights))
+    contents = demo(
+        Path(values.out),
+        settings,
+        spec,
+        workers,
+        _demo_encoders(values.weights, values.encoder_dtype),
+    )
     if distributed.is_main():
         distributed.wait_for_all("clips")
     return contents
@@ -252,6 +257,11 @@ def main(argv: list[str]) -> None:
     for name in NEEDS.get(values.source, ()):
         if not values[name].value:
             raise UserError(f"--source={values.source} needs --{name}")
+    if values.weights and values.source in ("manifest", "dataset"):
+        raise UserError(
+            f"--source={values.source} has its features already; leave out --weights, or name "
+            "--source=videos"
+        )
     contents = with_latents(SOURCES[values.source](values), values.vae)
     result = shards.build(
         Path(values.out),
@@ -302,13 +312,15 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "weights", "", "demo, videos: folder of weights: clip, synchformer, av_hubert, rawnet3"
     )
-    flags.DEFINE_enum("encoder_dtype", "float32", DTYPES, "videos: that networks compute in")
+    flags.DEFINE_enum(
+        "encoder_dtype", "float32", frozen.DTYPES, "demo, videos: that networks compute in"
+    )
     flags.DEFINE_string("clip", "", "videos: weights of a CLIP network, in place of those")
     flags.DEFINE_enum(
         "speaker", "", ["", encoders.RESEMBLYZER], "videos: network for voice samples"
     )
     flags.DEFINE_list("weights_free", [], "videos: streams that get an encoder without weights")
-    flags.DEFINE_bool("find_mouths", True, "videos: for lips without weights, where rows have none")
+    flags.DEFINE_bool("find_mouths", True, "videos: in rows of speech that name none")
 
     flags.DEFINE_string("dataset", "", "dataset: folder of the one to add latents to")
 

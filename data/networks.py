@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from data.shard_writer import Job, Made, NetworkSource, Report, is_written, read_report, write_shard
+from vssflow_jax.networks.spread import Spread
 from vssflow_jax.utils import processes
 from vssflow_jax.utils.errors import Rejected
 
@@ -63,6 +64,7 @@ def write_shards(jobs: Sequence[Job], workers: int) -> Iterator[Report]:
             raise processes.killed() from error
         finally:
             pool.shutdown(cancel_futures=True)
+            Spread.load.cache_clear()  # The device may be needed for something else.
 
 
 def prepared(source: NetworkSource, row: Any) -> Any:

@@ -219,7 +219,8 @@ def _check_rejected(
     """Checks that there are not too many bad rows, and any good ones."""
     if len(bad) < total and len(bad) <= max_rejected * total:
         return
-    _write_rejected(directory, bad)
+    if distributed.is_main():
+        _write_rejected(directory, bad)
     raise UserError(
         f"{len(bad)} of {total} rows are bad so far, more than --max_rejected={max_rejected} of "
         f"them: see {directory / REJECTED}; allow more, or mend them, delete {directory} and build "
@@ -229,9 +230,7 @@ def _check_rejected(
 
 def _write_rejected(directory: Path, bad: Sequence[tuple[str, str]]) -> None:
     lines = sorted(f"{name}\t{' '.join(reason.split())}\n" for name, reason in bad)
-    staged = directory / UNFINISHED / REJECTED
-    staged.write_text("".join(lines))
-    staged.replace(directory / REJECTED)
+    write_atomically(directory / REJECTED, "".join(lines))
 
 
 def _write_metadata(

@@ -26,7 +26,8 @@ ALLOWED = {
     "run": "audio clip input_pipeline models parallel utils weights",
     "config": "audio clip features flow input_pipeline models run utils",
     "cli": "parallel run utils",
-    "generate": "audio cli clip config features flow input_pipeline media parallel run utils",
+    "generate": "audio cli clip config features flow input_pipeline media networks parallel run "
+    "utils",
     "train": "audio config flow generate input_pipeline models parallel run utils",
     "evaluate": "audio cli clip config features flow generate html input_pipeline media "
     "parallel run utils weights",

@@ -21,6 +21,7 @@ from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.features.encoders import choose
 from vssflow_jax.input_pipeline.dataset import Dataset
+from vssflow_jax.interop.import_weights import import_weights
 from vssflow_jax.utils.errors import UserError
 
 SPEC = ClipSpec(duration_sec=1.0)
@@ -31,7 +32,11 @@ BOX = "8 8 56 40"
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_weights(tmp_path_factory.mktemp("weights"))
+    """Of CLIP imported, of the others as published."""
+    folder = tmp_path_factory.mktemp("weights")
+    write_weights(folder / "published", "clip")
+    import_weights("clip", folder / "published" / "clip", folder / "clip")
+    return write_weights(folder, "synchformer", "av_hubert", "rawnet3")
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +173,13 @@ def test_two_hosts_share_the_shards_of_one_dataset(
     assert_alike(tmp_path / "data", made)
 
 
+def test_features_that_are_there_need_no_weights(weights: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "data.build", "--source=dataset", f"--dataset={tmp_path}"]
+    done = tiny.run([*command, "--vae=x", f"--weights={weights}", f"--out={tmp_path}/out"])
+    assert done.returncode == 2
+    assert "--source=dataset has its features already; leave out --weights" in done.stderr
+
+
 def test_weights_that_are_none_are_one_line(table: Path, tmp_path: Path) -> None:
     done = tiny.run(command(table, tmp_path / "gone", tmp_path / "data"))
     assert done.returncode == 2
@@ -183,6 +195,7 @@ def test_the_demo_is_trained_on_streams_of_networks(weights: Path, tmp_path: Pat
     widths = {f"model.widths.{name}.features": width for name, width in WIDTHS.items()}
     own = {"data.num_train": 8, "data.num_test": 3, "data.weights": str(weights)}
     own |= {"data.path": str(tmp_path / "data"), "train.steps": 2}
+    own |= {"data.mixture.weights.joint": 0.0}
     config.update_from_flattened_dict({**tiny.OVERRIDES, **widths, **own})
     build.ensure(config.data, ClipSpec(**config.clip), config.codec)
     streams = {name.partition("/")[2] for name in features(tmp_path / "data", 3.0)}

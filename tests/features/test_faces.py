@@ -171,7 +171,7 @@ def test_one_video_says_what_was_found(
 ) -> None:
     if not installed:
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    seen = video.look(media.read_track(talking), SPEC, WEIGHTS_FREE, None, None)
+    seen = video.look(media.read_track(talking), SPEC, WEIGHTS_FREE, None, None, speaks=True)
     assert (len(seen.streams["lips"]) > 0) == installed
     said = "faces looked for in" if installed else "give --mouth_box, or have it found"
     assert said in capsys.readouterr().out

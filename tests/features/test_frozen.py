@@ -14,12 +14,18 @@ from vssflow_jax.features.encoders import Absent, choose
 from vssflow_jax.features.footage import Encoders, Footage, Landmarks, Network
 from vssflow_jax.features.mouth_crops import cutter
 from vssflow_jax.features.warp import Similarity
+from vssflow_jax.features.weights_free import WEIGHTS_FREE
+from vssflow_jax.input_pipeline.streams import STREAMS
+from vssflow_jax.interop.import_weights import import_weights
 from vssflow_jax.networks import published, rawnet3
 from vssflow_jax.networks.spread import Spread
 from vssflow_jax.utils.errors import UserError
 
 SPEC = ClipSpec(duration_sec=2.0)
 RNG = np.random.default_rng
+PLACES = np.array(
+    [128.87 + 137.30j, 92.52 + 94.37j, 112.77 + 94.94j, 145.53 + 94.54j, 166.68 + 93.57j]
+)
 
 
 def write_weights(folder: Path, *kinds: str) -> Path:
@@ -83,12 +89,9 @@ def test_a_mouth_is_where_the_face_is_brought_to() -> None:
     rows, columns = np.mgrid[:height, :width]
     grey = 20 + 0.3 * columns + 0.2 * rows
     pictures = np.rint(grey)[None, ..., None].repeat(15, axis=0).repeat(3, axis=-1)
-    places = np.array(
-        [128.87 + 137.30j, 92.52 + 94.37j, 112.77 + 94.94j, 145.53 + 94.54j, 166.68 + 93.57j]
-    )
     to_picture = Similarity(0.8 + 0.2j, 90 + 20j)
     lips = 120.3 + 175.2j + np.exp(2j * np.pi * np.arange(20) / 20)
-    points = np.tile(to_picture(np.concatenate([places, lips])), (15, 1))
+    points = np.tile(to_picture(np.concatenate([PLACES, lips])), (15, 1))
     found = cutter(Landmarks(points))(pictures.astype(np.uint8), pictures[0])
     assert found.shape == (15, 88, 88)
     x, y = np.meshgrid(120 - 44 + np.arange(88), 175 - 44 + np.arange(88))
@@ -98,13 +101,26 @@ def test_a_mouth_is_where_the_face_is_brought_to() -> None:
 
 
 def test_the_face_is_held_by_the_mean_of_the_pictures_to_come() -> None:
-    points = np.zeros((20, 25), complex) + np.arange(25) * (1 + 1j) + 5j * (np.arange(25) % 3)
-    moved = points + 10 * np.arange(20)[:, None]  # as a whole, to the right
-    picture = np.tile(np.arange(256, dtype=np.uint8)[:, None, None], (1, 1, 3))[None].repeat(20, 0)
-    still = cutter(Landmarks(points + 50))(picture.repeat(300, axis=2), picture[0])
-    assert (still == still[:1]).all()
-    stretched = Similarity.between(moved[0:12, :5].mean(0), moved[0, :5]).shift
-    assert stretched == pytest.approx(-55)
+    """A face that turns a little more in each picture."""
+    grey = 20 + 0.3 * np.arange(400)[None] + 0.2 * np.arange(300)[:, None]
+    picture = np.rint(grey)[..., None].repeat(3, axis=-1).astype(np.uint8)
+    face = np.concatenate([PLACES, 120 + 175j + np.exp(2j * np.pi * np.arange(20) / 20)])
+    turns = 0.8 * np.exp(0.02j * np.arange(30))
+    points = turns[:, None] * face + 100 + 20j
+    found = cutter(Landmarks(points))(picture[None].repeat(30, axis=0), picture)
+    x, y = np.meshgrid(np.arange(88), np.arange(88))
+    for number, smoothed in (
+        (0, range(12)),
+        (7, range(7, 19)),
+        (18, range(18, 30)),
+        (25, range(18, 30)),
+    ):
+        to_plane = Similarity.between(points[list(smoothed), :5].mean(axis=0), PLACES)
+        middle = to_plane(points[number, 5:].mean())
+        corner = np.rint(middle.real) - 44 + 1j * (np.rint(middle.imag) - 44)
+        source = to_plane.inverse(corner + x + 1j * y)
+        expected = 20 + 0.3 * source.real + 0.2 * source.imag
+        assert np.abs(found[number] - expected).max() <= 1, number
 
 
 def test_a_box_is_the_square_around_it_and_no_face_the_whole_picture() -> None:
@@ -223,3 +239,28 @@ def test_a_folder_without_weights(tmp_path: Path) -> None:
     (tmp_path / "clip").mkdir()
     with pytest.raises(UserError, match="clip"):
         choose("", "", "", [], str(tmp_path))
+
+
+def test_an_encoder_is_known_by_its_weights_wherever_they_lie(tmp_path: Path) -> None:
+    published_weights = write_weights(tmp_path / "one", "clip", "rawnet3")
+    import_weights("clip", published_weights / "clip", tmp_path / "other" / "clip")
+    one, other = (frozen.encoder("visual", tmp_path / name / "clip") for name in ("one", "other"))
+    assert repr(one) == repr(other)
+    assert str(tmp_path) not in repr(one)
+    changed = FILES["clip"](small=True)
+    tensors = changed.tensors()
+    tensors["visual.class_embedding"][0] += 1
+    (tmp_path / "third").mkdir()
+    changed.write(tensors, tmp_path / "third" / changed.file)
+    assert repr(frozen.encoder("visual", tmp_path / "third")) != repr(one)
+    assert repr(dataclasses.replace(one, dtype="bfloat16")) != repr(one)
+
+
+def test_encoders_that_find_mouths_in_ways_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = write_weights(tmp_path, "av_hubert")
+    entry = dataclasses.replace(STREAMS["lips"], encoder=WEIGHTS_FREE["lips"])
+    monkeypatch.setitem(STREAMS, "pose", entry)
+    with pytest.raises(UserError, match="AVHubert and MouthCosines find mouths"):
+        choose("", "", "", [], str(weights))

@@ -14,7 +14,7 @@ from vssflow_jax.utils.errors import UserError
 
 __all__ = ["film", "talking"]  # fixtures
 
-CLOSE = 4  # pixels, of a face 50 wide
+CLOSE = 6  # pixels, of a face 50 wide
 LIPS = slice(5, 25)
 CORNERS = (5, 11)
 

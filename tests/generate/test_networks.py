@@ -16,16 +16,18 @@ from tests.generate.test_command import flag_values
 from tests.media import clips
 from vssflow_jax import media
 from vssflow_jax.audio.patch_dct import LatentStats
-from vssflow_jax.clip import LATENT_CHANNELS
+from vssflow_jax.clip import LATENT_CHANNELS, fit_length
 from vssflow_jax.features.encoders import choose
 from vssflow_jax.features.footage import Encoders
-from vssflow_jax.features.video import look, look_at_pieces
+from vssflow_jax.features.frozen import AVHubert
+from vssflow_jax.features.video import encoders_of, look, look_at_pieces
 from vssflow_jax.generate import command as generate
 from vssflow_jax.generate.windows import Windows
 from vssflow_jax.input_pipeline.example import ClipFeatures
 from vssflow_jax.run import run_config
 from vssflow_jax.run.checkpoint import Checkpoints
 from vssflow_jax.run.experiment import Experiment
+from vssflow_jax.utils.errors import UserError
 
 CONFIG = tiny.config(
     Path("unused"),
@@ -62,14 +64,17 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_each_window_is_seen_as_a_clip_of_a_dataset(chosen: Encoders, video: Path) -> None:
     track = media.read_track(video)
-    seen = look(track, SPEC, chosen, BOX, None)
+    seen = look(track, SPEC, chosen, BOX, None, speaks=True)
+    assert seen.spec.latent_frames == round(25 * SECONDS)
     spoken = np.arange(seen.spec.latent_frames, dtype=np.int32)
     windows = Windows.over(seen.spec.latent_frames, SPEC.latent_frames, chosen.grid)
     assert len(windows.starts) > 2
     assert all(start % 8 == 0 for start in windows.starts)
-    assert seen.spec.latent_frames >= 25 * SECONDS
+    assert windows.num_frames >= 25 * SECONDS
     found = generate.by_windows(track, SPEC, chosen, seen, spoken, windows)
-    np.testing.assert_array_equal(found["phonemes"], windows.cut(spoken))
+    np.testing.assert_array_equal(
+        found["phonemes"], windows.cut(fit_length(spoken, windows.num_frames))
+    )
 
     source = Videos(Path(), chosen, SPEC)
     for number, start in enumerate(windows.starts):
@@ -96,7 +101,7 @@ def test_each_window_is_seen_as_a_clip_of_a_dataset(chosen: Encoders, video: Pat
 def test_segments_of_motion_are_the_same_in_all_windows(chosen: Encoders, video: Path) -> None:
     track = media.read_track(video)
     motion = chosen.of(["sync"])
-    seen = look(track, SPEC, motion, None, None)
+    seen = look(track, SPEC, motion, None, None, speaks=False)
     starts = (0, 24)
     pieces = look_at_pieces(track, SPEC, motion, seen, starts)
     one, other = (piece["sync"].astype(np.float32) for piece in pieces)
@@ -131,3 +136,47 @@ def test_from_raw_files_to_a_sound(
     said = capsys.readouterr().out
     assert f"{SECONDS:.2f} s in" in said
     assert "without" not in said
+
+
+def test_files_beside_networks_cover_the_video_itself(
+    weights: Path, video: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "clip").mkdir()
+    frames = round(10 * SECONDS)
+    np.save(tmp_path / "clip" / "long.npy", np.ones((frames, 768), np.float32))
+    motion = tmp_path / "weights"
+    motion.mkdir()
+    (motion / "synchformer").symlink_to(weights / "synchformer")
+    mixed = choose("", "", str(tmp_path), [], str(motion)).of(["visual", "sync"])
+    track = media.read_track(video)
+    seen = look(track, SPEC, mixed, None, None, speaks=False)
+    assert seen.streams["visual"].shape == (frames, 768)
+    windows = Windows.over(seen.spec.latent_frames, SPEC.latent_frames, mixed.grid)
+    assert windows.num_frames > seen.spec.latent_frames
+    spoken = np.zeros(seen.spec.latent_frames, np.int32)
+    found = generate.by_windows(track, SPEC, mixed, seen, spoken, windows)
+    assert found["visual"].shape == (len(windows.starts), SPEC.latent_frames, 768)
+    beyond = windows.frames[-1] >= seen.spec.latent_frames
+    assert beyond.any()
+    np.testing.assert_array_equal(found["visual"][-1, :, 0], ~beyond)
+
+
+def test_where_nothing_is_said_no_mouth_is_looked_for(
+    chosen: Encoders, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AVHubert, "find_mouth", lambda *_: pytest.fail("looked for"))
+    seen = look(media.read_track(video), SPEC, chosen, None, None, speaks=False)
+    assert seen.mouth is None
+
+
+def test_somebody_must_look_at_the_video(weights: Path, tmp_path: Path) -> None:
+    expected = {"visual": 768, "sync": 768, "lips": 1024, "speaker": 256}
+    with pytest.raises(UserError, match="nothing would look at the video: name the encoders"):
+        generate.check_encoders(choose("", "", "", []), expected)
+    # The weights that the run's config names are those of its encoders.
+    data = CONFIG.data.copy_and_resolve_references()
+    with data.unlocked():
+        data.weights = str(weights)
+    assert encoders_of(data, "", "", "", []).widths == WIDTHS
+    (tmp_path / "vae").mkdir()
+    assert not encoders_of(CONFIG.data, "", "", "", [], str(tmp_path)).networks.by_stream

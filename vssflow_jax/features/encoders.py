@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vssflow_jax.features import frozen
 from vssflow_jax.features.files import Absent, Files
-from vssflow_jax.features.footage import Encoder, Encoders
+from vssflow_jax.features.footage import Encoder, Encoders, LipReader
 from vssflow_jax.features.voice import Resemblyzer
 from vssflow_jax.features.weights_free import WEIGHTS_FREE
 from vssflow_jax.input_pipeline.records import in_code, on_disk
@@ -36,8 +36,8 @@ def choose(
       dtype: that networks compute in.
 
     Returns:
-      Encoders; a stream that is in several of these has that of the first three before that of
-      `weights`, and files last. One that is in none has the encoder of its entry, or is absent.
+      Encoders. What `clip`, `speaker` and `weights_free` name comes before what is in `weights`,
+      and that before files. A stream that nobody names has the encoder of its entry, or is absent.
 
     Raises:
       UserError: a stream is unknown or named twice, or there is no such folder.
@@ -67,4 +67,9 @@ def choose(
         if features_root and folder.is_dir():
             chosen.setdefault(name, Files(folder, stream.width))
         chosen.setdefault(name, stream.encoder or Absent(stream.width))
+    readers = {type(x).__name__ for x in chosen.values() if isinstance(x, LipReader)}
+    if len(readers) > 1:
+        raise UserError(
+            f"{' and '.join(sorted(readers))} find mouths in ways of their own: choose one of them"
+        )
     return Encoders({name: chosen[name] for name in STREAMS})

@@ -88,8 +88,8 @@ class Encoder(Protocol):
         Args:
           spec: geometry of the clips.
           mouth: where the mouth is, (x0, y0, x1, y1) in pixels of the picture as it is shown, or
-            such a box for each of the video's pictures at the video rate; None if that is not
-            known.
+            what the `LipReader` among the encoders has found; None if that is not known, and where
+            nobody speaks.
         """
         ...
 

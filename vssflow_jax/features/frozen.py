@@ -7,7 +7,7 @@ is decoded, and the network itself runs where the accelerator is.
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,7 +23,7 @@ DTYPES = ("float32", "bfloat16")
 _LIP_FRAMES_STEP = 50  # lengths that clips are padded to
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Frozen(Network):
     """What these encoders have in common.
 
@@ -34,12 +34,29 @@ class Frozen(Network):
     """
 
     folder: Path
-    cfg: Any = dataclasses.field(repr=False)
+    cfg: Any
     dtype: str = "float32"
+    kind: ClassVar[str]
+
+    def __repr__(self) -> str:
+        """By what its weights are, for the metadata of a dataset, wherever they lie."""
+        digest = published.digest(self.kind, self.folder)
+        return f"{type(self).__name__}(digest={digest}, dtype={self.dtype})"
+
+    def _run(self, *rows: np.ndarray) -> np.ndarray:
+        """What the network makes of rows, on all local devices."""
+        return Spread.load(self.kind, self.folder, self.dtype)(*rows)
+
+    def _row_by_row(self, examples: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """What the network makes of each row of examples, for each example."""
+        ends = np.cumsum([len(example) for example in examples])
+        return np.split(self._run(np.concatenate(examples)), ends[:-1])
 
 
 class ClipVision(Frozen):
     """CLIP: the class token before the final norm, 10 pictures a second, each made a square."""
+
+    kind = "clip"
 
     @property
     def width(self) -> int:
@@ -59,7 +76,7 @@ class ClipVision(Frozen):
 
     def features(self, examples: Sequence[np.ndarray], spec: ClipSpec) -> list[np.ndarray]:
         del spec
-        return _row_by_row("clip", self, examples)
+        return self._row_by_row(examples)
 
 
 class Synchformer(Frozen):
@@ -68,6 +85,8 @@ class Synchformer(Frozen):
     The middle of each picture is taken. A window of so few pictures that the last segment is not
     full is continued in black, as a clip is that ends early.
     """
+
+    kind = "synchformer"
 
     @property
     def width(self) -> int:
@@ -93,12 +112,14 @@ class Synchformer(Frozen):
 
     def features(self, examples: Sequence[np.ndarray], spec: ClipSpec) -> list[np.ndarray]:
         segments = [synchformer.segments(example, self.cfg.frames) for example in examples]
-        tokens = _row_by_row("synchformer", self, segments)
+        tokens = self._row_by_row(segments)
         return [x.reshape(-1, self.width)[: spec.sync_frames] for x in tokens]
 
 
 class AVHubert(Frozen, LipReader):
     """AV-HuBERT on the pictures of a mouth, as many as the clip lasts; none where nobody speaks."""
+
+    kind = "av_hubert"
 
     @property
     def width(self) -> int:
@@ -130,7 +151,7 @@ class AVHubert(Frozen, LipReader):
         for length in sorted(set(padded[lengths > 0].tolist())):
             chosen = np.flatnonzero(padded == length).tolist()
             mouths = np.stack([fit_length(examples[number], length) for number in chosen])
-            made = _spread("av_hubert", self)(mouths, lengths[chosen].astype(np.int32))
+            made = self._run(mouths, lengths[chosen].astype(np.int32))
             for number, features in zip(chosen, made, strict=True):
                 found[number] = features[: lengths[number]]
         return found
@@ -138,6 +159,8 @@ class AVHubert(Frozen, LipReader):
 
 class RawNet3(Frozen):
     """RawNet3: the mean of the vectors of ten segments of the voice sample."""
+
+    kind = "rawnet3"
 
     @property
     def width(self) -> int:
@@ -155,17 +178,17 @@ class RawNet3(Frozen):
 
     def features(self, examples: Sequence[np.ndarray], spec: ClipSpec) -> list[np.ndarray]:
         del spec
-        vectors = _row_by_row("rawnet3", self, examples)
+        vectors = self._row_by_row(examples)
         return [x.mean(axis=0) if len(x) else np.zeros(0, np.float32) for x in vectors]
 
 
-ENCODERS: dict[str, tuple[str, type[Frozen]]] = {
-    "visual": ("clip", ClipVision),
-    "sync": ("synchformer", Synchformer),
-    "lips": ("av_hubert", AVHubert),
-    "speaker": ("rawnet3", RawNet3),
+ENCODERS: dict[str, type[Frozen]] = {
+    "visual": ClipVision,
+    "sync": Synchformer,
+    "lips": AVHubert,
+    "speaker": RawNet3,
 }
-"""Stream -> kind of its network, which names the folder of its weights too, and its encoder."""
+"""Stream -> its encoder in the paper, whose kind names the folder of its weights."""
 
 
 def encoder(stream: str, path: Path, dtype: str = "float32") -> Frozen:
@@ -174,14 +197,14 @@ def encoder(stream: str, path: Path, dtype: str = "float32") -> Frozen:
     Raises:
       UserError: there are none, or they are of another network.
     """
-    kind, make = ENCODERS[stream]
-    return make(path, published.config(kind, path), dtype)
+    make = ENCODERS[stream]
+    return make(path, published.config(make.kind, path), dtype)
 
 
 def streams(weights: str) -> set[str]:
     """The streams for which there are weights in a folder of folders, `WEIGHTS/clip` and so on."""
-    kinds = {name: kind for name, (kind, _) in ENCODERS.items() if weights}
-    return {name for name, kind in kinds.items() if Path(weights, kind).exists()}
+    made = ENCODERS.items() if weights else ()
+    return {name for name, make in made if Path(weights, make.kind).exists()}
 
 
 def of_folder(weights: Path, dtype: str = "float32") -> dict[str, Frozen]:
@@ -192,18 +215,10 @@ def of_folder(weights: Path, dtype: str = "float32") -> dict[str, Frozen]:
     """
     there = streams(str(weights))
     if not there:
-        known = ", ".join(kind for kind, _ in ENCODERS.values())
+        known = ", ".join(make.kind for make in ENCODERS.values())
         raise UserError(f"{weights}: holds none of the folders {known} (docs/weights.md)")
-    kinds = {name: kind for name, (kind, _) in ENCODERS.items() if name in there}
-    return {name: encoder(name, weights / kind, dtype) for name, kind in kinds.items()}
-
-
-def _spread(kind: str, of: Frozen) -> Spread:
-    return Spread.load(kind, of.folder, of.dtype)
-
-
-def _row_by_row(kind: str, of: Frozen, examples: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """What a network makes of each row of examples, for each example."""
-    rows = np.concatenate(examples)
-    ends = np.cumsum([len(example) for example in examples])
-    return np.split(_spread(kind, of)(rows), ends[:-1])
+    return {
+        name: encoder(name, weights / make.kind, dtype)
+        for name, make in ENCODERS.items()
+        if name in there
+    }

@@ -74,10 +74,9 @@ def _shrunk(grey: np.ndarray) -> np.ndarray:
     )
 
 
-def _places(points: np.ndarray) -> list[Similarity]:
+def _places(points: np.ndarray) -> Iterator[Similarity]:
     """From the pixels of each mouth to those of its picture, by points [n, 25]."""
     stable, lips = points[:, : len(_PLACES)], points[:, len(_PLACES) :]
-    places = []
     for number, of_picture in enumerate(lips):
         first = max(min(number, len(points) - _SMOOTHED), 0)
         smooth = stable[first : first + _SMOOTHED].mean(axis=0)
@@ -86,5 +85,4 @@ def _places(points: np.ndarray) -> list[Similarity]:
         x, y = np.clip(np.rint([middle.real, middle.imag]), SIDE // 2, _FACE - SIDE // 2)
         corner = complex(x, y) - complex(SIDE, SIDE) / 2
         back = to_plane.inverse
-        places.append(Similarity(back.turn, back(corner)))
-    return places
+        yield Similarity(back.turn, back(corner))

@@ -35,7 +35,7 @@ class Seen:
       duration_sec: duration of the video itself.
       streams: features of the whole by name, as `ClipFeatures` has them; of all streams but those
         that networks make of pictures, which see no more of a video at once than in training.
-      mouth: where it is, if that is known.
+      mouth: where it is, if that is known, in any window over the video.
     """
 
     spec: ClipSpec
@@ -58,12 +58,17 @@ def encoders_of(
     Args:
       data: the section of the run's config.
       clip, speaker, features_root, weights_free, weights, dtype: see
-        `vssflow_jax.features.encoders.choose`; those without weights, if there are none, are taken
-        from what the dataset says of itself, where it is at hand.
+        `vssflow_jax.features.encoders.choose`. Where `weights` holds no encoders, those of the
+        run's config are taken; and where `weights_free` names no streams, those that the dataset
+        says it has, if it is at hand.
 
     Raises:
       UserError: as `choose` says, or a damaged dataset.
     """
+    if not frozen.streams(weights):
+        codecs = any(Path(weights, name).is_dir() for name in ("vae", "vocoder"))
+        own = str(data.get("weights", ""))
+        weights = own if frozen.streams(own) else "" if codecs else weights
     if not weights_free:
         recorded = _recorded(data)
         flags = {"visual": clip, "speaker": speaker}
@@ -87,7 +92,13 @@ def _recorded(data: ml_collections.ConfigDict) -> str:
 
 
 def look(
-    track: Track, spec: ClipSpec, chosen: Encoders, mouth: Mouth | None, voice: Path | None
+    track: Track,
+    spec: ClipSpec,
+    chosen: Encoders,
+    mouth: Mouth | None,
+    voice: Path | None,
+    *,
+    speaks: bool,
 ) -> Seen:
     """Features of a whole video.
 
@@ -95,17 +106,21 @@ def look(
       track: track of the video; its name is the clip's, for features from files.
       spec: geometry of the clips of training.
       chosen: encoders.
-      mouth: where it is, in pixels of the video as it is shown; found if it is None.
+      mouth: where it is, in pixels of the video as it is shown.
       voice: sound file of the speaker, of whom its name is the voice's.
+      speaks: whether anything is said, so that a mouth is looked for if it is not known where it
+        is. In training, clips in which nothing is said have no lips.
 
     Raises:
       UserError: a file that cannot be read, or features that do not fit.
     """
     duration_sec = float(track.duration)
-    whole = _whole(spec, duration_sec, chosen.grid)
+    whole = _whole(spec, duration_sec)
     sample = media.read_voice(voice, spec.sampling_rate, VOICE_SAMPLE_SEC) if voice else None
-    if mouth is None and chosen.lip_reader:
-        mouth = _find_mouth(track, whole, chosen.lip_reader)
+    if mouth is None and speaks and chosen.lip_reader:
+        beyond = chosen.grid / spec.latent_rate  # where the last window may end
+        longer = dataclasses.replace(whole, duration_sec=whole.duration_sec + beyond)
+        mouth = _find_mouth(track, longer, chosen.lip_reader)
     by_piece = of_pieces(chosen).by_stream
     at_once = chosen.of(name for name in chosen.by_stream if name not in by_piece)
     try:
@@ -160,11 +175,12 @@ def look_at_pieces(
             raise UserError(f"{track.path}: {reason}") from reason
 
 
-def _whole(spec: ClipSpec, duration_sec: float, grid: int) -> ClipSpec:
-    """Geometry of all of a video, longer than a clip of training by a multiple of `grid` frames."""
+def _whole(spec: ClipSpec, duration_sec: float) -> ClipSpec:
+    """Geometry of a clip that holds all of a video, and is no shorter than one of training."""
     frames = math.ceil(duration_sec * spec.latent_rate - _ROUNDING)
-    beyond = -(-max(frames - spec.latent_frames, 0) // grid) * grid
-    return dataclasses.replace(spec, duration_sec=(spec.latent_frames + beyond) / spec.latent_rate)
+    return dataclasses.replace(
+        spec, duration_sec=max(frames, spec.latent_frames) / spec.latent_rate
+    )
 
 
 def _as_streams(chosen: Encoders, features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -21,8 +21,9 @@ from ml_collections import config_flags
 from vssflow_jax import cli, media
 from vssflow_jax.audio.pretrained import AUTOENCODER, HIFIGAN
 from vssflow_jax.audio.vocoder import make_vocoder
-from vssflow_jax.clip import ClipSpec, stretch_phonemes
+from vssflow_jax.clip import ClipSpec, fit_length, stretch_phonemes
 from vssflow_jax.config import check, clear_misfits
+from vssflow_jax.features.files import Absent
 from vssflow_jax.features.footage import Encoders
 from vssflow_jax.features.frozen import DTYPES
 from vssflow_jax.features.phonemes import phoneme_ids
@@ -43,6 +44,7 @@ from vssflow_jax.input_pipeline.dataset import latent_stats
 from vssflow_jax.input_pipeline.example import ClipFeatures
 from vssflow_jax.input_pipeline.prefetch import Example
 from vssflow_jax.input_pipeline.streams import STREAMS
+from vssflow_jax.networks.spread import Spread
 from vssflow_jax.parallel import distributed
 from vssflow_jax.run import restore
 from vssflow_jax.run.experiment import Experiment
@@ -88,10 +90,12 @@ def generate(values: flags.FlagValues) -> list[Path]:
         values.weights,
         values.encoder_dtype,
     ).of(experiment.model.feature_widths)
-    check_widths(chosen.widths, experiment.model.feature_widths)
+    check_encoders(chosen, experiment.model.feature_widths)
     track = media.read_track(video)
     output = plan_output(track, paths[0].suffix)
-    seen = look(track, experiment.spec, chosen, mouth, voice)
+    seen = look(
+        track, experiment.spec, chosen, mouth, voice, speaks=bool(values.transcript.strip())
+    )
     spoken = speech(values, experiment.spec, seen.spec, seen.duration_sec)
     windows = Windows.over(seen.spec.latent_frames, experiment.spec.latent_frames, chosen.grid)
     batch = by_windows(track, experiment.spec, chosen, seen, spoken, windows)
@@ -103,7 +107,10 @@ def generate(values: flags.FlagValues) -> list[Path]:
     vocoder = make_vocoder(config.vocoder)
     stats = None if run else latent_stats(config.data.path)  # a run has its own
     state = restore.restore(experiment, run, step, stats)
-    whole = dataclasses.replace(experiment, spec=seen.spec)
+    whole_sec = windows.num_frames / experiment.spec.latent_rate
+    whole = dataclasses.replace(
+        experiment, spec=dataclasses.replace(seen.spec, duration_sec=whole_sec)
+    )
     sampler = Sampler.from_config(config.eval.sampler)
     evaluations = sampler.evaluations and values.candidates * sampler.evaluations
     with tqdm.tqdm(total=evaluations, desc="generate") as bar:
@@ -127,18 +134,23 @@ def take_weights(config: ml_collections.ConfigDict, weights: str) -> None:
 
 
 # ------------------------------------------------------------------------------- what it is told
-def check_widths(widths: Mapping[str, int], expected: Mapping[str, int]) -> None:
+def check_encoders(chosen: Encoders, expected: Mapping[str, int]) -> None:
     """Checks that encoders are those of the model, by the channels of each stream.
 
     Raises:
-      UserError: a stream of the encoders has another width than the model's.
+      UserError: a stream of the encoders has another width than the model's, or none of them looks
+        at the video.
     """
+    name_them = "by --weights, --clip, --features_root or --weights_free"
     for name, width in expected.items():
-        if widths[name] != width:
+        if chosen.widths[name] != width:
             raise UserError(
-                f"the encoder of {name} gives {widths[name]} channels, the model was trained on "
-                f"{width}; name its own by --weights, --clip, --features_root or --weights_free"
+                f"the encoder of {name} gives {chosen.widths[name]} channels, the model was "
+                f"trained on {width}; name its own {name_them}"
             )
+    pictured = [chosen[name] for name in expected if STREAMS[name].pictured]
+    if pictured and all(isinstance(encoder, Absent) for encoder in pictured):
+        raise UserError(f"nothing would look at the video: name the encoders {name_them}")
 
 
 def speech(
@@ -210,7 +222,7 @@ def by_windows(
     """
     whole = told(seen.streams, spoken, seen.spec, seen.duration_sec)
     batch = {
-        name: windows.cut(value[0])
+        name: windows.cut(fit_length(value[0], windows.num_frames))
         if name not in STREAMS or STREAMS[name].rate
         else np.repeat(value, len(windows.starts), axis=0)
         for name, value in whole.items()
@@ -221,6 +233,7 @@ def by_windows(
         pieces = look_at_pieces(track, spec, networks, seen, starts)
         parts = [told(streams, spoken[:0], spec, spec.duration_sec) for streams in pieces]
         batch |= {name: np.concatenate([x[name] for x in parts]) for name in networks.by_stream}
+    Spread.load.cache_clear()  # The device is needed for the model.
     return batch
 
 

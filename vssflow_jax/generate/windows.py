@@ -34,18 +34,17 @@ class Windows:
         Args:
           num_frames: number of frames of the whole, `size` or more.
           size: size of a window.
-          grid: starts are multiples of it; so must be what the whole is longer than a window.
+          grid: starts are multiples of it, for which the last window may end behind the whole.
         """
-        beyond, rest = divmod(num_frames - size, grid)
+        beyond = math.ceil((num_frames - size) / grid)
         assert beyond >= 0, f"{num_frames} frames do not fill a window of {size}"
-        assert not rest, f"{num_frames} frames less {size} are no multiple of {grid}"
         steps = math.ceil(beyond / max(size // 2 // grid, 1))
         starts = (round(i * beyond / max(steps, 1)) for i in range(steps + 1))
         return cls(tuple(grid * start for start in starts), size)
 
     @property
     def num_frames(self) -> int:
-        """Frames of the whole, `n`."""
+        """Frames up to the end of the last window, `n`."""
         return self.starts[-1] + self.size
 
     @property

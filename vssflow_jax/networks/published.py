@@ -5,16 +5,19 @@ A folder of imported weights (`vssflow_jax.weights.folder`) bears the name of it
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from flax import nnx
 
 from vssflow_jax.networks import (
     convert,
     convert_av_hubert,
     convert_clip,
+    convert_imagebind,
     convert_rawnet3,
     convert_synchformer,
     convert_synchformer_sound,
@@ -24,6 +27,7 @@ from vssflow_jax.networks import (
 from vssflow_jax.networks.av_hubert import AVHubert, AVHubertConfig
 from vssflow_jax.networks.clip_vision import ClipVision, ClipVisionConfig
 from vssflow_jax.networks.convert import Names
+from vssflow_jax.networks.imagebind import ImageBind, ImageBindConfig
 from vssflow_jax.networks.rawnet3 import RawNet3, RawNet3Config
 from vssflow_jax.networks.synchformer import Synchformer, SynchformerConfig
 from vssflow_jax.networks.synchformer_sound import SynchformerSound, SynchformerSoundConfig
@@ -129,6 +133,17 @@ def load(kind: str, path: Path) -> nnx.Module:
     return network
 
 
+@functools.cache
+def digest(kind: str, path: Path) -> str:
+    """Tells the weights of a network from others, however they are kept; see `config`."""
+    found = hashlib.sha256()
+    state = nnx.to_pure_dict(nnx.state(load(kind, path)))
+    for name, value in sorted(mapping.flatten(state).items()):
+        found.update(name.encode())
+        found.update(np.asarray(value).tobytes())
+    return found.hexdigest()
+
+
 @functools.lru_cache(maxsize=1)  # Sizes are asked for first, then weights.
 def _read_source(path: Path) -> StateDict:
     return read_state_dict(path)
@@ -182,6 +197,14 @@ NETWORKS: Mapping[str, Published] = {
         sizes=lambda tensors, _: convert_rawnet3.config(tensors),
         names=convert_rawnet3.names,
         unused=lambda _: convert_rawnet3.UNUSED,
+    ),
+    "imagebind": Published(
+        licence="CC BY-NC-SA 4.0: non-commercial",
+        config=ImageBindConfig,
+        network=ImageBind,
+        sizes=lambda tensors, _: convert_imagebind.config(tensors),
+        names=convert_imagebind.names,
+        unused=lambda _: convert_imagebind.UNUSED,
     ),
     "synchformer_sound": Published(
         licence="MIT",

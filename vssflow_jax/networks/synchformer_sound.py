@@ -58,7 +58,8 @@ class SynchformerSoundConfig:
     @property
     def grid(self) -> tuple[int, int]:
         """Patches over the bands, and over time, which are the tokens of a segment."""
-        return tuple((size - self.patch) // self.hop + 1 for size in (self.bands, self.times))
+        rows, columns = ((size - self.patch) // self.hop + 1 for size in (self.bands, self.times))
+        return rows, columns
 
     def block(self, heads: int, epsilon: float) -> BlockConfig:
         return BlockConfig(self.width, heads, self.inner_width, epsilon=epsilon)

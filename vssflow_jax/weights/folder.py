@@ -156,4 +156,4 @@ def place(array: np.ndarray, leaf: jax.ShapeDtypeStruct | jax.Array) -> jax.Arra
 
 
 def _sharding(leaf: jax.ShapeDtypeStruct | jax.Array) -> jax.sharding.Sharding:
-    return leaf.sharding or SingleDeviceSharding(jax.devices()[0])
+    return leaf.sharding or SingleDeviceSharding(jax.local_devices()[0])
