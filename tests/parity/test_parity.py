@@ -37,7 +37,17 @@ def test_there_is_a_check_for_each_file():
     assert set(files(OWN)) == set(CHECKS)
 
 
-@pytest.mark.parametrize("name", [name for name in files(GOLDEN) if name in CHECKS])
+LARGE = ("imagebind",)  # ten gigabytes while its weights are brought over
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else [])
+        for name in files(GOLDEN)
+        if name in CHECKS
+    ],
+)
 def test_every_quantity_holds(name: str):
     golden = Golden(files(GOLDEN)[name])
     with jax.default_matmul_precision("highest"):

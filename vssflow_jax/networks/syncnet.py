@@ -157,7 +157,7 @@ class Synchrony(NamedTuple):
     Attributes:
       distance: LSE-D, of the shift at which they fit best; less is better.
       confidence: LSE-C, by how much the median of all shifts lies above it; more is better.
-      offset: by how many pictures the sound is late there.
+      offset: by how many pictures the sound is early there; below 0 it is late.
       distances: of each shift, float32 [31].
     """
 
