@@ -26,14 +26,15 @@ COUNTER = "num_batches_tracked"
 Layout = Callable[..., np.ndarray]
 
 
-class Third(NamedTuple):
-    """Queries (0), keys (1) or values (2) of a tensor that holds all three, one below the other."""
+class Part(NamedTuple):
+    """One of the parts, all of one size, that a tensor holds one below the other."""
 
     stem: str
     place: int
+    parts: int
 
 
-Stem = str | Third
+Stem = str | Part
 
 
 class Tensor(NamedTuple):
@@ -66,7 +67,7 @@ class Names:
 
 def thirds(module: str, stem: str) -> dict[str, Stem]:
     """Queries, keys and values of an attention that are one tensor in the file."""
-    return {f"{module}.{name}": Third(stem, place) for place, name in enumerate("qkv")}
+    return {f"{module}.{name}": Part(stem, place, 3) for place, name in enumerate("qkv")}
 
 
 def projections(module: str, stem: str) -> dict[str, Stem]:
@@ -167,14 +168,14 @@ def _rule(target: str, shape: tuple[int, ...], names: Names) -> Rule:
     module, _, leaf = target.rpartition(".")
     stem = names.modules[module]
     parts, layout = _LEAVES[leaf]
-    text = stem.stem if isinstance(stem, Third) else stem
+    text = stem.stem if isinstance(stem, Part) else stem
     is_stack = "*" in text
     blocks = [text.replace("*", str(i)) for i in range(shape[0])] if is_stack else [text]
     own_shape = shape[1:] if is_stack else shape
 
     def convert(*tensors: np.ndarray) -> np.ndarray:
-        if isinstance(stem, Third):
-            tensors = tuple(np.split(tensor, 3)[stem.place] for tensor in tensors)
+        if isinstance(stem, Part):
+            tensors = tuple(np.split(tensor, stem.parts)[stem.place] for tensor in tensors)
         starts = range(0, len(tensors), len(parts))
         made = [layout(own_shape, *tensors[start : start + len(parts)]) for start in starts]
         return np.stack(made) if is_stack else made[0]
