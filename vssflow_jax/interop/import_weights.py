@@ -27,6 +27,7 @@ from vssflow_jax.interop.stable_audio import from_stable_audio
 from vssflow_jax.models.convert_vssflow import from_reference
 from vssflow_jax.models.vssflow import ModelConfig
 from vssflow_jax.networks.published import NETWORKS, other_sizes
+from vssflow_jax.networks.whisper import published as whisper
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights import folder, mapping
 from vssflow_jax.weights.state_dict import read_config_beside, read_state_dict
@@ -139,6 +140,11 @@ def _read_network(kind: str, source: Path) -> Imported:
     return Imported(dataclasses.asdict(cfg), *converted)
 
 
+def _read_whisper(source: Path) -> Imported:
+    found = whisper.read(source)
+    return Imported(found.sizes(), *found.converted)
+
+
 def _read_duration(source: Path, config: ml_collections.ConfigDict) -> Imported:
     cfg = DurationConfig.from_config(config.model)
     abstract = mapping.abstract_weights(lambda: DurationPredictor(cfg, rngs=nnx.Rngs(0)))
@@ -168,6 +174,7 @@ KINDS = {
         kind: Kind(kind, partial(_read_network, kind), licence=published.licence)
         for kind, published in NETWORKS.items()
     },
+    whisper.KIND: Kind(whisper.KIND, _read_whisper, licence=whisper.LICENCE),
 }
 
 
