@@ -23,8 +23,9 @@ from tests.networks.files import import_command
 from tests.parity.golden import FORWARD, compare
 from vssflow_jax.interop.import_weights import import_weights
 from vssflow_jax.networks.whisper import convert, mel, published
+from vssflow_jax.networks.whisper.network import Whisper, WhisperConfig
 from vssflow_jax.networks.whisper.search import Found, Rules, search
-from vssflow_jax.networks.whisper.transcribe import Recogniser, transcribe
+from vssflow_jax.networks.whisper.transcribe import Recogniser, _recognise, transcribe
 from vssflow_jax.networks.whisper.vocabulary import END, START, Vocabulary
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights.mapping import LEFT_OVER, MAPPED
@@ -186,6 +187,24 @@ def test_finds_what_ctranslate2_does(
     assert len({*found.lengths}) > 3
     assert told == [each.sequences_ids[0] for each in wanted]
     np.testing.assert_allclose(found.rank, [each.scores[0] for each in wanted], atol=1e-4)
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_lowers_for_accelerators_in_large_v3s_size(platform: str) -> None:
+    cfg = WhisperConfig()
+    network = nnx.eval_shape(lambda: Whisper(cfg, rngs=nnx.Rngs(0)))
+    mask = jax.ShapeDtypeStruct((cfg.vocabulary,), bool)
+    log_mels = jax.ShapeDtypeStruct((2, mel.FRAMES, cfg.bands), jnp.float32)
+    prompt = jax.ShapeDtypeStruct((4,), jnp.int32)
+
+    def run(weights: nnx.State, *inputs: Any) -> Found:
+        options = {"end": 50_257, "beams": 5, "most": 224, "length_penalty": 1.0}
+        return _recognise(definition, weights, *inputs, **options, dtype="bfloat16")
+
+    definition, weights = nnx.split(network)
+    exported = jax.export.export(jax.jit(run), platforms=[platform])
+    found = exported(weights, log_mels, prompt, (mask, mask))
+    assert [x.shape for x in found.out_avals] == [(2, 224), (2,), (2,), (2,)]
 
 
 # ----------------------------------------------------------------------------------- the front end

@@ -92,7 +92,6 @@ def search(
         return (state.step < most) & jnp.any(state.finished < beams)
 
     nothing = jnp.full((b, beams, most), rules.end, jnp.int32)
-    best = Found(nothing[:, 0], *(jnp.zeros(b, t) for t in (jnp.int32, jnp.float32, jnp.float32)))
     start = _State(
         step=jnp.int32(0),
         read=read,
@@ -101,7 +100,12 @@ def search(
         # The beams begin alike: all but one of them count for nothing yet.
         scores=jnp.tile(jnp.where(jnp.arange(beams) == 0, 0.0, -jnp.inf), (b, 1)),
         finished=jnp.zeros(b, jnp.int32),
-        best=best._replace(rank=jnp.full(b, -jnp.inf)),
+        best=Found(
+            tokens=nothing[:, 0],
+            lengths=jnp.zeros(b, jnp.int32),
+            log_probability=jnp.full(b, -jnp.inf),
+            rank=jnp.full(b, -jnp.inf),
+        ),
     )
     return jax.lax.while_loop(goes_on, advance, start).best
 
