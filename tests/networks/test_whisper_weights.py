@@ -123,7 +123,7 @@ def test_tiny_of_twenty_sentences() -> None:
     check(tiny_folder(), spoken(SENTENCES))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_base_of_twenty_sentences(tmp_path: Path) -> None:
     folder = base_folder(tmp_path)
     assert published.read(folder).cfg == WhisperConfig(
