@@ -182,7 +182,7 @@ def test_half_a_minute_has_no_seam_but_hard_cuts_have(
     log_mels: list[np.ndarray],
     monkeypatch: pytest.MonkeyPatch,
 ):
-    def side_by_side(num_frames: int, size: int, grid: int) -> Windows:
+    def side_by_side(num_frames: int, size: int, grid: int = 1) -> Windows:
         del grid
         return Windows(tuple(range(0, num_frames, size)), size)
 
