@@ -72,6 +72,6 @@ class ClipVision(nnx.Module):
 
 
 def normalise(pictures: np.ndarray | jax.Array) -> jax.Array:
-    """Pictures [b, h, w, 3] of 0 to 255 as the network takes them, float32."""
+    """Pictures [..., h, w, 3] of 0 to 255 as the network takes them, float32."""
     mean, std = jnp.asarray(MEAN), jnp.asarray(STD)
     return (jnp.asarray(pictures, jnp.float32) / _WHITE - mean) / std

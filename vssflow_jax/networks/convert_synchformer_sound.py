@@ -1,4 +1,4 @@
-"""Weights of Synchformer's sound side and its judge, from the names of its published file."""
+"""Weights of Synchformer's sound side, from the names of its published file."""
 
 from collections.abc import Mapping
 
@@ -7,19 +7,17 @@ import numpy as np
 from vssflow_jax.networks import convert
 from vssflow_jax.networks.convert import Names, Tensor
 from vssflow_jax.networks.convert_synchformer import HEAD_WIDTH, PREFIX, PUBLISHED
-from vssflow_jax.networks.synchformer_sound import SEGMENTS, SynchformerSoundConfig
+from vssflow_jax.networks.synchformer_sound import SynchformerSoundConfig
 
-UNUSED = (PREFIX,)  # the picture side
-_JUDGE_HEADS = 8
+UNUSED = (PREFIX, "vproj.", "aproj.", "transformer.")  # the picture side, and the judge
 _SOUND = "afeat_extractor."
 _AST = f"{_SOUND}ast."
 _LAYER = f"{_AST}encoder.layer.*."
 _POOL = f"{_SOUND}freq_attn_agg."
-_JUDGE = "transformer.blocks.*."
 
 
 def config(tensors: Mapping[str, np.ndarray]) -> SynchformerSoundConfig:
-    """The sizes of the networks in a file.
+    """The sizes of the network in a file.
 
     Raises:
       UserError: the file is of another network, or has no sound side.
@@ -29,18 +27,12 @@ def config(tensors: Mapping[str, np.ndarray]) -> SynchformerSoundConfig:
         return convert.shape_of(tensors, name, axes, PUBLISHED)
 
     d, _, patch, _ = shape(f"{_AST}embeddings.patch_embeddings.projection.weight", 4)
-    published = SynchformerSoundConfig()
-    tokens = (shape("transformer.pos_emb_cfg.pos_emb", 3)[1] - 2) // SEGMENTS
     return SynchformerSoundConfig(
         width=d,
         layers=convert.count(tensors, f"{_AST}encoder.layer."),
         heads=convert.parts_of(d, HEAD_WIDTH, "a head", PUBLISHED),
         inner_width=shape(f"{_AST}encoder.layer.0.intermediate.dense.weight", 2)[0],
         patch=patch,
-        judge_layers=convert.count(tensors, "transformer.blocks."),
-        judge_heads=_JUDGE_HEADS,
-        video_tokens=tokens - published.grid[1],
-        offsets=shape("transformer.off_head.weight", 2)[0],
     )
 
 
@@ -64,26 +56,11 @@ NAMES = Names(
         "pool.norm2": f"{_POOL}norm2.",
         "pool.ffw.inner": f"{_POOL}linear1.",
         "pool.ffw.outer": f"{_POOL}linear2.",
-        "judge.project_video": "vproj.",
-        "judge.project_sound": "aproj.",
-        "judge.norm_video": "transformer.vis_in_lnorm.",
-        "judge.norm_sound": "transformer.aud_in_lnorm.",
-        "judge.blocks.norm1": f"{_JUDGE}ln1.",
-        **_queries_keys_values("judge.blocks.attention", f"{_JUDGE}attn."),
-        "judge.blocks.attention.out": f"{_JUDGE}attn.proj.",
-        "judge.blocks.norm2": f"{_JUDGE}ln2.",
-        "judge.blocks.ffw.inner": f"{_JUDGE}mlp.0.",
-        "judge.blocks.ffw.outer": f"{_JUDGE}mlp.2.",
-        "judge.norm": "transformer.ln_f.",
-        "judge.sort": "transformer.off_head.",
     },
     tensors={
         "class_token_d": Tensor(f"{_AST}embeddings.cls_token", (0, 1)),
         "distilled_token_d": Tensor(f"{_AST}embeddings.distillation_token", (0, 1)),
         "places_nd": Tensor(f"{_AST}embeddings.position_embeddings", (0,)),
         "pool_token_d": Tensor(f"{_POOL}cls_token", (0, 1)),
-        "judge.offset_token_d": Tensor("transformer.OFF_tok", (0, 1)),
-        "judge.between_token_d": Tensor("transformer.MOD_tok", (0, 1)),
-        "judge.places_nd": Tensor("transformer.pos_emb_cfg.pos_emb", (0,)),
     },
 )

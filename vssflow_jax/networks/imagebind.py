@@ -33,10 +33,6 @@ SAMPLING_RATE = 16_000
 SOUND_SEC = 2.0  # that it hears at once
 SOUND_CLIPS = 3  # of a sound
 FRAMES = 2  # pictures that it sees at once
-# Of the pictures that it was trained on, red, green and blue.
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-STD = (0.26862954, 0.26130258, 0.27577711)
-_WHITE = 255.0
 _BANDS, _TIMES = 128, 204
 _WINDOW, _HOP, _FFT = 400, 160, 512
 _LOWEST_HERTZ = 20.0
@@ -114,7 +110,7 @@ class ImageBind(nnx.Module):
         self.log_scale = weight(rngs, (), (), zeros)
 
     def vision(self, pictures: jax.Array, dtype: DTypeLike = jnp.float32) -> jax.Array:
-        """Pairs of pictures as `normalise` makes them [b, 2, h, w, 3] to float32 [b, d]."""
+        """Pairs of pictures [b, 2, h, w, 3], brought to range as CLIP's, to float32 [b, d]."""
         patches = self.vision_patches(jnp.asarray(pictures, dtype)).astype(jnp.float32)
         x = self.vision_side.tokens(patches.reshape(len(patches), -1, patches.shape[-1]))
         return self.vision_side(self.vision_norm(x, jnp.float32), dtype)
@@ -170,12 +166,6 @@ class SinkBlock(Block):
             for x, own in ((k, self.key_hk[...]), (v, self.value_hk[...]))
         )
         return attend_to_all(q, key, value)
-
-
-def normalise(pictures: np.ndarray | jax.Array) -> jax.Array:
-    """Pictures [..., h, w, 3] of 0 to 255 as the network takes them, float32."""
-    mean, std = jnp.asarray(MEAN), jnp.asarray(STD)
-    return (jnp.asarray(pictures, jnp.float32) / _WHITE - mean) / std
 
 
 # --------------------------------------------------------------------------------- what it hears

@@ -1,11 +1,10 @@
-"""Synchformer's sound side and its judge (Iashin et al. 2024, arXiv 2401.16423): is a sound late?
+"""Synchformer's sound side (Iashin et al. 2024, arXiv 2401.16423): what its judge hears.
 
-A spectrogram transformer makes six tokens of each segment of sound; the judge reads them beside
-those of the picture (`vssflow_jax.networks.synchformer`) and sorts 4.8 s into one of 21 offsets.
-Weights: MIT, in the file of the picture side; `vssflow_jax.networks.convert_synchformer_sound`
-imports them.
+A spectrogram transformer makes six tokens of each segment of sound; the judge, which reads them
+beside those of the picture, is `vssflow_jax.evaluate.networks.synchformer`. Weights: MIT, in the
+file of the picture side; `vssflow_jax.networks.convert_synchformer_sound` imports them.
 
-Letters: b segments or clips, s segments of a clip, t times, f bands, n tokens, d width.
+Letters: b segments, t times, f bands, n tokens, d width.
 """
 
 import dataclasses
@@ -18,13 +17,10 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from vssflow_jax.models.layers import LayerNorm, Linear, weight, zeros
+from vssflow_jax.models.layers import LayerNorm, weight, zeros
 from vssflow_jax.networks.layers import Block, BlockConfig, Conv, run_stack, stack
 
 SAMPLING_RATE = 16_000
-SEGMENTS = 14  # that the judge reads at once
-OFFSETS_SEC = np.linspace(-2, 2, 21, dtype=np.float32)
-"""Of its classes, in the precision of the original."""
 _SEGMENT = 10_240  # samples
 _WINDOW, _HOP, _FFT = 400, 160, 1024
 _LOG_OFFSET = 1e-6
@@ -33,13 +29,11 @@ _MEAN, _SPREAD = -4.2677393, 2 * 4.5689974
 
 @dataclasses.dataclass(frozen=True)
 class SynchformerSoundConfig:
-    """Sizes of both networks; the defaults are those of the published weights.
+    """Sizes of the network; the defaults are those of the published weights.
 
     Attributes:
       bands, times: of the log-mel of a segment.
       patch: side of the patches, which begin every `hop` of it either way.
-      judge_layers, judge_heads: of the judge, as wide as the sound side.
-      video_tokens: of the picture side, for a segment.
     """
 
     width: int = 768
@@ -50,10 +44,6 @@ class SynchformerSoundConfig:
     times: int = 66
     patch: int = 16
     hop: int = 10
-    judge_layers: int = 3
-    judge_heads: int = 8
-    video_tokens: int = 8
-    offsets: int = 21
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -61,16 +51,16 @@ class SynchformerSoundConfig:
         rows, columns = ((size - self.patch) // self.hop + 1 for size in (self.bands, self.times))
         return rows, columns
 
-    def block(self, heads: int, epsilon: float) -> BlockConfig:
-        return BlockConfig(self.width, heads, self.inner_width, epsilon=epsilon)
+    def block(self, epsilon: float) -> BlockConfig:
+        return BlockConfig(self.width, self.heads, self.inner_width, epsilon=epsilon)
 
 
 class SynchformerSound(nnx.Module):
-    """`features` of segments of sound, and what the judge says of them and of pictures."""
+    """Log-mels [b, f, t] of segments to float32 [b, tokens, d], one token for each time."""
 
     def __init__(self, cfg: SynchformerSoundConfig, *, rngs: nnx.Rngs):
         d, (rows, columns) = cfg.width, cfg.grid
-        block = cfg.block(cfg.heads, 1e-12)
+        block = cfg.block(1e-12)
         self.grid = cfg.grid
         self.patches = Conv((cfg.patch, cfg.patch), 1, d, rngs=rngs, stride=cfg.hop)
         self.class_token_d = weight(rngs, (d,), ("embed",), zeros)
@@ -79,11 +69,10 @@ class SynchformerSound(nnx.Module):
         self.blocks = stack(cfg.layers, lambda rngs: Block(block, rngs=rngs), rngs)
         self.norm = LayerNorm(d, rngs=rngs, epsilon=1e-12)
         self.pool_token_d = weight(rngs, (d,), ("embed",), zeros)
-        self.pool = Block(cfg.block(cfg.heads, 1e-6), rngs=rngs)
-        self.judge = Judge(cfg, rngs=rngs)
+        self.pool = Block(cfg.block(1e-6), rngs=rngs)
 
-    def features(self, log_mels: jax.Array, dtype: DTypeLike = jnp.float32) -> jax.Array:
-        """Log-mels [b, f, t] of segments to float32 [b, tokens, d], one token for each time."""
+    def __call__(self, log_mels: jax.Array, dtype: DTypeLike = jnp.float32) -> jax.Array:
+        """Computes in `dtype`, with a residual stream in float32."""
         patches = self.patches(jnp.asarray(log_mels, dtype)[..., None])  # [b, rows, columns, d]
         b, *_, d = patches.shape
         firsts = jnp.stack([self.class_token_d[...], self.distilled_token_d[...]])
@@ -100,50 +89,6 @@ class SynchformerSound(nnx.Module):
         first = jnp.broadcast_to(self.pool_token_d[...], (len(x), 1, d))
         x = self.pool(jnp.concatenate([first, x], axis=1), dtype)
         return x[:, 0].reshape(b, self.grid[1], d)
-
-    def __call__(
-        self, video: jax.Array, sound: jax.Array, dtype: DTypeLike = jnp.float32
-    ) -> jax.Array:
-        """Features of 14 segments, [b, s, tokens, d] of either, to logits of offsets [b, 21]."""
-        return self.judge(video, sound, dtype)
-
-
-class Judge(nnx.Module):
-    """Sorts 14 segments of picture and sound by how late the sound is."""
-
-    def __init__(self, cfg: SynchformerSoundConfig, *, rngs: nnx.Rngs):
-        d, tokens = cfg.width, SEGMENTS * (cfg.video_tokens + cfg.grid[1])
-        block = cfg.block(cfg.judge_heads, 1e-5)
-        self.project_video, self.project_sound = (
-            Linear((d, d), ("embed_in", "embed"), rngs=rngs, bias=True) for _ in range(2)
-        )
-        self.norm_video, self.norm_sound = (LayerNorm(d, rngs=rngs) for _ in range(2))
-        self.offset_token_d = weight(rngs, (d,), ("embed",), zeros)
-        self.between_token_d = weight(rngs, (d,), ("embed",), zeros)
-        self.places_nd = weight(rngs, (2 + tokens, d), ("tokens", "embed"), zeros)
-        self.blocks = stack(cfg.judge_layers, lambda rngs: Block(block, rngs=rngs), rngs)
-        self.norm = LayerNorm(d, rngs=rngs)
-        self.sort = Linear((d, cfg.offsets), ("embed", "classes"), rngs=rngs, bias=True)
-
-    def __call__(
-        self, video: jax.Array, sound: jax.Array, dtype: DTypeLike = jnp.float32
-    ) -> jax.Array:
-        """See `SynchformerSound`."""
-        b, d = len(video), video.shape[-1]
-        seen, heard = (
-            norm(project(jnp.asarray(x, jnp.float32).reshape(b, -1, d)), jnp.float32)
-            for x, project, norm in (
-                (video, self.project_video, self.norm_video),
-                (sound, self.project_sound, self.norm_sound),
-            )
-        )
-        offset, between = (
-            jnp.broadcast_to(token[...], (b, 1, d))
-            for token in (self.offset_token_d, self.between_token_d)
-        )
-        x = jnp.concatenate([offset, seen, between, heard], axis=1) + self.places_nd
-        x = run_stack(self.blocks, x, lambda block, x: block(x, dtype))
-        return self.sort(self.norm(x[:, 0], jnp.float32))
 
 
 # --------------------------------------------------------------------------------- what it hears
