@@ -164,14 +164,7 @@ def _videos_contents(values: flags.FlagValues) -> shard_writer.Contents:
     )
     for remark in videos.remarks(rows):
         print(f"transcript of {remark}")
-    chosen = encoders.choose(
-        values.clip,
-        values.speaker,
-        values.features_root,
-        values.weights_free,
-        values.weights,
-        values.encoder_dtype,
-    )
+    chosen = encoders.choose(**encoders.asked(values))
     find_mouths = values.find_mouths and chosen.lip_reader is not None
     if chosen.lip_reader and find_mouths:
         try:
@@ -284,8 +277,6 @@ def define_flags() -> None:
     flags.DEFINE_string("out", "runs/demo-data", "folder of the dataset")
     flags.DEFINE_string("vae", "", "folder of an autoencoder, to keep latents in the dataset")
     flags.DEFINE_float("duration_sec", ClipSpec.duration_sec, "window of manifest and videos")
-    flags.DEFINE_string("features_root", "", "where the feature files of manifest and videos are")
-    flags.DEFINE_alias("features-root", "features_root")
     flags.DEFINE_string("plugins", "", "modules of your own to import first, with commas")
 
     flags.DEFINE_integer("seed", 0, "demo: of the clips")
@@ -309,17 +300,7 @@ def define_flags() -> None:
         "segment_sec", 0.0, "videos: cut what is longer into clips; 0: never", lower_bound=0.0
     )
     flags.DEFINE_bool("cut_at_silence", False, "videos: cut where nobody speaks, by silero-vad")
-    flags.DEFINE_string(
-        "weights", "", "demo, videos: folder of weights: clip, synchformer, av_hubert, rawnet3"
-    )
-    flags.DEFINE_enum(
-        "encoder_dtype", "float32", frozen.DTYPES, "demo, videos: that networks compute in"
-    )
-    flags.DEFINE_string("clip", "", "videos: weights of a CLIP network, in place of those")
-    flags.DEFINE_enum(
-        "speaker", "", ["", encoders.RESEMBLYZER], "videos: network for voice samples"
-    )
-    flags.DEFINE_list("weights_free", [], "videos: streams that get an encoder without weights")
+    encoders.define_flags(flags.FLAGS)
     flags.DEFINE_bool("find_mouths", True, "videos: in rows of speech that name none")
 
     flags.DEFINE_string("dataset", "", "dataset: folder of the one to add latents to")

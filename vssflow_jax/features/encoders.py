@@ -2,6 +2,9 @@
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
+
+from absl import flags
 
 from vssflow_jax.features import frozen
 from vssflow_jax.features.files import Absent, Files
@@ -13,6 +16,29 @@ from vssflow_jax.input_pipeline.streams import STREAMS
 from vssflow_jax.utils.errors import UserError
 
 RESEMBLYZER = "resemblyzer"
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """The flags by which a command is told what to see and hear with."""
+    own: dict[str, Any] = {"flag_values": values}
+    flags.DEFINE_string(
+        "weights",
+        "",
+        "folder of weights: clip synchformer av_hubert rawnet3 (docs/weights.md)",
+        **own,
+    )
+    flags.DEFINE_enum("encoder_dtype", "float32", frozen.DTYPES, "that these compute in", **own)
+    flags.DEFINE_string("clip", "", "weights of a CLIP network, in place of those", **own)
+    flags.DEFINE_enum("speaker", "", ["", RESEMBLYZER], "network for voice samples", **own)
+    flags.DEFINE_string("features_root", "", "folder of feature files, STREAM/NAME.npy", **own)
+    flags.DEFINE_alias("features-root", "features_root", **own)
+    flags.DEFINE_list("weights_free", [], "streams that get an encoder without weights", **own)
+
+
+def asked(values: flags.FlagValues) -> dict[str, Any]:
+    """What these flags say, as arguments of `choose`."""
+    names = ("clip", "speaker", "features_root", "weights_free", "weights")
+    return {name: values[name].value for name in names} | {"dtype": values.encoder_dtype}
 
 
 def choose(
@@ -47,8 +73,8 @@ def choose(
     if unknown:
         known = ", ".join(WEIGHTS_FREE.by_stream)
         raise UserError(f"--weights_free: no stream '{unknown[0]}'; they are {known}")
-    for name, flag in (("speaker", speaker), ("visual", clip)):
-        if flag and name in weights_free:
+    for name, own in (("speaker", speaker), ("visual", clip)):
+        if own and name in weights_free:
             raise UserError(
                 f"--{on_disk(name)} and --weights_free={name}: choose one encoder for the stream"
             )

@@ -23,9 +23,9 @@ from vssflow_jax.audio.pretrained import AUTOENCODER, HIFIGAN
 from vssflow_jax.audio.vocoder import make_vocoder
 from vssflow_jax.clip import ClipSpec, fit_length, stretch_phonemes
 from vssflow_jax.config import check, clear_misfits
+from vssflow_jax.features import encoders
 from vssflow_jax.features.files import Absent
 from vssflow_jax.features.footage import Encoders
-from vssflow_jax.features.frozen import DTYPES
 from vssflow_jax.features.phonemes import phoneme_ids
 from vssflow_jax.features.text import read
 from vssflow_jax.features.video import (
@@ -81,15 +81,7 @@ def generate(values: flags.FlagValues) -> list[Path]:
             f"--mouth_box='{values.mouth_box}': four numbers of pixels, left top right bottom"
         )
     voice = Path(values.voice) if values.voice else None
-    chosen = encoders_of(
-        config.data,
-        values.clip,
-        values.speaker,
-        values.features_root,
-        values.weights_free,
-        values.weights,
-        values.encoder_dtype,
-    ).of(experiment.model.feature_widths)
+    chosen = encoders_of(config.data, **encoders.asked(values)).of(experiment.model.feature_widths)
     check_encoders(chosen, experiment.model.feature_widths)
     track = media.read_track(video)
     output = plan_output(track, paths[0].suffix)
@@ -336,17 +328,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     flags.DEFINE_string("voice", "", "sound file of the speaker", **own)
     flags.DEFINE_string("mouth_box", "", "where the mouth stays: left top right bottom", **own)
 
-    flags.DEFINE_string(
-        "weights",
-        "",
-        "folder of weights: clip, synchformer, av_hubert, rawnet3, vae, vocoder",
-        **own,
-    )
-    flags.DEFINE_enum("encoder_dtype", "float32", DTYPES, "that encoders compute in", **own)
-    flags.DEFINE_string("clip", "", "weights of a CLIP network, in place of those", **own)
-    flags.DEFINE_enum("speaker", "", ["", "resemblyzer"], "network for --voice", **own)
-    flags.DEFINE_string("features_root", "", "folder of feature files, STREAM/VIDEO.npy", **own)
-    flags.DEFINE_list("weights_free", [], "streams that get an encoder without weights", **own)
+    encoders.define_flags(values)
 
 
 def main(argv: list[str]) -> None:
