@@ -196,7 +196,8 @@ class Conv(nnx.Module):
         self.stride, self.padding, self.dilation = stride, padding, dilation
         self.groups = groups
         shape = (*window, channels_in // groups, channels_out)
-        self.w_xio = weight(rngs, shape, (*["window"] * len(window), "channel", "embed"))
+        axes = (*["window"] * len(window), "channel", "embed")
+        self.w_xio = weight(rngs, shape, axes, fan_in_of(len(window) + 1))
         self.b_o = weight(rngs, (channels_out,), ("embed",), zeros) if bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -231,7 +232,8 @@ class Patches(nnx.Module):
     ):
         self.window = tuple(window)
         shape = (*window, channels_in, channels_out)
-        self.w_xio = weight(rngs, shape, (*["window"] * len(window), "channel", "embed"))
+        axes = (*["window"] * len(window), "channel", "embed")
+        self.w_xio = weight(rngs, shape, axes, fan_in_of(len(window) + 1))
         self.b_o = weight(rngs, (channels_out,), ("embed",), zeros) if bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
