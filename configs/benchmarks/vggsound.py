@@ -7,7 +7,7 @@ import ml_collections
 
 METRICS = (
     *("fd_vggish", "fd_panns", "fd_passt", "kl_panns", "kl_passt", "is_panns", "is_passt"),
-    *("ib_score", "desync", "mel_distance_db_v2s", "fd_mel_statistics"),
+    *("ib_score", "desync", "speech_leak", "mel_distance_db_v2s", "fd_mel_statistics"),
 )
 
 

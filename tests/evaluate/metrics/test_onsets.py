@@ -7,7 +7,7 @@ import pytest
 from data.demo.painting import KINDS
 from data.demo.scenes import make_scene
 from vssflow_jax.evaluate.metrics import onsets
-from vssflow_jax.evaluate.metrics.onsets import WINDOW_SEC, count_matches, detect_onsets
+from vssflow_jax.evaluate.metrics.onsets import WINDOW_SEC, count_matches, detect_onsets, matched
 
 SAMPLING_RATE = 16_000
 DURATION_SEC = 3.0
@@ -91,6 +91,21 @@ def test_very_short_sounds_do_not_fail(length):
 )
 def test_matches_are_counted_once(reference: list, estimated: list, matches: int):
     assert count_matches(reference, estimated) == matches
+
+
+@pytest.mark.parametrize(
+    ("reference", "estimated", "expected"),
+    [
+        ([0.5, 1.0, 1.5], [1.05, 2.0], [False, True, False]),
+        ([0.5, 0.58], [0.5, 0.42], [True, True]),  # the nearest to the first is left to the second
+        ([0.5], [], [False]),
+        ([], [0.5], []),
+    ],
+)
+def test_which_are_matched(reference: list, estimated: list, expected: list):
+    found = matched(reference, estimated)
+    assert found.dtype == bool
+    assert found.tolist() == expected
 
 
 def test_the_window_may_be_wider():

@@ -304,7 +304,7 @@ def test_printed_table_is_markdown_in_80_columns(tmp_path, capsys):
     metrics = every | METRICS | {"speaker_similarity": {"generated": score(-0.0312)}}
     evaluator.print_table(results(metrics, failed={"clip-1": "corrupt"}), tmp_path)
     _, head, rule, *rows, failed, _, where = capsys.readouterr().out.splitlines()
-    assert {len(line) for line in (head, rule, *rows)} == {79}
+    assert {len(line) for line in (head, rule, *rows)} == {80}
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in (head, *rows)]
     assert cells[0] == ["", "generated", "ground truth", "codec", "shuffled"]
     assert re.fullmatch(r"\| -+ (\| -+: ){4}\|", rule)

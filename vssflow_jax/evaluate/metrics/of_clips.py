@@ -16,8 +16,8 @@ from vssflow_jax.audio import mel
 from vssflow_jax.clip import to_float
 from vssflow_jax.evaluate.metrics import wer
 from vssflow_jax.evaluate.metrics.mcd import Mcd, mel_cepstral_distortion
-from vssflow_jax.evaluate.metrics.onsets import count_matches, detect_onsets
-from vssflow_jax.features import voices
+from vssflow_jax.evaluate.metrics.onsets import count_matches, detect_onsets, matched
+from vssflow_jax.features import voice_activity, voices
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.optional import require
 
@@ -66,6 +66,11 @@ class Prediction:
     def onsets_sec(self) -> np.ndarray:
         """Times of its onsets [k]."""
         return detect_onsets(self.waveform, mel.SAMPLING_RATE)
+
+    @functools.cached_property
+    def speech_sec(self) -> np.ndarray:
+        """When somebody speaks in it: beginnings and ends [k, 2]."""
+        return np.reshape(voice_activity.find_speech(self.waveform), (-1, 2))
 
     @functools.cached_property
     def voice(self) -> np.ndarray:
@@ -124,6 +129,34 @@ def recall_of_onsets(sound: Prediction, truth: Prediction, reference: Reference)
     del truth
     events = reference.event_times_sec
     return count_matches(events, sound.onsets_sec), len(events)
+
+
+def recall_of_onsets_by_speech(
+    sound: Prediction, truth: Prediction, reference: Reference, *, spoken: bool
+) -> Fraction:
+    """Events that are heard, and all of them: those while the true sound speaks, or the others.
+
+    Onsets are matched with all events at once, so that the numbers of both kinds add up to those of
+    `recall_of_onsets`. Which kind an event is of does not depend on the sound that is measured.
+    """
+    events = reference.event_times_sec
+    kind = _lie_in(events, truth.speech_sec) == spoken
+    return int(matched(events, sound.onsets_sec)[kind].sum()), int(kind.sum())
+
+
+def _lie_in(times: np.ndarray, spans: np.ndarray) -> np.ndarray:
+    """Which times [k] lie in any of the spans [n, 2], bool [k]."""
+    begins, ends = spans.T
+    return ((begins <= times[:, None]) & (times[:, None] < ends)).any(axis=1)
+
+
+def presence_of_speech(sound: Prediction, truth: Prediction, reference: Reference) -> Fraction:
+    """1 if speech is heard in the sound, 0 if not, of which a mean is taken.
+
+    Speech is heard where silero-vad, by its own settings, finds any: a stretch of more than 0.25 s.
+    """
+    del truth, reference
+    return _mean(len(sound.speech_sec) > 0)
 
 
 def distance_of_mels(sound: Prediction, truth: Prediction, reference: Reference) -> Fraction:

@@ -80,7 +80,21 @@ def _frames(duration_sec: float) -> int:
 def count_matches(
     reference_times_sec: ArrayLike, estimated_times_sec: ArrayLike, window_sec: float = WINDOW_SEC
 ) -> int:
-    """Match the onsets of a clip.
+    """How many onsets of a clip match: F1 is 2 matches / (k + l), recall matches / k.
+
+    Args:
+      reference_times_sec, estimated_times_sec, window_sec: see `matched`.
+
+    Raises:
+      UserError: mir_eval is not installed.
+    """
+    return int(matched(reference_times_sec, estimated_times_sec, window_sec).sum())
+
+
+def matched(
+    reference_times_sec: ArrayLike, estimated_times_sec: ArrayLike, window_sec: float = WINDOW_SEC
+) -> NDArray[np.bool_]:
+    """Which of the true onsets of a clip are found: as many as can be, each by one of its own.
 
     Args:
       reference_times_sec: true times [k], ascending.
@@ -88,8 +102,14 @@ def count_matches(
       window_sec: largest distance of a match; each time matches at most once.
 
     Returns:
-      The matches: F1 is 2 matches / (k + l), recall matches / k.
+      bool [k].
+
+    Raises:
+      UserError: mir_eval is not installed.
     """
     reference = np.asarray(reference_times_sec, dtype=float)
     estimated = np.asarray(estimated_times_sec, dtype=float)
-    return len(require("mir_eval.util", "demo").match_events(reference, estimated, window_sec))
+    pairs = require("mir_eval.util", "demo").match_events(reference, estimated, window_sec)
+    found = np.zeros(len(reference), bool)
+    found[[index for index, _ in pairs]] = True
+    return found

@@ -16,7 +16,7 @@ from vssflow_jax.evaluate.metrics.of_sets import OfFeatures, OfRows, Pairing, me
 from vssflow_jax.evaluate.networks import files, panns, synchformer, vggish
 from vssflow_jax.evaluate.networks.files import Cache
 from vssflow_jax.evaluate.rows import Row
-from vssflow_jax.features import voices
+from vssflow_jax.features import voice_activity, voices
 from vssflow_jax.input_pipeline.tasks import TASKS
 from vssflow_jax.utils.errors import UserError
 
@@ -86,6 +86,40 @@ def _word_error_rate(task: str = "") -> Metric:
         task=task,
     )
     return _RECOGNISED(label, (task or "visualtts",), of_clip=of_clips.word_error_rate)
+
+
+_WITH_VOICE_ACTIVITY = functools.partial(
+    Metric, package=voice_activity.PACKAGE, install=voice_activity.INSTALL
+)
+
+
+def _presence_of_speech(label: Label, *tasks: str) -> Metric:
+    return _WITH_VOICE_ACTIVITY(label, tasks, of_clip=of_clips.presence_of_speech)
+
+
+def _speech_heard(*tasks: str, task: str = "") -> Metric:
+    label = _RATE(
+        name="Speech heard",
+        better="higher",
+        explanation="share of the clips with a speaker in which a network hears speech.",
+        task=task,
+    )
+    return _presence_of_speech(label, *tasks)
+
+
+def _recall_by_speech(where: str, explanation: str, *, spoken: bool) -> Metric:
+    return _WITH_VOICE_ACTIVITY(
+        Label(
+            name=f"Onset recall {where}",
+            better="higher",
+            explanation=explanation,
+            decimals=2,
+            task="joint",
+        ),
+        ("joint",),
+        of_clip=functools.partial(of_clips.recall_of_onsets_by_speech, spoken=spoken),
+        needs=EVENTS,
+    )
 
 
 def _distortion(kind: str, name: str, explanation: str) -> Metric:
@@ -248,6 +282,26 @@ METRICS: dict[str, Metric] = {
         of_clip=of_clips.recall_of_onsets,
         needs=EVENTS,
     ),
+    "onset_recall_in_speech": _recall_by_speech(
+        "in speech",
+        "of the events seen during the original sound's speech, the share that is heard.",
+        spoken=True,
+    ),
+    "onset_recall_out_of_speech": _recall_by_speech(
+        "out of speech",
+        "of the events seen before, between and after it, the share that is heard.",
+        spoken=False,
+    ),
+    "speech_heard": _speech_heard("visualtts", "tts"),
+    "speech_heard_joint": _speech_heard("joint", task="joint"),
+    "speech_leak": _presence_of_speech(
+        _RATE(
+            name="Speech leak",
+            explanation="share of the clips without a speaker in which a network hears speech; "
+            "original sounds may hold some too.",
+        ),
+        "v2s",
+    ),
     "desync": Metric(
         Label(
             name="DeSync",
@@ -334,9 +388,12 @@ def score_clip(
             continue
         for version, sound in sounds.items():
             try:
-                scores[version][name] = metric.of_clip(sound, sounds["ground_truth"], reference)
+                fraction = metric.of_clip(sound, sounds["ground_truth"], reference)
             except UserError as error:
                 problems[name] = f"{version}: {error}"
+                continue
+            if any(fraction):  # else the clip holds nothing that the metric is of
+                scores[version][name] = fraction
     return dataclasses.replace(
         row,
         scores=scores,
