@@ -289,7 +289,7 @@ METRICS: dict[str, Metric] = {
     ),
     "onset_recall_out_of_speech": _recall_by_speech(
         "out of speech",
-        "of the events seen before, between and after it, the share that is heard.",
+        "of the events seen outside the original sound's speech, the share that is heard.",
         spoken=False,
     ),
     "speech_heard": _speech_heard("visualtts", "tts"),
