@@ -21,7 +21,7 @@ ALLOWED = {
     "input_pipeline": "clip utils",
     "features": "audio clip input_pipeline media networks utils",
     "models": "clip parallel utils weights",
-    "networks": "models utils weights",
+    "networks": "audio models utils weights",
     "flow": "models utils",
     "run": "audio clip input_pipeline models parallel utils weights",
     "config": "audio clip features flow input_pipeline models run utils",

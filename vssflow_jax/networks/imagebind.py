@@ -12,11 +12,11 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import librosa
 import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
+from vssflow_jax.audio.mel_bank import triangles
 from vssflow_jax.models.layers import LayerNorm, Linear, weight, zeros
 from vssflow_jax.networks.layers import (
     Block,
@@ -182,7 +182,7 @@ def log_mels(waveforms: jax.Array) -> jax.Array:
     before = jnp.concatenate([frames[..., :1], frames[..., :-1]], axis=-1)
     hann = np.hanning(_WINDOW).astype(np.float32)
     power = jnp.abs(jnp.fft.rfft((frames - _PRE_EMPHASIS * before) * hann, _FFT)) ** 2
-    bands = jnp.matmul(power, _filterbank().T, precision=jax.lax.Precision.HIGHEST)
+    bands = jnp.matmul(power, _filterbank(), precision=jax.lax.Precision.HIGHEST)
     logs = jnp.log(jnp.maximum(bands, np.finfo(np.float32).eps))[:, :_TIMES]
     logs = jnp.pad(logs, ((0, 0), (0, _TIMES - logs.shape[1]), (0, 0)))
     return (logs.swapaxes(1, 2) - _SOUND_MEAN) / _SOUND_STD
@@ -190,14 +190,6 @@ def log_mels(waveforms: jax.Array) -> jax.Array:
 
 @functools.cache
 def _filterbank() -> np.ndarray:
-    """Triangles of straight sides over mel, none at the last bin, float32 [f, bins]."""
-    bins = _mel(librosa.fft_frequencies(sr=SAMPLING_RATE, n_fft=_FFT))
-    edges = np.linspace(_mel(_LOWEST_HERTZ), _mel(SAMPLING_RATE / 2), _BANDS + 2)[:, None]
-    low, middle, high = edges[:-2], edges[1:-1], edges[2:]
-    bank = np.minimum((bins - low) / (middle - low), (high - bins) / (high - middle)).clip(0)
-    bank[:, -1] = 0
+    """Kaldi's, float32 [bins, f]."""
+    bank = triangles(SAMPLING_RATE, _FFT, _BANDS, _LOWEST_HERTZ, SAMPLING_RATE / 2)
     return bank.astype(np.float32)
-
-
-def _mel(hertz: np.ndarray | float) -> np.ndarray:
-    return 1127 * np.log1p(np.asarray(hertz) / 700)

@@ -14,6 +14,7 @@ import librosa
 import numpy as np
 from numpy.typing import NDArray
 
+from vssflow_jax.audio.mel_bank import triangles
 from vssflow_jax.evaluate.networks.files import SAMPLING_RATE, Cache, Features, Network
 from vssflow_jax.evaluate.networks.layers import (
     Shapes,
@@ -102,16 +103,5 @@ def log_mel_windows(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @functools.cache
 def mel_bank() -> NDArray[np.float64]:
-    """Triangles [bins, m], of straight sides over mel rather than over hertz; nothing at 0 Hz."""
-    bins = _mel(np.linspace(0, SAMPLING_RATE / 2, FFT_SIZE // 2 + 1))[:, None]
-    edges = np.linspace(_mel(MIN_HERTZ), _mel(MAX_HERTZ), BANDS + 2)
-    low, centre, high = edges[:-2], edges[1:-1], edges[2:]
-    rise, fall = (bins - low) / (centre - low), (high - bins) / (high - centre)
-    bank = np.maximum(0, np.minimum(rise, fall))
-    bank[0] = 0
-    return bank
-
-
-def _mel(hertz: NDArray[np.float64] | float) -> NDArray[np.float64]:
-    """HTK's scale."""
-    return 1127 * np.log1p(np.asarray(hertz) / 700)
+    """Triangles [bins, m] over mel."""
+    return triangles(SAMPLING_RATE, FFT_SIZE, BANDS, MIN_HERTZ, MAX_HERTZ)
