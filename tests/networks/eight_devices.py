@@ -23,7 +23,9 @@ def main(out: str) -> None:
     for kind in small.CASES:
         definition, state = nnx.split(small.network(kind))
         inputs = small.examples(kind, EXAMPLES)
-        apply = jax.jit(lambda state, x, definition=definition: nnx.merge(definition, state)(x))
+        apply = jax.jit(
+            lambda state, x, definition=definition: small.joined(nnx.merge(definition, state)(x))
+        )
         found[f"{kind}/alone"] = apply(state, inputs)
         spread = apply(
             jax.device_put(state, NamedSharding(mesh, PartitionSpec())),

@@ -214,6 +214,18 @@ def utmos(*, small: bool) -> Published:
     return Published("utmos22_strong_step7459_v1.pt", shapes, unused, torch.save)
 
 
+# ------------------------------------------------------------------------------------------ PaSST
+def passt(*, small: bool) -> Published:
+    """Two blocks of 128 channels, and nine classes; or as published."""
+    shapes = _golden_shapes("passt")
+    if small:
+        smaller = {"*": {768: 128, 2304: 384, 3072: 192, 527: 9}}
+        shapes = _made_smaller(shapes, smaller, without="blocks.[2-9].*")
+        shapes = _made_smaller(shapes, {}, without="blocks.1[01].*")
+    unused = {name: shapes.pop(name) for name in [*shapes] if name.startswith("head_dist.")}
+    return Published("passt-s-f128-p16-s10-ap.476-swa.pt", shapes, unused, torch.save)
+
+
 # ------------------------------------------------------------------------------------------- CLIP
 def clip(*, small: bool) -> Published:
     """OpenAI's: two blocks of 128 channels, and pictures of 32 x 32; or as published."""
@@ -285,6 +297,7 @@ FILES: dict[str, Callable[..., Published]] = {
     "av_hubert": av_hubert,
     "rawnet3": rawnet3,
     "utmos": utmos,
+    "passt": passt,
 }
 
 

@@ -10,6 +10,7 @@ from flax import nnx
 from tests.helpers import randomised
 from vssflow_jax.networks.av_hubert import AVHubertConfig
 from vssflow_jax.networks.clip_vision import ClipVisionConfig
+from vssflow_jax.networks.passt import PaSSTConfig
 from vssflow_jax.networks.published import NETWORKS
 from vssflow_jax.networks.rawnet3 import SEGMENT, RawNet3Config
 from vssflow_jax.networks.synchformer import SynchformerConfig
@@ -69,6 +70,11 @@ CASES = {
         shape=(SEGMENT // 10,),
         published_shape=(SEGMENT,),
     ),
+    "passt": Case(
+        PaSSTConfig(128, 2, 2, 192, bands=36, times=56, classes=9),
+        shape=(56, 36),
+        published_shape=(1000, 128),
+    ),
 }
 
 
@@ -81,3 +87,8 @@ def examples(kind: str, number: int) -> jax.Array:
     """Noise for it, [number, *shape]."""
     shape = (number, *CASES[kind].shape)
     return jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+
+
+def joined(found: Any) -> jax.Array:
+    """What a network makes of examples, side by side where that is several things."""
+    return jnp.concatenate(jax.tree.leaves(found), axis=-1)

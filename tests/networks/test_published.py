@@ -52,6 +52,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "attention": 8,
         "embedding": 12,
     },
+    "passt": {"width": 128, "layers": 2, "heads": 2, "inner_width": 192, "classes": 9},
 }
 SHAPES = {
     "clip": (32, 32, 3),
@@ -59,6 +60,7 @@ SHAPES = {
     "av_hubert": (9, 88, 88),
     "rawnet3": (6000,),
     "utmos": (1600,),
+    "passt": (1000, 128),
 }
 LICENCES = {
     "clip": "MIT",
@@ -66,6 +68,7 @@ LICENCES = {
     "av_hubert": "non-commercial research only",
     "rawnet3": "MIT",
     "utmos": "MIT",
+    "passt": "Apache-2.0",
 }
 
 
@@ -97,7 +100,7 @@ def test_a_file_is_imported_loaded_back_and_run(kind: str, tmp_path: Path) -> No
     )
     network: Any = published.load(kind, out)
     x = np.random.default_rng(0).normal(size=(2, *SHAPES[kind])).astype(np.float32)
-    found = nnx.jit(lambda network, x: network(x))(network, x)
+    found = nnx.jit(lambda network, x: small.joined(network(x)))(network, x)
     assert np.all(np.isfinite(found))
     assert found.shape[0] == 2
 
@@ -141,6 +144,17 @@ def test_a_file_without_the_prefix_of_a_finetuned_network_is_read_too(tmp_path: 
     }
     import_weights("av_hubert", write("av_hubert", tmp_path, tensors), tmp_path / "a")
     import_weights("av_hubert", write("av_hubert", tmp_path), tmp_path / "b")
+    assert (tmp_path / "a" / weights.WEIGHTS_FILE).read_bytes() == (
+        tmp_path / "b" / weights.WEIGHTS_FILE
+    ).read_bytes()
+
+
+def test_a_file_of_the_package_around_the_network_is_as_good(tmp_path: Path) -> None:
+    tensors = FILES["passt"](small=True).tensors()
+    wrapped = {f"net.{name}": tensor for name, tensor in tensors.items()}
+    wrapped |= {"device_proxy": torch.zeros(1), "mel.window": torch.ones(800)}
+    import_weights("passt", write("passt", tmp_path, wrapped), tmp_path / "a")
+    import_weights("passt", write("passt", tmp_path), tmp_path / "b")
     assert (tmp_path / "a" / weights.WEIGHTS_FILE).read_bytes() == (
         tmp_path / "b" / weights.WEIGHTS_FILE
     ).read_bytes()
@@ -279,7 +293,13 @@ def test_a_file_of_full_width(kind: str, tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     if kind == "av_hubert":
         x = x[:, :25]
-    found = jax.device_get(nnx.jit(lambda network, x: network(x))(network, x))
+    found = jax.device_get(nnx.jit(lambda network, x: small.joined(network(x)))(network, x))
     assert np.all(np.isfinite(found))
-    shapes = {"clip": (768,), "synchformer": (8, 768), "av_hubert": (25, 1024), "rawnet3": (256,)}
+    shapes = {
+        "clip": (768,),
+        "synchformer": (8, 768),
+        "av_hubert": (25, 1024),
+        "rawnet3": (256,),
+        "passt": (527 + 768,),
+    }
     assert found.shape == (1, *shapes.get(kind, ()))

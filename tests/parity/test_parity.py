@@ -33,6 +33,10 @@ def files(directory: Path) -> dict[str, Path]:
     return {path.stem: path for path in golden_files(directory)}
 
 
+# Some are here alone.
+FILES = files(OWN) | files(GOLDEN)
+
+
 def test_there_is_a_check_for_each_file():
     assert set(files(OWN)) == set(CHECKS)
 
@@ -44,12 +48,12 @@ LARGE = ("imagebind",)  # ten gigabytes while its weights are brought over
     "name",
     [
         pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else [])
-        for name in files(GOLDEN)
+        for name in FILES
         if name in CHECKS
     ],
 )
 def test_every_quantity_holds(name: str):
-    golden = Golden(files(GOLDEN)[name])
+    golden = Golden(FILES[name])
     with jax.default_matmul_precision("highest"):
         rows = [*CHECKS[name](golden), *golden.unseen()]
     assert rows

@@ -18,6 +18,7 @@ from vssflow_jax.networks import (
     convert_av_hubert,
     convert_clip,
     convert_imagebind,
+    convert_passt,
     convert_rawnet3,
     convert_synchformer,
     convert_synchformer_sound,
@@ -28,6 +29,7 @@ from vssflow_jax.networks.av_hubert import AVHubert, AVHubertConfig
 from vssflow_jax.networks.clip_vision import ClipVision, ClipVisionConfig
 from vssflow_jax.networks.convert import Names
 from vssflow_jax.networks.imagebind import ImageBind, ImageBindConfig
+from vssflow_jax.networks.passt import PaSST, PaSSTConfig
 from vssflow_jax.networks.rawnet3 import RawNet3, RawNet3Config
 from vssflow_jax.networks.synchformer import Synchformer, SynchformerConfig
 from vssflow_jax.networks.synchformer_sound import SynchformerSound, SynchformerSoundConfig
@@ -229,5 +231,13 @@ NETWORKS: Mapping[str, Published] = {
         sizes=lambda tensors, _: convert_utmos.config(tensors),
         names=lambda _: convert_utmos.NAMES,
         unused=lambda _: convert_utmos.UNUSED,
+    ),
+    "passt": Published(
+        licence="Apache-2.0",
+        config=PaSSTConfig,
+        network=PaSST,
+        sizes=lambda tensors, _: convert_passt.config(tensors),
+        names=convert_passt.names,
+        unused=convert_passt.unused,
     ),
 }

@@ -5,6 +5,7 @@ Letters: n rows.
 
 import functools
 import math
+import operator
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,19 +25,20 @@ _NORMALISE: Mapping[str, Callable[[jax.Array], jax.Array]] = {
     "av_hubert": av_hubert.normalise,
     "rawnet3": jnp.asarray,
     "utmos": jnp.asarray,
+    "passt": jnp.asarray,
 }
 """Kind -> what its rows go through first."""
 
-_ROWS = {"clip": 64, "synchformer": 16, "av_hubert": 2, "rawnet3": 20, "utmos": 8}
+_ROWS = {"clip": 64, "synchformer": 16, "av_hubert": 2, "rawnet3": 20, "utmos": 8, "passt": 4}
 """Kind -> rows that a device computes at once: some hundred megabytes of activations."""
 
 _AXIS = "data"
 
 
-def function(kind: str, definition: nnx.GraphDef[Any], dtype: str) -> Callable[..., jax.Array]:
+def function(kind: str, definition: nnx.GraphDef[Any], dtype: str) -> Callable[..., Any]:
     """Of weights and rows as `Spread` gets them, what a network makes of the rows."""
 
-    def apply(weights: nnx.State, first: jax.Array, *others: jax.Array) -> jax.Array:
+    def apply(weights: nnx.State, first: jax.Array, *others: jax.Array) -> Any:
         network: Any = nnx.merge(definition, weights)
         return network(_NORMALISE[kind](first), dtype, *others)
 
@@ -74,8 +76,8 @@ class Spread:
         assert kind in NETWORKS, kind
         return cls(kind, published.load(kind, path), dtype)
 
-    def __call__(self, *inputs: np.ndarray) -> np.ndarray:
-        """What the network makes of rows, float32 [n, ...]; there may be none.
+    def __call__(self, *inputs: np.ndarray) -> Any:
+        """What the network makes of rows, float32 [n, ...], or a tuple of such; n may be 0.
 
         Args:
           *inputs: its arguments but for the dtype, each [n, ...], the first as bytes where it is
@@ -85,11 +87,12 @@ class Spread:
         made = []
         for start in range(0, total, self._most):
             part = [array[start : start + self._most] for array in inputs]
-            made.append(self._apply(self._weights, *map(self._placed, part))[: len(part[0])])
+            own = operator.itemgetter(slice(len(part[0])))  # The others are padding.
+            made.append(jax.tree.map(own, self._apply(self._weights, *map(self._placed, part))))
         if made:
-            return np.concatenate(jax.device_get(made))
+            return jax.tree.map(lambda *parts: np.concatenate(parts), *jax.device_get(made))
         one = [jax.ShapeDtypeStruct((self._least, *x.shape[1:]), x.dtype) for x in inputs]
-        return np.zeros((0, *self._shape(*one).shape[1:]), np.float32)
+        return jax.tree.map(lambda x: np.zeros((0, *x.shape[1:]), np.float32), self._shape(*one))
 
     def _placed(self, rows: np.ndarray) -> jax.Array:
         """Rows on the devices, padded to a number that few others are padded to."""
