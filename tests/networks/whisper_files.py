@@ -8,10 +8,11 @@ import pytest
 import torch
 from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
 
+from vssflow_jax.networks.byte_pairs import bytes_of_characters
 from vssflow_jax.networks.whisper import vocabulary
 from vssflow_jax.weights.ctranslate2 import MODEL_FILE
 
-BYTES = [*vocabulary._bytes()]
+BYTES = [*bytes_of_characters()]
 SPECIAL = [
     vocabulary.END,
     vocabulary.START,

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from flax import nnx
 
+from vssflow_jax.networks.byte_pairs import NUMBERS_FILE, read_numbers
 from vssflow_jax.networks.whisper import convert
 from vssflow_jax.networks.whisper.network import Whisper, WhisperConfig
 from vssflow_jax.networks.whisper.transcribe import Recogniser
@@ -124,13 +125,7 @@ def _hugging_face_vocabulary(
     beside: Path, options: Mapping[str, Any], cfg: WhisperConfig
 ) -> Vocabulary:
     """That of `tokenizer.json`, or of `vocab.json` and `added_tokens.json`."""
-    whole, parts = beside / "tokenizer.json", (beside / "vocab.json", beside / "added_tokens.json")
-    if whole.is_file():
-        values = read_json(whole)
-        numbers = dict(values.get("model", {}).get("vocab", {}))
-        numbers |= {token["content"]: token["id"] for token in values.get("added_tokens", [])}
-    else:
-        numbers = {token: number for part in parts for token, number in read_json(part).items()}
+    numbers = read_numbers(beside, NUMBERS_FILE, "added_tokens.json")
     tokens = sorted(numbers, key=lambda token: numbers[token])
     if [numbers[token] for token in tokens] != list(range(len(tokens))):
         raise UserError(f"{beside}: numbers of its tokens are missing; get its tokenizer again")

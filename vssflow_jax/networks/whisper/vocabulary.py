@@ -8,6 +8,7 @@ import dataclasses
 import functools
 from collections.abc import Iterable
 
+from vssflow_jax.networks.byte_pairs import bytes_of_characters
 from vssflow_jax.utils.errors import UserError
 
 END = "<|endoftext|>"
@@ -61,7 +62,7 @@ class Vocabulary:
     def text(self, numbers: Iterable[int]) -> str:
         """What tokens say, without the special ones and without space around it."""
         characters = "".join(self.tokens[number] for number in numbers if number < self.end)
-        said = bytes(_bytes()[character] for character in characters)
+        said = bytes(bytes_of_characters()[character] for character in characters)
         return said.decode("utf-8", errors="replace").strip()
 
     def _number(self, token: str) -> int:
@@ -75,17 +76,3 @@ def with_timestamps(tokens: Iterable[str], total: int) -> tuple[str, ...]:
     named = tuple(tokens)
     times = (f"<|{number * TIMESTAMP_SEC:.2f}|>" for number in range(total - len(named)))
     return (*named, *times)
-
-
-@functools.cache
-def _bytes() -> dict[str, int]:
-    """GPT-2's character for a byte -> the byte.
-
-    What Latin-1 prints stands for itself; the other bytes, in order, are characters from 256 on.
-    """
-    printed = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1)]
-    printed += range(ord("®"), ord("ÿ") + 1)
-    others = [byte for byte in range(256) if byte not in printed]
-    return {chr(byte): byte for byte in printed} | {
-        chr(256 + place): byte for place, byte in enumerate(others)
-    }
