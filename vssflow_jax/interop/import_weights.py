@@ -8,7 +8,7 @@ A config, e.g. `--config=configs/vssflow.py:base`, says the sizes of `vssflow`, 
 
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,11 +34,15 @@ from vssflow_jax.weights.state_dict import read_config_beside, read_state_dict
 
 
 class Imported(NamedTuple):
-    """What a source holds: sizes as JSON values, weights, and what became of each tensor."""
+    """What a source holds: sizes as JSON values, weights, and what became of each tensor.
+
+    Files beside the weights, such as a tokenizer's, are taken along.
+    """
 
     sizes: dict[str, Any]
     weights: mapping.Weights
     report: mapping.Report
+    beside: Sequence[Path] = ()
 
 
 class Kind(NamedTuple):
@@ -82,7 +86,7 @@ def import_weights(
         check_config(kind, config)
     folder.check_new(out)
     imported = chosen.read(source, config) if chosen.config else chosen.read(source)
-    folder.save(out, chosen.network, imported.sizes, imported.weights)
+    folder.save(out, chosen.network, imported.sizes, imported.weights, imported.beside)
     return imported.report
 
 
@@ -137,7 +141,7 @@ def _read_network(kind: str, source: Path) -> Imported:
     cfg, converted = NETWORKS[kind].read(source)
     if other := other_sizes(kind, cfg):
         print(f"warning: {source}: not the published sizes: {other}", file=sys.stderr)
-    return Imported(dataclasses.asdict(cfg), *converted)
+    return Imported(dataclasses.asdict(cfg), *converted, NETWORKS[kind].files_beside(source))
 
 
 def _read_whisper(source: Path) -> Imported:

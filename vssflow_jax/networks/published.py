@@ -14,6 +14,7 @@ import numpy as np
 from flax import nnx
 
 from vssflow_jax.networks import (
+    byte_pairs,
     convert,
     convert_av_hubert,
     convert_clip,
@@ -26,6 +27,8 @@ from vssflow_jax.networks import (
     convert_utmos,
 )
 from vssflow_jax.networks.av_hubert import AVHubert, AVHubertConfig
+from vssflow_jax.networks.clap import convert as convert_clap
+from vssflow_jax.networks.clap.network import Clap, ClapConfig
 from vssflow_jax.networks.clip_vision import ClipVision, ClipVisionConfig
 from vssflow_jax.networks.convert import Names
 from vssflow_jax.networks.imagebind import ImageBind, ImageBindConfig
@@ -54,6 +57,7 @@ class Published(NamedTuple):
       sizes: from the tensors of a file, and the path of that, to the sizes.
       names: from the tensors of a file to where the weights are.
       unused: from the tensors of a file to what names of those that are not needed start with.
+      beside: names of files that belong to the weights, where they lie beside them.
     """
 
     licence: str
@@ -62,6 +66,7 @@ class Published(NamedTuple):
     sizes: Callable[[StateDict, Path], Config]
     names: Callable[[StateDict], Names]
     unused: Callable[[StateDict], tuple[str, ...]]
+    beside: tuple[str, ...] = ()
 
     def make(self, cfg: Config) -> nnx.Module:
         """The network, shapes only."""
@@ -90,6 +95,10 @@ class Published(NamedTuple):
         tensors = read_state_dict(source)
         cfg = self.sizes(tensors, source)
         return cfg, self.convert(tensors, cfg)
+
+    def files_beside(self, source: Path) -> list[Path]:
+        """The files that belong to the weights of a source, such as a tokenizer's."""
+        return _files_beside(source, *self.beside)
 
 
 @functools.cache
@@ -162,9 +171,25 @@ def other_sizes(kind: str, cfg: Config) -> str:
 
 
 def _clip_sizes(tensors: StateDict, source: Path) -> ClipVisionConfig:
-    beside = (source if source.is_dir() else source.parent) / CONFIG_FILE
-    belongs = convert_clip.is_hugging_face(tensors) and beside.is_file()
-    return convert_clip.config(tensors, read_json(beside) if belongs else {})
+    belongs = convert_clip.is_hugging_face(tensors)
+    return convert_clip.config(tensors, _options_beside(source) if belongs else {})
+
+
+def _clap_sizes(tensors: StateDict, source: Path) -> ClapConfig:
+    belongs = convert_clap.is_hugging_face(tensors)
+    return convert_clap.config(tensors, _options_beside(source) if belongs else {})
+
+
+def _options_beside(source: Path) -> Mapping[str, Any]:
+    """Of the `config.json` beside the weights; none if there is none."""
+    found = _files_beside(source, CONFIG_FILE)
+    return read_json(found[0]) if found else {}
+
+
+def _files_beside(source: Path, *names: str) -> list[Path]:
+    """Those of some files that are in the folder of a source."""
+    folder = source if source.is_dir() else source.parent
+    return [folder / name for name in names if (folder / name).is_file()]
 
 
 NETWORKS: Mapping[str, Published] = {
@@ -175,6 +200,15 @@ NETWORKS: Mapping[str, Published] = {
         sizes=_clip_sizes,
         names=convert_clip.names,
         unused=convert_clip.unused,
+    ),
+    "clap": Published(
+        licence="CC0 1.0 (LAION's file), Apache-2.0 (its folders on Hugging Face)",
+        config=ClapConfig,
+        network=Clap,
+        sizes=_clap_sizes,
+        names=convert_clap.names,
+        unused=convert_clap.unused,
+        beside=byte_pairs.FILES,
     ),
     "synchformer": Published(
         licence="MIT",

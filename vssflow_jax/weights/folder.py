@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,13 @@ def check_new(folder: Path) -> None:
         raise UserError(f"{folder} is there already; choose another --out or remove it")
 
 
-def save(folder: Path, kind: str, config: Mapping[str, Any], weights: Weights) -> None:
+def save(
+    folder: Path,
+    kind: str,
+    config: Mapping[str, Any],
+    weights: Weights,
+    beside: Iterable[Path] = (),
+) -> None:
     """Write a folder of weights, which appears whole or not at all.
 
     Args:
@@ -42,6 +48,7 @@ def save(folder: Path, kind: str, config: Mapping[str, Any], weights: Weights) -
       kind: what network they are of, a word.
       config: its sizes, as JSON values.
       weights: all of its weights, nested; written as float32.
+      beside: files that are copied into the folder.
 
     Raises:
       UserError: the folder holds something.
@@ -54,6 +61,8 @@ def save(folder: Path, kind: str, config: Mapping[str, Any], weights: Weights) -
         values = {"kind": kind, "config": config}
         (partial / CONFIG_FILE).write_text(json.dumps(values, indent=2) + "\n")
         write_state_dict(partial / WEIGHTS_FILE, flatten(weights))
+        for file in beside:
+            shutil.copyfile(file, partial / file.name)
         partial.replace(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
