@@ -2,12 +2,10 @@
 the accelerator, runs the networks on groups of them.
 """
 
-import collections
 import functools
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
@@ -55,7 +53,9 @@ def write_shards(jobs: Sequence[Job], workers: int) -> Iterator[Report]:
     with processes.pool(workers) as pool:
         try:
             rows = (row for job in jobs for row in job.rows)
-            ahead = _ahead(pool, functools.partial(prepared, source), rows, 2 * GROUP + workers)
+            ahead = processes.ahead(
+                pool, functools.partial(prepared, source), rows, 2 * GROUP + workers
+            )
             read = _timed(ahead, waiting)
             for job in jobs:
                 yield write_shard(job, _finished(source, itertools.islice(read, len(job.rows))))
@@ -82,19 +82,6 @@ def _finished(source: NetworkSource, clips: Iterator[Any]) -> Iterator[Made]:
         made = iter(source.finish(good) if good else ())
         for clip in group:
             yield clip if isinstance(clip, Rejected) else next(made)
-
-
-def _ahead(
-    pool: ProcessPoolExecutor, function: Callable[[Any], Any], items: Iterable[Any], depth: int
-) -> Iterator[Any]:
-    """Results of a function in the order of the items, of which so many are under way."""
-    items = iter(items)
-    under_way: collections.deque[Future[Any]] = collections.deque()
-    under_way.extend(pool.submit(function, item) for item in itertools.islice(items, depth))
-    while under_way:
-        result = under_way.popleft().result()
-        under_way.extend(pool.submit(function, item) for item in itertools.islice(items, 1))
-        yield result
 
 
 def _timed(items: Iterator[Any], waiting: Waiting) -> Iterator[Any]:

@@ -1,20 +1,32 @@
 """Processes that work for this one, and end with it."""
 
+import collections
+import contextlib
+import itertools
 import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import (
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    as_completed,
+)
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 import jax
+import joblib
 
 from vssflow_jax.utils import plugins
 from vssflow_jax.utils.errors import UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+_WORTH_A_PROCESS = 16  # items
 
 
 def as_done(
@@ -36,6 +48,34 @@ def as_done(
             raise killed() from error
         finally:
             processes.shutdown(cancel_futures=True)
+
+
+def ahead(
+    pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], depth: int
+) -> Iterator[Result]:
+    """Results of a function in the order of the items, of which so many are under way."""
+    items = iter(items)
+    under_way: collections.deque[Future[Result]] = collections.deque()
+    under_way.extend(pool.submit(function, item) for item in itertools.islice(items, depth))
+    while under_way:
+        result = under_way.popleft().result()
+        under_way.extend(pool.submit(function, item) for item in itertools.islice(items, 1))
+        yield result
+
+
+@contextlib.contextmanager
+def workers_for(items: int) -> Iterator[Executor]:
+    """Processes for many items; a thread for few, which would wait for processes to start.
+
+    They give up what waits where this one fails.
+    """
+    workers = min(joblib.cpu_count(), items // _WORTH_A_PROCESS)
+    with pool(workers) if workers > 1 else ThreadPoolExecutor(1) as executor:
+        try:
+            yield executor
+        except BaseException:
+            executor.shutdown(cancel_futures=True)
+            raise
 
 
 def killed() -> UserError:
