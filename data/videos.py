@@ -1,7 +1,6 @@
 """Videos with transcripts to records: features by one set of encoders (`docs/features.md`)."""
 
 import contextlib
-import csv
 import dataclasses
 import functools
 import math
@@ -21,6 +20,7 @@ from vssflow_jax.features.text import read
 from vssflow_jax.features.video import VOICE_SAMPLE_SEC, parse_box
 from vssflow_jax.input_pipeline.tasks import TASKS
 from vssflow_jax.utils.errors import Rejected, UserError
+from vssflow_jax.utils.tables import BEYOND, read_table
 
 COLUMNS = (
     "video clip_id split task transcript voice voice_sample mouth_box start_sec end_sec".split()
@@ -28,7 +28,6 @@ COLUMNS = (
 SPLITS = ("train", "test")
 
 _INT16_MAX = 32767
-_BEYOND = ""  # what a line has after the fields of its header
 _SPEECH_SLACK_SEC = 0.5  # of silence that may lie beyond the window
 _VOICES_KEPT = 64
 
@@ -125,7 +124,7 @@ def read_rows(
     """
     rows: dict[str, dict[str, Any]] = {}
     rejected = []
-    for number, fields in _read_table(transcripts_tsv):
+    for number, fields in read_table(transcripts_tsv, COLUMNS, needed="video"):
         try:
             row = _row(videos_dir.absolute(), fields)
             pieces = _pieces(row, segment_sec, at_silence)
@@ -196,27 +195,8 @@ def remarks(rows: Iterable[Mapping[str, Any]], limit: int = 10) -> Iterator[str]
         yield f"... and of {found - limit} more rows"
 
 
-def _read_table(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Number and fields of each line, empty where there is no such column or field."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, restval="")
-            columns = lines.fieldnames or []
-            unknown = [name for name in columns if name not in COLUMNS]
-            if unknown or "video" not in columns:
-                what = f"unknown column '{unknown[0]}'" if unknown else "no column 'video'"
-                raise UserError(f"{path}: {what}; its header has any of {', '.join(COLUMNS)}")
-            if len(set(columns)) < len(columns):
-                raise UserError(f"{path}: its header names a column twice")
-            for fields in lines:
-                known = {name: (fields.get(name) or "").strip() for name in COLUMNS}
-                yield lines.line_num, known | {_BEYOND: "\t".join(fields.get(None) or ())}
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{path}: no table in UTF-8 that can be read; {error}") from error
-
-
 def _row(videos_dir: Path, fields: Mapping[str, str]) -> dict[str, Any]:
-    if fields[_BEYOND]:
+    if fields[BEYOND]:
         raise Rejected("wrong number of fields: more than the header has; a tab in a text?")
     video, sample = (videos_dir / fields[name] for name in ("video", "voice_sample"))
     transcript = " ".join(fields["transcript"].split())

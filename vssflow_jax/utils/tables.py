@@ -1,0 +1,40 @@
+"""Tables that people write: a header, tabs between the fields, a line for each thing."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from vssflow_jax.utils.errors import UserError
+
+BEYOND = ""
+"""Under this name is what a line has behind the fields of its header, with tabs between."""
+
+
+def read_table(
+    path: Path, columns: Sequence[str], needed: str
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Number and fields of each line, empty where there is no such column or field.
+
+    Args:
+      path: the table, in UTF-8, with a byte order mark or without.
+      columns: names that its header may have.
+      needed: the one that it must have.
+
+    Raises:
+      UserError: the table cannot be read, or its header is another one.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, restval="")
+            found = lines.fieldnames or []
+            unknown = [name for name in found if name not in columns]
+            if unknown or needed not in found:
+                what = f"unknown column '{unknown[0]}'" if unknown else f"no column '{needed}'"
+                raise UserError(f"{path}: {what}; its header has any of {', '.join(columns)}")
+            if len(set(found)) < len(found):
+                raise UserError(f"{path}: its header names a column twice")
+            for fields in lines:
+                known = {name: (fields.get(name) or "").strip() for name in columns}
+                yield lines.line_num, known | {BEYOND: "\t".join(fields.get(None) or ())}
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{path}: no table in UTF-8 that can be read; {error}") from error
