@@ -35,7 +35,7 @@ def main(argv: list[str]) -> None:
     del argv
     # They say in one line if their packages are missing.
     from vssflow_jax.evaluate import benchmark as definition
-    from vssflow_jax.evaluate import evaluator, sweep
+    from vssflow_jax.evaluate import evaluator, seeds, sweep
 
     distributed.start(_DISTRIBUTED.value)
     config, run, step = restore.find(_CHECKPOINT.value, _CONFIG.value, cli.overridden())
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> None:
     if sweep.points(config):
         sweep.sweep(config, chosen, out, run, step, replace=replace)
     else:
-        metrics = evaluator.evaluate(config, chosen, out, run, step, replace=replace)
+        metrics = seeds.evaluate(config, chosen, out, run, step, replace=replace)
         if distributed.is_main():
             evaluator.print_table(metrics, out)
 

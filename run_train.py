@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
     if config.eval.after_training or config.eval.every_steps:
         # Imported here: it needs the video library and the recogniser, which training does not;
         # and imported first, to hear at once if they are missing.
-        from vssflow_jax.evaluate import evaluator
+        from vssflow_jax.evaluate import evaluator, seeds
         from vssflow_jax.evaluate.benchmark import load
 
         benchmark = load(config.eval.benchmark, BENCHMARKS)
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> None:
     finished = train(config, workdir, evaluators)
     out = workdir / "eval"
     if finished and config.eval.after_training and not evaluator.is_done(out, config):
-        metrics = evaluator.evaluate(config, benchmark, out, workdir, replace=True)
+        metrics = seeds.evaluate(config, benchmark, out, workdir, replace=True)
         if distributed.is_main():
             evaluator.print_table(metrics, out)
 

@@ -43,7 +43,14 @@ EXTRACT = [*TEXT, *SPEECH, *FACES, *LANDMARKS, "av>=18"]
 # copy of `typing` that today's Python cannot have, and for a package without wheels.
 VOICES = ["torch>=2.6", "webrtcvad-wheels>=2.0.14"]
 # What papers measure with; pyworld under its own name has no wheels for Linux.
-METRICS = ["pyworld-prebuilt>=0.3.6", "speechmos>=0.0.1.1", "onnxruntime>=1.20", "requests"]
+METRICS = [
+    "jiwer>=4.0",
+    "onnxruntime>=1.20",
+    "pyworld-prebuilt>=0.3.6",
+    "requests",
+    "speechmos>=0.0.1.1",
+    "whisper-normalizer>=0.1.12",
+]
 ODE = ["diffrax>=0.7"]  # the adaptive solver
 PLAN = ["matplotlib>=3.9"]  # the picture of a plan
 # Compiles for TPUs on machines that have none too, if they run Linux on x86.

@@ -136,6 +136,7 @@ def evaluation() -> dict[str, Any]:
     return {
         "after_training": False,
         "seed": 0,  # of the noise of clips
+        "seeds": (),  # in its place: each is evaluated, and all of them together
         "benchmark": "vggsound",  # a file in configs/benchmarks, or the path of one
         "sampler": {
             "method": "euler",
@@ -149,9 +150,21 @@ def evaluation() -> dict[str, Any]:
         "report_clips": 24,
         # Of samplers: every combination of the values that are given is evaluated.
         "sweep": {"method": (), "steps": (), "guidance": ()},
-        # Folders of features as av-benchmark writes them; networks to make them with.
+        # Folders of features as av-benchmark writes them, in place of those that are made here.
         "features": {"generated": "", "reference": ""},
-        "backbones": {"panns": "", "vggish": "", "synchformer": ""},
+        # Files or folders of their weights, one by one, or as a folder of folders of these names.
+        "backbones": {
+            "panns": "",
+            "vggish": "",
+            "synchformer": "",
+            "imagebind": "",
+            "passt": "",
+            "clap": "",
+            "syncnet": "",
+            "utmos": "",
+            "whisper": "",
+        },
+        "weights": "",
         "every_steps": 0,  # in training: evaluate after so many steps; 0: never
         "every_clips": 4,  # of each task, then
     }

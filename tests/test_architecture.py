@@ -30,7 +30,7 @@ ALLOWED = {
     "utils",
     "train": "audio config flow generate input_pipeline models parallel run utils",
     "evaluate": "audio cli clip config features flow generate html input_pipeline media "
-    "parallel run utils weights",
+    "networks parallel run utils weights",
     "duration": "clip config input_pipeline models parallel run utils weights",
     "plan": "audio cli config features input_pipeline models parallel run train utils weights",
     "describe": "cli plan",

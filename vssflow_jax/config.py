@@ -137,6 +137,7 @@ def _check(config: ml_collections.ConfigDict) -> None:
             "set --config.codec.latents=online"
         )
     _check_profile(config)
+    _check_seeds(config.eval)
     if sampler.adaptive and config.model.transformer.attention != "xla":
         raise UserError(
             f"eval.sampler.method is '{sampler.method}', which takes each clip by itself and works "
@@ -179,6 +180,22 @@ def _check_profile(config: ml_collections.ConfigDict) -> None:
         raise UserError(
             f"profile is {steps}; give the first and the last step to trace, such as 10,12, of the "
             f"{last} of the run"
+        )
+
+
+def _check_seeds(evaluation: ml_collections.ConfigDict) -> None:
+    """Checks that seeds to be evaluated together are whole, differ, and need no features."""
+    seeds = evaluation.seeds
+    low, high = BOUNDS["eval.seed"]
+    whole = all(type(seed) is int and low <= seed <= high for seed in seeds)
+    if not whole or len(set(seeds)) < len(seeds):
+        raise UserError(
+            f"eval.seeds is {tuple(seeds)}; give different whole numbers from {low} to {high}"
+        )
+    if seeds and evaluation.features.generated:
+        raise UserError(
+            "eval.features.generated names features of the sounds of one seed: leave out either "
+            "these or eval.seeds"
         )
 
 

@@ -1,6 +1,6 @@
 """Sound and speech together on V2C-Animation (Chen et al. 2022).
 
-Onsets are measured of clips whose records have `event_times_sec`.
+Words are compared as on GRID. Onsets are measured of clips whose records have `event_times_sec`.
 """
 
 import ml_collections
@@ -15,5 +15,10 @@ METRICS = (
 
 def get_config() -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(
-        {"tasks": ("joint",), "metrics": METRICS, "recogniser": "none"}
+        {
+            "tasks": ("joint",),
+            "metrics": METRICS,
+            "recogniser": "whisper",
+            "normalisation": "whisper",
+        }
     )

@@ -7,10 +7,12 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import librosa
 import numpy as np
 import pytest
 import soundfile
@@ -18,6 +20,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 
 from tests import tiny
 from tests.jobs import launch
+from tests.networks import files as network_files
 from vssflow_jax import media
 from vssflow_jax.audio.griffin_lim import griffin_lim
 from vssflow_jax.clip import ClipSpec, to_int16
@@ -25,6 +28,7 @@ from vssflow_jax.evaluate import benchmark as definition
 from vssflow_jax.evaluate import evaluator as benchmark
 from vssflow_jax.evaluate import rows
 from vssflow_jax.evaluate.benchmark import Benchmark
+from vssflow_jax.evaluate.judged import Judged
 from vssflow_jax.evaluate.metrics.of_clips import Reference
 from vssflow_jax.evaluate.metrics.registry import METRICS, score_clip
 from vssflow_jax.evaluate.rows import Row
@@ -61,9 +65,12 @@ def clips(demo_data: Path) -> list[Clip]:
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A benchmark without the metrics that take long."""
+    """A benchmark without the metrics that take long; beside it the weights of a small judge."""
     path = tmp_path_factory.mktemp("benchmark") / "quick.py"
-    metrics = ("wer", "onset_f1", "mel_distance_db_v2s", "fd_mel_statistics")
+    judge = network_files.utmos(small=True)
+    (path.parent / "utmos").mkdir()
+    judge.write(judge.tensors(), path.parent / "utmos" / judge.file)
+    metrics = ("wer", "onset_f1", "utmos", "mel_distance_db_v2s", "fd_mel_statistics")
     write_benchmark(path, {"metrics": metrics, "versions": ("shuffled",), "mp4": True})
     return path
 
@@ -79,6 +86,8 @@ def evaluation(run: Path, data: Path, out: Path, benchmark: Path | str, **flags:
     """The command that evaluates the run, two clips at a time."""
     command = tiny.command("run_eval.py", data, run, train__steps=3, eval__batch_size=2)
     given = {"out": out, "benchmark": benchmark} | flags
+    if isinstance(benchmark, Path):
+        given["config.eval.weights"] = benchmark.parent
     return [*command, *(f"--{name}={value}" for name, value in given.items())]
 
 
@@ -207,6 +216,80 @@ def assert_alike(out: Path, expected: Path) -> None:
             )
 
 
+def scoring(generated: Path, reference: Path, out: Path, *flags: str) -> list[str]:
+    folders = {"generated": generated, "reference": reference, "out": out}
+    given = [f"--{name}={path}" for name, path in folders.items()]
+    return [sys.executable, "-m", "vssflow_jax.evaluate.score", *given, *flags]
+
+
+def test_scoring_the_sounds_gives_the_same_to_the_last_digit(
+    whole: Path, quick: Path, tmp_path: Path
+) -> None:
+    flags = (f"--clips={whole}/clips.tsv", f"--benchmark={quick}", f"--weights={quick.parent}")
+    command = scoring(whole / "wav", whole / "reference", tmp_path / "out", *flags)
+    done = tiny.run(command)
+    assert done.returncode == 0, done.stderr
+    found, wanted = read(tmp_path / "out" / "metrics.json"), read(whole / "metrics.json")
+    assert set(found["metrics"]) == set(wanted["metrics"]) > {"wer", "utmos"}
+    for name, versions in found["metrics"].items():
+        for version in ("generated", "ground_truth"):
+            assert versions[version] == wanted["metrics"][name][version], name
+    assert found["networks"] == wanted["networks"]
+    assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
+    before = (tmp_path / "out" / "metrics.json").read_bytes()
+    assert tiny.run(command).returncode == 0  # There is nothing left to do.
+    assert (tmp_path / "out" / "metrics.json").read_bytes() == before
+    compared = tiny.run(
+        [sys.executable, "-m", "vssflow_jax.evaluate.compare", str(whole), str(tmp_path / "out")]
+        + [f"--out={tmp_path}/compare.html"]
+    )
+    assert compared.returncode == 0, compared.stderr
+
+
+def test_sounds_of_other_rates_score_nearly_the_same(
+    whole: Path, quick: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "wav").mkdir()
+    for path in (whole / "wav").glob("*.wav"):
+        samples, rate = soundfile.read(path)
+        resampled = librosa.resample(samples, orig_sr=rate, target_sr=44_100)
+        soundfile.write(
+            tmp_path / "wav" / f"{path.stem}.flac", np.stack([resampled] * 2, axis=1), 44_100
+        )
+    flags = (f"--clips={whole}/clips.tsv", f"--benchmark={quick}", f"--weights={quick.parent}")
+    done = tiny.run(scoring(tmp_path / "wav", whole / "reference", tmp_path / "out", *flags))
+    assert done.returncode == 0, done.stderr
+    found, wanted = (read(out / "metrics.json")["metrics"] for out in (tmp_path / "out", whole))
+    for name, tolerance in (("mel_distance_db_v2s", 0.2), ("onset_f1", 0.1), ("utmos", 0.05)):
+        values = [of[name]["generated"]["value"] for of in (found, wanted)]
+        assert abs(values[0] - values[1]) < tolerance, name
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"--generated": "/nowhere"}, "/nowhere: there is no such folder"),
+        ({"--benchmark": "nothing"}, "benchmark 'nothing': no file"),
+        ({"--clips": ""}, "a table --clips says for each"),
+        ({"--weights": "/nowhere"}, "/nowhere is no folder"),
+    ],
+)
+def test_scoring_what_is_not_there_is_one_line(
+    whole: Path, quick: Path, tmp_path: Path, change: dict[str, str], says: str
+) -> None:
+    flags = {
+        "--clips": f"{whole}/clips.tsv",
+        "--benchmark": str(quick),
+        "--generated": str(whole / "wav"),
+    } | change
+    command = scoring(whole / "wav", whole / "reference", tmp_path / "out")
+    refused = tiny.run([*command, *(f"{name}={value}" for name, value in flags.items())])
+    assert refused.returncode == 2, refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
+    assert says in refused.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_another_evaluation_is_not_overwritten(
     run: Path, demo_data: Path, quick: Path, whole: Path
 ) -> None:
@@ -306,6 +389,7 @@ def test_a_sound_that_cannot_be_written_is_one_line(
         ({"checkpoint": "{run}/nowhere"}, "no run in .*/nowhere"),
         ({"config.model.transformer.heads": "1"}, "heads=1: the run in .* was trained with 2"),
         ({"config.eval.backbones.panns": "/nowhere"}, "eval.backbones.panns is /nowhere; there"),
+        ({"config.eval.backbones.utmos": "README.md"}, "README.md"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -377,11 +461,12 @@ def test_the_true_sounds_score_well_and_others_do_not(clips: list[Clip]) -> None
             "shuffled": spoken(other),
         }
         found = {name: of_samples(samples, SPEC) for name, samples in versions.items()}
-        told = Reference(clip.task, clip.transcript, clip.event_times_sec, "raw")
+        told = Reference(clip.task, clip.transcript, clip.event_times_sec)
         names = [name for name in METRICS if name.startswith(("wer", "onset", "mel"))]
-        row = Row(clip.task, index)
+        row = Row(clip.task, index, clip.clip_id, clip.transcript)
         measured.append(score_clip(row, told, found, {name: METRICS[name] for name in names}))
         assert not measured[-1].problems
+    assert not Judged({}, {}).add_words(DEMO, measured)
     names = ["wer", "onset_f1", "mel_distance_db_v2s"]
     scores = clip_scores(measured, names, ["generated", "ground_truth", "shuffled"])
     wer, onsets, distance = (
@@ -402,7 +487,7 @@ def test_too_short_a_sound_is_told_and_the_rest_measured() -> None:
     sound = of_samples(samples, SPEC)
     heard = dict.fromkeys(("generated", "ground_truth"), sound)
     metrics = {name: METRICS[name] for name in ("mcd", "mel_distance_db_tts")}
-    reference = Reference("tts", "", np.zeros(0), "raw")
+    reference = Reference("tts", "", np.zeros(0))
     result = score_clip(Row("tts", 0), reference, heard, metrics)
     assert "at least" in result.problems["mcd"]
     assert result.scores["generated"] == {"mel_distance_db_tts": (0.0, 1.0)}

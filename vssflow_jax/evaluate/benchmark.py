@@ -5,6 +5,7 @@ returns a ConfigDict with any of `Benchmark`'s fields.
 """
 
 import dataclasses
+import importlib.util
 import math
 import runpy
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, get_args
 import ml_collections
 
 from vssflow_jax.evaluate.metrics.labels import VERSIONS
-from vssflow_jax.evaluate.metrics.registry import METRICS, SCORERS, WORDS
+from vssflow_jax.evaluate.metrics.registry import METRICS
 from vssflow_jax.evaluate.metrics.wer import Normalisation
 from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.input_pipeline.tasks import TASKS
@@ -21,7 +22,7 @@ from vssflow_jax.utils.errors import UserError
 
 SHORTEST_SEC = 0.1
 PARTS = ("train", "test")
-RECOGNISERS = ("grid", "none")
+RECOGNISERS = ("grid", "whisper", "none")
 EXTRA_VERSIONS = ("codec", "shuffled")
 
 
@@ -36,7 +37,8 @@ class Benchmark:
       max_clips: largest number of clips of each task, evenly spread; 0 for all.
       clip_sec: sounds are cut to it before they are measured; 0 leaves them as long as the clip.
       metrics: some of `METRICS`; all that are measured here, unless they are given.
-      recogniser: recogniser of words: "grid", whose sentences it knows alone, or "none".
+      recogniser: recogniser of words: "grid", whose sentences it knows alone, "whisper", whose
+        weights the config names, or "none".
       versions: some of `EXTRA_VERSIONS`, measured beside the generated and the true sounds.
       normalisation: normalisation of texts before words are compared (`metrics.wer.Normalisation`).
       mp4: whether each generated sound is also written beside the clip's pictures.
@@ -72,7 +74,7 @@ class Benchmark:
             )
         self._check("part", (self.part,), PARTS)
         self._check("tasks", self.tasks, tuple(TASKS))
-        known = (name for name, metric in METRICS.items() if metric.measured or metric.elsewhere)
+        known = (name for name, metric in METRICS.items() if metric.measured)
         self._check("metrics", self.metrics, tuple(known))
         self._check("recogniser", (self.recogniser,), RECOGNISERS)
         self._check("versions", self.versions, EXTRA_VERSIONS)
@@ -88,20 +90,37 @@ class Benchmark:
     @property
     def absent(self) -> dict[str, str]:
         """Metrics that cannot be had -> how they could."""
-        words = "the recogniser knows the sentences of GRID alone: " + SCORERS
         reasons = {
-            name: words
-            if self.recogniser == "none" and METRICS[name].needs == WORDS
-            else METRICS[name].absence
+            name: self._no_words if METRICS[name].of_words else METRICS[name].absence
             for name in self.metrics
         }
         return {name: reason for name, reason in reasons.items() if reason}
 
     @property
+    def _no_words(self) -> str:
+        """How words could be recognised, if they cannot; else ""."""
+        if self.recogniser == "none":
+            return "the benchmark names no recogniser: choose 'whisper' or 'grid'"
+        needed = {"jiwer": "metrics"} | ({"pocketsphinx": "demo"} if self._hears_grid else {})
+        for package, extra in needed.items():
+            if importlib.util.find_spec(package) is None:
+                return f"the package {package} is not installed: pip install -e '.[{extra}]'"
+        return ""
+
+    @property
+    def _hears_grid(self) -> bool:
+        return self.recogniser == "grid"
+
+    @property
     def of_clips(self) -> tuple[str, ...]:
-        """Metrics of single clips that can be had."""
+        """Metrics of single clips that can be had by looking at these alone."""
         absent = self.absent
-        return tuple(name for name in self.metrics if METRICS[name].of_clip and name not in absent)
+        return tuple(
+            name
+            for name in self.metrics
+            if name not in absent
+            and (METRICS[name].of_clip or (METRICS[name].of_words and self._hears_grid))
+        )
 
     @property
     def measured(self) -> tuple[str, ...]:

@@ -8,13 +8,11 @@ writes its share of every batch.
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, Future
 from pathlib import Path
 
 import jax
-import joblib
 import ml_collections
 import tqdm
 
@@ -32,9 +30,34 @@ from vssflow_jax.parallel import distributed
 from vssflow_jax.run.experiment import TrainState
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.files import JsonLines
-from vssflow_jax.utils.processes import pool
+from vssflow_jax.utils.processes import workers_for
 
-CLIPS_WORTH_A_PROCESS = 16
+
+@dataclasses.dataclass(frozen=True)
+class Names:
+    """The clips that were met, by name: files are called like them, so that each needs its own.
+
+    Attributes:
+      places: name -> where the clip lies.
+    """
+
+    places: dict[str, Place]
+
+    def add(self, clips: Mapping[Place, str], dataset: Path) -> None:
+        """Add the names of clips.
+
+        Raises:
+          UserError: another clip has the name of one.
+        """
+        for place, name in clips.items():
+            other = self.places.setdefault(name, place)
+            if other != place:
+                raise UserError(
+                    f"dataset {dataset}: {other.task} clip {other.index} and {place.task} clip "
+                    f"{place.index} are both called '{name}', and their sounds would be one file; "
+                    "give each clip a name of its own and build the dataset again, or name a "
+                    "benchmark whose tasks hold only one of them"
+                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +79,14 @@ class Evaluation:
     out: Path
 
     def run(self, renderer: Renderer, state: TrainState) -> None:
-        """Make the rows that are not there yet; all processes return together."""
-        done = {Place(row.task, row.index) for row in rows.read(self.out) if not row.failed}
+        """Make the rows that are not there yet; all processes return together.
+
+        Raises:
+          UserError: two clips have one name, or a sound cannot be written.
+        """
+        good = [row for row in rows.read(self.out) if not row.failed]
+        names = Names({row.clip_id: Place(row.task, row.index) for row in good})
+        done = {*names.places.values()}
         # All have read them before anyone writes another.
         distributed.wait_for_all(f"read {self.out}")
         size = min(self.config.eval.batch_size, len(self.places))
@@ -76,14 +105,16 @@ class Evaluation:
         with (
             bar,
             rows.log(self.out, jax.process_index()) as log,
-            measuring(len(self.places) - len(done)) as workers,
+            workers_for(len(self.places) - len(done)) as workers,
         ):
             measured: list[Future[Row]] = []
             for batch in [*batches, []]:  # the empty one waits for the last
                 missing = [place for place in batch if place not in done]
                 submitted = []
                 if missing:
-                    submitted = self._submit(batch, missing, size, renderer, state, log, workers)
+                    submitted = self._submit(
+                        batch, missing, names, size, renderer, state, log, workers
+                    )
                 # While these were generated, those of the batch before were measured.
                 for row in measured:
                     log.write(dataclasses.asdict(row.result()))
@@ -95,6 +126,7 @@ class Evaluation:
         self,
         batch: Sequence[Place],
         missing: Sequence[Place],
+        names: "Names",
         size: int,
         renderer: Renderer,
         state: TrainState,
@@ -103,6 +135,8 @@ class Evaluation:
     ) -> list[Future[Row]]:
         """Generate a batch, write this process's sounds of it, and start to measure them."""
         clips, failed = self._read(batch)
+        # Each process reads every clip, so that all of them stop at the same one.
+        names.add({place: clip.clip_id for place, clip in clips.items()}, self.dataset.path)
         for place in missing:
             if place in failed and distributed.is_main():
                 log.write(dataclasses.asdict(Row(place.task, place.index, failed=failed[place])))
@@ -112,7 +146,9 @@ class Evaluation:
         # Filled up, so that all batches have one shape.
         filled = [members[i % len(members)] for i in range(size)]
         others = self._others(filled, clips)
-        log_mels = renderer.log_mels(state, [clips[place] for place in filled], others)
+        log_mels = renderer.log_mels(
+            state, self.config.eval.seed, [clips[place] for place in filled], others
+        )
         mine = range(jax.process_index(), len(members), jax.process_count())
         own = [index for index in mine if members[index] in missing]
         sounds = renderer.sounds(
@@ -165,6 +201,11 @@ class Evaluation:
             others[place] = found.get(following, clips[place])
         return [others[place] for place in batch]
 
+    def _video(self, clip: Clip) -> str:
+        """The file of the clip's pictures; "" if the dataset has none."""
+        path = self.dataset.path / clip.video
+        return str(path) if clip.video and media.located(path).path.is_file() else ""
+
     def _start(
         self,
         place: Place,
@@ -188,28 +229,16 @@ class Evaluation:
                 media.replace_audio(video, generated.waveform, mel.SAMPLING_RATE, mp4)
             except UserError as error:
                 problems["mp4"] = str(error)
-        reference = Reference(
-            clip.task, clip.transcript, clip.event_times_sec, self.benchmark.normalisation
-        )
+        reference = Reference(clip.task, clip.transcript, clip.event_times_sec)
         row = Row(
             place.task,
             place.index,
             clip.clip_id,
             clip.transcript,
             clip.voice,
+            video=self._video(clip),
+            event_times_sec=tuple(map(float, clip.event_times_sec)),
             problems=problems,
             generate_sec=renderer.generate_sec,
         )
         return workers.submit(score_clip, row, reference, sounds, self._metrics)
-
-
-@contextmanager
-def measuring(clips: int) -> Iterator[Executor]:
-    """Processes that measure; a thread for few clips, which would wait for processes to start."""
-    workers = min(joblib.cpu_count(), clips // CLIPS_WORTH_A_PROCESS)
-    with pool(workers) if workers > 1 else ThreadPoolExecutor(1) as executor:
-        try:
-            yield executor
-        except BaseException:
-            executor.shutdown(cancel_futures=True)
-            raise

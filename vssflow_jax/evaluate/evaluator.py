@@ -1,20 +1,23 @@
-"""The evaluation of a benchmark, top to bottom: restore, generate and measure, sum up, show."""
+"""The evaluation of a benchmark: restore, generate and measure, sum up, show."""
 
+import copy
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ml_collections
 
 from vssflow_jax.evaluate import rows
-from vssflow_jax.evaluate.benchmark import Benchmark
+from vssflow_jax.evaluate.benchmark import Benchmark, Place
 from vssflow_jax.evaluate.clips import Evaluation
+from vssflow_jax.evaluate.judged import Judged, Shown
 from vssflow_jax.evaluate.metrics.ranking import extremes
 from vssflow_jax.evaluate.pages import parts
 from vssflow_jax.evaluate.pages.report import write_report
-from vssflow_jax.evaluate.scores import METRICS_FILE, backbones, sum_up
+from vssflow_jax.evaluate.rows import Row
+from vssflow_jax.evaluate.scores import METRICS_FILE, sum_up
 from vssflow_jax.evaluate.settings import claim, describe
 from vssflow_jax.evaluate.versions import Renderer, of_samples
 from vssflow_jax.html import clip_view, page
@@ -58,33 +61,87 @@ def evaluate(
       UserError: no checkpoint or another model's, no clips, a damaged dataset, or `out` holds
         another evaluation.
     """
-    # -------------------------------------------------------------------------- clips and model
-    backbones(config)  # to hear at once if one is not there
-    if run:
-        config = run_config.for_use(run, config)
-    experiment = Experiment.from_config(config)
-    dataset = Dataset(
-        config.data.path,
-        experiment.spec,
-        config.data.durations,
-        config.data.durations_path,
-        experiment.model.feature_widths,
-    )
-    places = benchmark.places(dataset)
-    state = restore(experiment, run, step, dataset.latent_stats)
-    sha256 = digest(config, run, int(state.step)) if distributed.is_main() else ""
-    settings = describe(config, benchmark, state, str(run or config.train.init_from), sha256)
+    subject = Subject.restore(config, benchmark, run, step)
+    return subject.evaluate(subject.renderer(), out, replace=replace)
 
-    # ------------------------------------------------------------ clip by clip, and all together
-    renderer = Renderer(config, experiment, benchmark.measured)
-    evaluation = Evaluation(config, benchmark, dataset, places, out)
-    metrics = _measure(evaluation, renderer, state, settings, replace=replace)
 
-    # ------------------------------------------------------------------------------------- show
-    if distributed.is_main():
-        write_page(evaluation, settings, metrics, run)
-    distributed.wait_for_all(f"shown {out}")
-    return metrics
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """What is evaluated: a trained model on clips.
+
+    Attributes:
+      config: config of the model.
+      benchmark: the benchmark.
+      experiment: experiment of the model.
+      dataset: the dataset that the clips are in.
+      places: where the clips are in it.
+      state: state of the model.
+      run: folder of the run; None for imported weights.
+      sha256: SHA-256 of the checkpoint, on the main process.
+    """
+
+    config: ml_collections.ConfigDict
+    benchmark: Benchmark
+    experiment: Experiment
+    dataset: Dataset
+    places: Sequence[Place]
+    state: TrainState
+    run: Path | None
+    sha256: str
+
+    @classmethod
+    def restore(
+        cls,
+        config: ml_collections.ConfigDict,
+        benchmark: Benchmark,
+        run: Path | None,
+        step: int | None,
+    ) -> "Subject":
+        """Open the dataset and restore the model; arguments and errors as in `evaluate`."""
+        Judged.of(config, Path()).check(benchmark)  # to hear at once if weights are not there
+        if run:
+            config = run_config.for_use(run, config)
+        experiment = Experiment.from_config(config)
+        dataset = Dataset(
+            config.data.path,
+            experiment.spec,
+            config.data.durations,
+            config.data.durations_path,
+            experiment.model.feature_widths,
+        )
+        places = benchmark.places(dataset)
+        state = restore(experiment, run, step, dataset.latent_stats)
+        sha256 = digest(config, run, int(state.step)) if distributed.is_main() else ""
+        return cls(config, benchmark, experiment, dataset, places, state, run, sha256)
+
+    def with_seed(self, seed: int) -> "Subject":
+        """The same, evaluated by this seed alone."""
+        config = copy.deepcopy(self.config)
+        config.eval.seed, config.eval.seeds = seed, ()
+        return dataclasses.replace(self, config=config)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that the figures depend on."""
+        checkpoint = str(self.run or self.config.train.init_from)
+        return describe(self.config, self.benchmark, self.state, checkpoint, self.sha256)
+
+    def renderer(self) -> Renderer:
+        """Makes sounds by any seed, and compiles once."""
+        return Renderer(self.config, self.experiment, self.benchmark.measured)
+
+    def evaluation(self, out: Path) -> Evaluation:
+        """The evaluation in a folder."""
+        return Evaluation(self.config, self.benchmark, self.dataset, self.places, out)
+
+    def evaluate(self, renderer: Renderer, out: Path, *, replace: bool) -> dict[str, Any]:
+        """Generate and measure clip by clip, sum up, show; see the function `evaluate`."""
+        settings, evaluation = self.settings, self.evaluation(out)
+        metrics = _measure(evaluation, renderer, self.state, settings, replace=replace)
+        if distributed.is_main():
+            write_page(evaluation, out / REPORT, settings, metrics, self.run)
+        distributed.wait_for_all(f"shown {out}")
+        return metrics
 
 
 class InTraining:
@@ -136,45 +193,60 @@ def _measure(
         claim(out, settings, replace)
     distributed.wait_for_all(f"claimed {out}")
     evaluation.run(renderer, state)
-    metrics = sum_up(evaluation, settings) if distributed.is_main() else {}
+    judged = Judged.of(evaluation.config, out)
+    judged.extract(evaluation.benchmark, Shown.written(out))
+    metrics = {}
+    if distributed.is_main():
+        metrics = sum_up(out, evaluation.benchmark, judged, evaluation.places, settings)
     distributed.wait_for_all(f"summed up {out}")
     return metrics
 
 
 def is_done(out: Path, config: ml_collections.ConfigDict) -> bool:
-    """Whether the last step's evaluation with this sampler has been written."""
+    """Whether the last step's evaluation with this sampler and these seeds has been written."""
     path = out / METRICS_FILE
     if not path.exists():
         return False
     metrics = json.loads(path.read_text())
-    wanted = (config.train.steps, run_config.resolved_values(config.eval.sampler))
-    return (metrics["step"], metrics["sampler"]) == wanted
+    sampler, seeds = run_config.resolved_values(config.eval.sampler), [*config.eval.seeds]
+    found = (metrics["step"], metrics["sampler"], metrics.get("seeds", []))
+    return found == (config.train.steps, sampler, seeds)
 
 
 def write_page(
     evaluation: Evaluation,
+    path: Path,
     settings: Mapping[str, Any],
     metrics: Mapping[str, Any],
     run: Path | None,
 ) -> None:
-    """Write `report.html`, with the worst and the best clips of each task."""
+    """Write the page of results to `path`, with the worst and the best clips of an evaluation."""
     out, dataset = evaluation.out, evaluation.dataset
-    good = [row for row in rows.read(out) if not row.failed]
-    tasks = sorted({row.task for row in good})
-    share = -(-evaluation.config.eval.report_clips // len(tasks))
-    shown = []
-    for task in tasks:
-        of_task = sorted((row for row in good if row.task == task), key=lambda row: row.index)
-        chosen = extremes(task, [row.generated_scores for row in of_task], share)
-        source = dataset.clips(evaluation.benchmark.part, task)
-        shown += [(of_task[i], _view(source[of_task[i].index], dataset, out)) for i in chosen]
+
+    def view(row: Row) -> ClipView:
+        source = dataset.clips(evaluation.benchmark.part, row.task)
+        return _view(source[row.index], dataset, out)
+
+    chosen = chosen_rows(rows.read(out), evaluation.config.eval.report_clips)
     write_report(
-        out / REPORT,
+        path,
         settings=settings,
         results=metrics,
         history=_history(run) if run else [],
-        clips=shown,
+        clips=[(row, view(row)) for row in chosen],
     )
+
+
+def chosen_rows(found: Sequence[Row], count: int) -> list[Row]:
+    """The worst and the best clips of each task, so many in all or a few more."""
+    good = [row for row in found if not row.failed]
+    tasks = sorted({row.task for row in good})
+    shown = []
+    for task in tasks:
+        of_task = sorted((row for row in good if row.task == task), key=lambda row: row.index)
+        scores = [row.generated_scores for row in of_task]
+        shown += [of_task[i] for i in extremes(task, scores, -(-count // len(tasks)))]
+    return shown
 
 
 def _history(run: Path) -> list[dict[str, float]]:
@@ -216,6 +288,8 @@ def _view(clip: Clip, dataset: Dataset, out: Path) -> ClipView:
 def print_table(metrics: Mapping[str, Any], out: Path) -> None:
     """Print the scores of each version, as a Markdown table, and where the page is."""
     print(f"\n{parts.markdown(metrics['metrics']) or 'no metrics were measured'}")
+    for name, text in parts.warnings(metrics["metrics"]):
+        print(f"warning: `{name}`: {text}")
     if metrics["failed"]:
         print(f"{len(metrics['failed'])} clips failed: see {out / METRICS_FILE}")
     print(f"\nopen {out / REPORT}")

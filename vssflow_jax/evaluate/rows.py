@@ -6,11 +6,16 @@ them a row is in does not matter, so an evaluation may go on with another number
 
 import dataclasses
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from vssflow_jax.utils.files import JsonLines, whole_lines
+from vssflow_jax.utils.files import JsonLines, whole_lines, write_atomically
 
 FOLDER = "rows"
+TABLE = "clips.tsv"
+COLUMNS = ("clip_id", "task", "transcript", "voice", "event_times_sec")
+"""Of the table of what is known of clips, which `vssflow_jax.evaluate.score` reads."""
+SCORED = "scores.jsonl"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +27,8 @@ class Row:
       clip_id: its name; "" if its record could not be read.
       transcript: what is said.
       voice: name of the speaker.
+      video: file of its pictures, or "".
+      event_times_sec: when the picture shows an event that sounds.
       failed: why there is nothing of it, or "".
       problems: what could not be done or measured -> why.
       recognised: version -> the words that were read.
@@ -35,6 +42,8 @@ class Row:
     clip_id: str = ""
     transcript: str = ""
     voice: str = ""
+    video: str = ""
+    event_times_sec: tuple[float, ...] = ()
     failed: str = ""
     problems: dict[str, str] = dataclasses.field(default_factory=dict)
     recognised: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -65,3 +74,30 @@ def read(directory: Path) -> list[Row]:
             if earlier is None or earlier.failed:
                 found[row.task, row.index] = row
     return list(found.values())
+
+
+def write_table(directory: Path, good: Sequence[Row]) -> None:
+    """Write what is known of clips, for their sounds to be scored again."""
+    lines = [
+        (row.clip_id, row.task, row.transcript, row.voice, " ".join(map(repr, row.event_times_sec)))
+        for row in good
+    ]
+    text = "\n".join("\t".join(fields) for fields in [COLUMNS, *lines])
+    write_atomically(directory / TABLE, text + "\n")
+
+
+def of_seed(directory: Path, seed: int) -> Path:
+    """The folder of a seed in that of an evaluation by several."""
+    return directory / f"seed-{seed}"
+
+
+def write_scored(directory: Path, rows: Iterable[Row]) -> None:
+    """Write rows with all their scores, those by networks too, but without statistics of mels."""
+    lines = [json.dumps(dataclasses.asdict(row) | {"mel_statistics": {}}) for row in rows]
+    write_atomically(directory / SCORED, "".join(f"{line}\n" for line in lines))
+
+
+def read_scored(directory: Path) -> list[Row]:
+    """The rows that `write_scored` wrote, in their order."""
+    lines = (directory / SCORED).read_text(encoding="utf-8").splitlines()
+    return [Row(**json.loads(line)) for line in lines]

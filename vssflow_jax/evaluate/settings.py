@@ -19,6 +19,9 @@ from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.files import write_atomically
 
 SETTINGS = "evaluation.json"
+FILES = ("generated", "reference", "videos", "clips")
+"""Where the sounds of another system are, and what is known of them."""
+_NOTHING = object()
 PACKAGES = ("jax", "flax", "numpy", "scipy", "librosa", "vssflow-jax")
 
 
@@ -31,9 +34,7 @@ def describe(
 ) -> dict[str, Any]:
     """All that the figures depend on, and what they were computed by."""
     return {
-        "benchmark": benchmark.name,
-        "definition": json.loads(json.dumps(dataclasses.asdict(benchmark))),
-        "measures": list(benchmark.of_clips),
+        **_definition(benchmark),
         "checkpoint": checkpoint,
         "checkpoint_sha256": sha256,
         "step": int(state.step),
@@ -42,6 +43,19 @@ def describe(
         "placement": config.model.placement,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves((state.params, state.frozen))),
         "config": resolved_values(config),
+    }
+
+
+def describe_files(benchmark: Benchmark, **files: str) -> dict[str, Any]:
+    """The same of sounds that another system has made: where they are, by `FILES`."""
+    return {**_definition(benchmark), **files}
+
+
+def _definition(benchmark: Benchmark) -> dict[str, Any]:
+    return {
+        "benchmark": benchmark.name,
+        "definition": json.loads(json.dumps(dataclasses.asdict(benchmark))),
+        "measures": list(benchmark.of_clips),
         "versions": {name: _version(name) for name in PACKAGES},
     }
 
@@ -55,12 +69,22 @@ def _version(package: str) -> str:
 
 def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that the figures depend on; the order of metrics changes none."""
-    definition, config = settings["definition"], settings["config"]
-    names = ("path", "durations", "durations_path")
-    return {
+    definition = settings["definition"]
+    common = {
         "definition": definition | {"metrics": sorted(definition["metrics"])},
         "measures": sorted(settings["measures"]),
-        **{name: settings[name] for name in ("checkpoint_sha256", "step", "seed", "sampler")},
+    }
+    if "config" not in settings:  # The sounds are of another system.
+        return common | {name: settings[name] for name in FILES}
+    config = settings["config"]
+    names = ("path", "durations", "durations_path")
+    # Seeds that are evaluated together may become more or fewer: each has a folder of its own.
+    seed = "several" if isinstance(settings["seed"], list) else settings["seed"]
+    return {
+        **common,
+        **{name: settings[name] for name in ("checkpoint_sha256", "step")},
+        "seed": seed,
+        "sampler": settings["sampler"],
         **{f"data.{name}": config["data"][name] for name in names},
         **{name: config[name] for name in ("model", "codec", "vocoder")},
     }
@@ -77,10 +101,11 @@ def claim(out: Path, settings: Mapping[str, Any], replace: bool) -> None:
         wanted = identity(settings)
         try:
             found = json.loads(path.read_text())
-            there = identity({**found, "config": of_today(found["config"])})
+            today = {"config": of_today(found["config"])} if "config" in found else {}
+            there = identity(found | today)
         except (OSError, ValueError, KeyError, TypeError):
-            there = dict.fromkeys(wanted)
-        differing = [name for name in wanted if there[name] != wanted[name]]
+            there = {}
+        differing = [name for name in wanted if there.get(name, _NOTHING) != wanted[name]]
         if differing and not replace:
             raise UserError(
                 f"{out} holds an evaluation of another {differing[0]}; choose another --out, or "

@@ -10,7 +10,7 @@ from typing import Any
 import ml_collections
 
 from vssflow_jax.config import check
-from vssflow_jax.evaluate import evaluator
+from vssflow_jax.evaluate import seeds
 from vssflow_jax.evaluate.benchmark import Benchmark
 from vssflow_jax.evaluate.metrics.registry import label
 from vssflow_jax.flow.sampler import Sampler
@@ -45,14 +45,14 @@ def sweep(
 ) -> None:
     """Evaluate every sampler into a folder of its own, then write `sweep.csv` and `sweep.png`.
 
-    Arguments and errors as in `evaluator.evaluate`; what is there already is not made again.
+    Arguments and errors as in `seeds.evaluate`; what is there already is not made again.
     """
     require("matplotlib", _EXTRA)  # to hear at once if it is missing
     configs = {_name(point): _at(config, point) for point in points(config)}
     rows = []
     for name, own in configs.items():
         print(f"\n{name}")
-        metrics = evaluator.evaluate(own, definition, out / name, run, step, replace=replace)
+        metrics = seeds.evaluate(own, definition, out / name, run, step, replace=replace)
         if distributed.is_main():
             rows.append(row(own.eval.sampler, metrics))
     if distributed.is_main():

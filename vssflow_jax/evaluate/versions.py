@@ -44,7 +44,7 @@ class Renderer:
         self._warm = False
 
     def log_mels(
-        self, state: TrainState, clips: Sequence[Clip], others: Sequence[Clip]
+        self, state: TrainState, seed: int, clips: Sequence[Clip], others: Sequence[Clip]
     ) -> dict[str, np.ndarray]:
         """Log-mels [b, n, m] of the versions that a model makes.
 
@@ -52,14 +52,13 @@ class Renderer:
 
         Args:
           state: state of a run; its averaged weights are used.
+          seed: seed of the noise.
           clips: b of them.
           others: clips whose conditions the "shuffled" sounds are generated from.
         """
         config, spec = self._config, self._experiment.spec
         names = [clip.clip_id for clip in clips]
-        start = draw_start(
-            self._experiment, config.eval.seed, names, config.eval.sampler.mask_ratio
-        )
+        start = draw_start(self._experiment, seed, names, config.eval.sampler.mask_ratio)
         made = {}
         started = time.monotonic()
         for version, seen in (("generated", clips), ("shuffled", others)):

@@ -15,17 +15,20 @@ def stretch(pictures: np.ndarray, side: int) -> np.ndarray:
     return _bicubic(pictures, side, side)
 
 
-def fill(pictures: np.ndarray, side: int) -> np.ndarray:
+def fill(pictures: np.ndarray, side: int, *, whole: bool = False) -> np.ndarray:
     """The middles of pictures uint8 [n, h, w, 3] whose shorter sides become `side` long.
 
-    Sizes and places are rounded as torchvision rounds them. [n, side, side, 3].
+    Sizes and places are rounded as torchvision rounds them. [n, side, side, 3]; with `whole` the
+    longer sides stay as long as they become.
     """
     height, width = pictures.shape[1:3]
     shorter = min(height, width)
     high, wide = side * height // shorter, side * width // shorter
+    resized = _bicubic(pictures, high, wide)
+    if whole:
+        return resized
     top, left = round((high - side) / 2), round((wide - side) / 2)
-    whole = _bicubic(pictures, high, wide)
-    return whole[:, top : top + side, left : left + side]
+    return resized[:, top : top + side, left : left + side]
 
 
 def _bicubic(pictures: np.ndarray, height: int, width: int) -> np.ndarray:

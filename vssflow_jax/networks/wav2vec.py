@@ -56,6 +56,10 @@ WINDOWS = (10, 3, 3, 3, 3, 2, 2)
 STRIDES = (5, 2, 2, 2, 2, 2, 2)
 
 
+LEAST_SAMPLES = 400
+"""Of which the convolutions make a frame."""
+
+
 def frames_of(samples: jax.Array) -> jax.Array:
     """Frames that the convolutions make of so many samples."""
     for window, stride in zip(WINDOWS, STRIDES, strict=True):

@@ -41,6 +41,7 @@ _ADDED: dict[str, Any] = {
         "held_out_clips": 16,
     },
     "model": {"transformer": {"residual_dtype": "bfloat16"}},
+    "eval": {"seeds": ()},
 }
 
 # Fields that configs of earlier versions have, with what they are called now.

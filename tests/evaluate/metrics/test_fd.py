@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from vssflow_jax.evaluate.metrics.fd import frechet_distance
+from vssflow_jax.evaluate.metrics.fd import (
+    MIN_ROWS_TO_EXTRAPOLATE,
+    frechet_distance,
+    frechet_distance_at_infinity,
+)
 from vssflow_jax.utils.errors import UserError
 
 
@@ -46,3 +50,40 @@ def test_means_keep_the_precision_of_the_features():
 def test_a_single_row_has_no_covariance(counts: tuple[int, int]):
     with pytest.raises(UserError, match="Frechet distance: 1 rows, at least 2"):
         frechet_distance(*(np.zeros((count, 4)) for count in counts))
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e-12, 1e-9, 1e-7])
+@pytest.mark.parametrize(("n", "d"), [(2, 3), (9, 64), (80, 16)])
+def test_it_is_never_negative(n: int, d: int, offset: float):
+    """Of sets that are the same but for their order, or nearly: rounding goes either way."""
+    for seed in range(20):
+        x = 100 * features(n, d, seed)
+        near = x[::-1] + offset * features(n, d, seed + 1)
+        assert 0 <= frechet_distance(near, x) < 1e-6
+        assert 0 <= frechet_distance(near.astype(np.float32), x.astype(np.float32)) < 1e-6
+
+
+NORMAL_DEVIATIONS = np.arange(1, 129) ** -0.5  # of each of 128 numbers, which are independent
+
+
+@pytest.mark.parametrize("num_reference", [100, 600])
+def test_at_infinity_it_is_closer_to_that_of_the_distributions(num_reference: int):
+    """Normals whose deviations have a ratio of 1.3 and whose first mean differs by 0.5."""
+    truth = 0.5**2 + np.sum((0.3 * NORMAL_DEVIATIONS) ** 2)
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        generated = 1.3 * NORMAL_DEVIATIONS * rng.standard_normal((100, 128))
+        generated[:, 0] += 0.5
+        reference = NORMAL_DEVIATIONS * rng.standard_normal((num_reference, 128))
+        finite = frechet_distance(generated, reference)
+        found = frechet_distance_at_infinity(generated, reference)
+        assert abs(found.value - truth) < 0.7 * abs(finite - truth)
+        assert 0.8 < found.r_squared <= 1
+        assert frechet_distance_at_infinity(generated, reference) == found
+
+
+def test_a_line_through_distances_of_few_sizes_is_refused():
+    rows = features(MIN_ROWS_TO_EXTRAPOLATE - 1, 40)
+    with pytest.raises(UserError, match="at infinity: 27 rows, at least 28"):
+        frechet_distance_at_infinity(rows, rows)
+    assert frechet_distance_at_infinity(features(28, 40), features(28, 40, seed=1)).value > 0

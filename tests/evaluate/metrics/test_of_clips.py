@@ -16,7 +16,7 @@ from vssflow_jax.evaluate.rows import Row
 
 RATE = 16_000
 TIMES_SEC = np.arange(3 * RATE) / RATE
-REFERENCE = Reference("v2s", "", np.zeros(0), "raw")
+REFERENCE = Reference("v2s", "", np.zeros(0))
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -123,7 +123,7 @@ def test_speech_is_measured_in_clips_of_its_task_alone() -> None:
     names = ("speech_leak", "speech_heard", "speech_heard_joint")
     found = {}
     for task in ("v2s", "visualtts", "tts", "joint"):
-        reference = Reference(task, "", np.zeros(0), "raw")
+        reference = Reference(task, "", np.zeros(0))
         row = score_clip(Row(task, 0), reference, sounds, {name: METRICS[name] for name in names})
         assert not row.problems
         assert row.scores["generated"].keys() == row.scores["ground_truth"].keys()
@@ -147,7 +147,7 @@ def recalls(
 ) -> dict[str, tuple[float, float]]:
     sounds = {"generated": heard(sound), "ground_truth": heard(truth)}
     metrics = {name: METRICS[name] for name in RECALLS}
-    row = score_clip(Row("joint", 0), Reference("joint", "", events_sec, "raw"), sounds, metrics)
+    row = score_clip(Row("joint", 0), Reference("joint", "", events_sec), sounds, metrics)
     assert not row.problems
     return row.scores["generated"]
 

@@ -4,6 +4,7 @@ import pytest
 from vssflow_jax.evaluate.metrics.of_sets import (
     clean_sample_name,
     cosine_similarity,
+    distance_of_rows,
     mel_distances,
     mel_statistics,
     pair_by_name,
@@ -40,7 +41,7 @@ def rows(generated: list[np.ndarray], reference: list[np.ndarray]) -> list[Row]:
 
 def fd(generated: list[np.ndarray], reference: list[np.ndarray]) -> float:
     versions = ("generated", "ground_truth")
-    return mel_distances(rows(generated, reference), versions)["generated"]
+    return mel_distances(rows(generated, reference), versions)["generated"].value
 
 
 def test_a_change_of_level_counts_in_every_band():
@@ -53,6 +54,24 @@ def test_a_change_of_level_counts_in_every_band():
 def test_too_few_clips_are_refused():
     with pytest.raises(UserError, match="at least 2"):
         fd(log_mels(1), log_mels(1))
+
+
+def test_few_rows_are_told():
+    rng = np.random.default_rng(0)
+    generated, reference = rng.standard_normal((2, 40, 40))
+    assert not distance_of_rows(generated, reference).more
+    more = distance_of_rows(generated, reference[:39]).more
+    assert "39 rows of features are fewer than the 40 numbers of each" in more["warning"]
+    assert more["infinity"] < distance_of_rows(generated, reference[:39]).value
+    assert 0 < more["r_squared"] <= 1
+    assert list(distance_of_rows(generated[:20], reference).more) == ["warning"]
+
+
+def test_true_sounds_are_at_no_distance_from_themselves():
+    log_mels_of_few = log_mels(4)
+    found = mel_distances(rows(log_mels_of_few, log_mels(4, seed=1)), ["generated", "ground_truth"])
+    assert (found["ground_truth"].value, found["ground_truth"].more) == (0, {})
+    assert "4 rows of features are fewer than the 10 numbers" in found["generated"].more["warning"]
 
 
 def test_similarity_is_the_cosine_whatever_the_lengths():

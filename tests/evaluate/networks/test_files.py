@@ -1,4 +1,4 @@
-"""Features in av-benchmark's files are read and written, and scored as it scores them."""
+"""Features in av-benchmark's files are read, and scored as it scores them."""
 
 from pathlib import Path
 
@@ -8,13 +8,17 @@ import torch
 
 from vssflow_jax.evaluate.metrics.classes import inception_scores, kl_softmax
 from vssflow_jax.evaluate.metrics.fd import frechet_distance
-from vssflow_jax.evaluate.metrics.of_sets import cosine_similarity
+from vssflow_jax.evaluate.metrics.of_sets import OfSet, cosine_similarity
 from vssflow_jax.evaluate.metrics.registry import METRICS
 from vssflow_jax.evaluate.networks import files as caches
-from vssflow_jax.evaluate.networks import panns, synchformer, vggish
+from vssflow_jax.evaluate.networks import synchformer
 from vssflow_jax.utils.errors import UserError
 
-OF_FEATURES = {name: x.of_features for name, x in METRICS.items() if x.of_features}
+OF_FEATURES = {
+    name: x.of_features
+    for name, x in METRICS.items()
+    if x.of_features and x.of_features.generated.file
+}
 
 
 NAMES = [f"zxpo56cpUB{letter}_000007" for letter in "abcdefghijklmnop"]
@@ -31,7 +35,7 @@ def scores_of(generated: Path, reference: Path) -> tuple[dict[str, float], dict[
         except UserError as error:
             absent[name] = str(error)
         else:
-            values = [found] if isinstance(found, float) else [*found.values()]
+            values = [found.value] if isinstance(found, OfSet) else [*found.values()]
             scores[name] = float(np.mean(values))
     return scores, absent
 
@@ -156,35 +160,11 @@ def test_what_is_not_there_is_left_out_and_said(folders):
     scores, reasons = scores_of(*folders)
     assert set(reasons) == {"kl_passt", "is_passt", "ib_score", "fd_vggish", "desync"}
     assert set(scores) == set(OF_FEATURES) - set(reasons)
-    assert f"no passt_logits.pth in {generated}: extract it with av-b" in reasons["kl_passt"]
-    assert f"no imagebind_video.pth in {reference}" in reasons["ib_score"]
-    assert "name --config.eval.backbones.vggish, or extract" in reasons["fd_vggish"]
+    assert f"no features by passt in {generated}: get passt-s-f128" in reasons["kl_passt"]
+    assert f"no features by imagebind_video in {reference}" in reasons["ib_score"]
+    assert "name it by --config.eval.backbones.vggish or lay it at" in reasons["fd_vggish"]
+    assert "or extract vggish_features.pth with av-benchmark" in reasons["fd_vggish"]
     assert "--config.eval.backbones.synchformer" in reasons["desync"]
-
-
-def test_written_features_are_what_the_original_reads(tmp_path):
-    rng = np.random.default_rng(0)
-    clips = {
-        name: {
-            cache: rng.standard_normal(cache.shape).astype(np.float32)
-            for cache in (panns.FEATURES, panns.LOGITS, panns.PROBABILITIES)
-        }
-        for name in ("b", "a")
-    }
-    windows = {"b": {vggish.FEATURES: rng.standard_normal((3, 128)).astype(np.float32)}}
-    caches.write(tmp_path, clips)
-    caches.write(tmp_path, windows)
-    loaded = torch.load(tmp_path / "pann_features.pth", weights_only=True)
-    assert list(loaded) == ["b", "a"]
-    assert set(loaded["b"]) == {"2048", "logits", "clipwise_output"}
-    assert loaded["b"]["logits"].dtype == torch.float32
-    np.testing.assert_array_equal(loaded["a"]["2048"], clips["a"][panns.FEATURES])
-    back = caches.read(tmp_path, vggish.FEATURES)
-    np.testing.assert_array_equal(back["b"], windows["b"][vggish.FEATURES])
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "pann_features.pth",
-        "vggish_features.pth",
-    ]
 
 
 @pytest.mark.parametrize(

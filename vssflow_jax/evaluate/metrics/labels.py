@@ -28,6 +28,9 @@ VERSIONS: Final[Mapping[str, tuple[str, str]]] = {
 }
 """Version -> heading of its column, and what it means. In the order to show."""
 
+OF_SEEDS: Final = ("generated", "shuffled")
+"""Versions that are made from noise, so that another seed gives other sounds."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Label:

@@ -32,13 +32,11 @@ class Reference:
       task: task of the clip.
       transcript: what is said, or "".
       event_times_sec: when the picture shows an event that sounds [k].
-      normalisation: normalisation of texts before words are compared.
     """
 
     task: str
     transcript: str
     event_times_sec: np.ndarray
-    normalisation: wer.Normalisation
 
 
 class Prediction:
@@ -99,21 +97,6 @@ OfClip = Callable[[Prediction, Prediction, Reference], Fraction]
 
 def _mean(value: float) -> Fraction:
     return float(value), 1.0
-
-
-def word_error_rate(sound: Prediction, truth: Prediction, reference: Reference) -> Fraction:
-    """Wrong words, and all words of the transcript."""
-    del truth
-    errors, words = wer.word_errors(reference.transcript, sound.recognised, reference.normalisation)
-    return float(errors), float(words)
-
-
-def word_error_rate_of_utterance(
-    sound: Prediction, truth: Prediction, reference: Reference
-) -> Fraction:
-    """The share of wrong words, of which a mean is taken."""
-    errors, words = word_error_rate(sound, truth, reference)
-    return _mean(errors / max(words, 1))
 
 
 def f1_of_onsets(sound: Prediction, truth: Prediction, reference: Reference) -> Fraction:

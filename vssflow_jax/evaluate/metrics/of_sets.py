@@ -5,7 +5,7 @@ made there or by `vssflow_jax.evaluate.networks`.
 """
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -13,10 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vssflow_jax.evaluate.metrics.classes import inception_scores, kl_softmax
-from vssflow_jax.evaluate.metrics.fd import frechet_distance
+from vssflow_jax.evaluate.metrics.fd import (
+    MIN_ROWS_TO_EXTRAPOLATE,
+    frechet_distance,
+    frechet_distance_at_infinity,
+)
 from vssflow_jax.evaluate.networks import synchformer
 from vssflow_jax.evaluate.networks.files import Backbones, Cache, Clips, read
+from vssflow_jax.evaluate.networks.judge import how_to_name
+from vssflow_jax.evaluate.networks.judges import JUDGES
 from vssflow_jax.evaluate.rows import Row
+from vssflow_jax.networks import syncnet
 from vssflow_jax.utils.errors import UserError
 
 _DOCS: Final = "docs/evaluation_networks.md"
@@ -30,7 +37,28 @@ _CLIP_NAME_START: Final = {
 _MIN_NORM: Final = 1e-8  # as in torch.cosine_similarity: a vector of zeros is similar to nothing
 
 Pairing = Literal["", "exact", "clean"]
-OfRows = Callable[[Sequence[Row], Sequence[str]], Mapping[str, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class OfSet:
+    """A score of all clips together.
+
+    Attributes:
+      value: the score.
+      more: what else `metrics.json` has of it: "warning", why it is to be trusted less, and
+        "infinity", its value at infinitely many rows, with "r_squared" of that.
+    """
+
+    value: float
+    more: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, score: "float | OfSet") -> "OfSet":
+        """A score that may be a number."""
+        return score if isinstance(score, OfSet) else cls(float(score))
+
+
+OfRows = Callable[[Sequence[Row], Sequence[str]], Mapping[str, float | OfSet]]
 """Of the rows of all clips, and the versions: version -> score."""
 
 
@@ -41,11 +69,14 @@ class OfFeatures:
     Attributes:
       generated: features of the generated sounds.
       reference: features of the references; None if they are not needed.
-      score: of the former and the latter: one number of all clips, or one of each [n], whose mean
-        is the score; and of the head of the network, if one is needed.
+      score: of the former, the latter and `further`: one number or `OfSet` of all clips, or one
+        number of each [n], NaN where a clip is not fit for it; and of the head of the network, if
+        one is needed.
       paired: whether only clips that find their reference count, by equal names ("exact") or by
         those that av-benchmark makes of them ("clean"), and each with its own; "" for all.
       network: name of a network that is needed beside the features; "" for none.
+      further: more features of the references, by the same network.
+      unfit: why a clip may not be fit for it.
     """
 
     generated: Cache
@@ -53,14 +84,21 @@ class OfFeatures:
     score: Callable[..., Any]
     paired: Pairing = ""
     network: str = ""
+    further: tuple[Cache, ...] = ()
+    unfit: str = ""
+
+    @property
+    def of_truth(self) -> bool:
+        """Whether a true sound has it, which is not its own reference."""
+        return self.reference is None or self.reference.judge != self.generated.judge
 
     def measure(
         self, generated_dir: Path, reference_dir: Path, backbones: Backbones
-    ) -> float | dict[str, float]:
-        """The score of all clips, or name of a generated clip -> its own.
+    ) -> OfSet | dict[str, float]:
+        """The score of all clips, or name of a generated clip -> its own, NaN if it is not fit.
 
         Args:
-          generated_dir: features of the generated sounds.
+          generated_dir: features of the generated sounds, or of those to measure in their place.
           reference_dir: features of the reference sounds and videos.
           backbones: networks that are at hand; only "synchformer" matters.
 
@@ -75,30 +113,88 @@ class OfFeatures:
                 f"--config.eval.backbones.{self.network} ({_DOCS})"
             )
         for directory, cache in ((generated_dir, self.generated), (reference_dir, self.reference)):
-            if cache and not (directory / cache.file).is_file():
-                own = f"name --config.eval.backbones.{cache.network}, or " if cache.network else ""
-                raise UserError(
-                    f"no {cache.file} in {directory}: {own}extract it with av-benchmark ({_DOCS})"
-                )
+            if cache and not cache.there(directory):
+                raise UserError(_how_to_get(cache, directory))
         generated = read(generated_dir, self.generated)
         reference = read(reference_dir, self.reference) if self.reference else {}
+        further = [read(reference_dir, cache) for cache in self.further]
         heads = [synchformer.load(backbones[self.network])] if self.network else []
         try:
             if self.paired:
                 pairs = pair_by_name(reference, generated, clean=self.paired == "clean")
-                generated = {name: generated[name] for name in pairs}
-                reference = {name: reference[own] for name, own in pairs.items()}
-            score = self.score(generated, reference, *heads)
+                generated = Renamed(generated, {name: name for name in pairs})
+                reference = Renamed(reference, pairs)
+                further = [Renamed(clips, pairs) for clips in further]
+            score = self.score(generated, reference, *further, *heads)
         except UserError as error:
             raise UserError(f"{generated_dir} and {reference_dir}: {error}") from error
-        if np.ndim(score) == 0:
-            return float(score)
+        if isinstance(score, OfSet) or np.ndim(score) == 0:
+            return OfSet.of(score)
         return dict(zip(generated, score.tolist(), strict=True))
 
 
-def distance(generated: Clips, reference: Clips) -> float:
+@dataclasses.dataclass(frozen=True)
+class Renamed(Mapping[str, NDArray[np.float32]]):
+    """Some of the clips under other names, read when they are asked for.
+
+    Attributes:
+      clips: the clips.
+      names: name -> name among the clips.
+    """
+
+    clips: Clips
+    names: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        return self.clips[self.names[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def _how_to_get(cache: Cache, directory: Path) -> str:
+    """What to do where features are not in a folder."""
+    judge = JUDGES.get(cache.judge)
+    ways = [
+        *([how_to_name(judge)] if judge else []),
+        *([f"extract {cache.file} with av-benchmark"] if cache.file else []),
+    ]
+    return f"no features by {cache.judge} in {directory}: {', or '.join(ways)} ({_DOCS})"
+
+
+def distance(generated: Clips, reference: Clips) -> OfSet:
     """Of all windows, where a clip has several."""
-    return frechet_distance(_rows(generated), _rows(reference))
+    return distance_of_rows(_rows(generated), _rows(reference))
+
+
+def distance_of_rows(generated: NDArray[np.floating], reference: NDArray[np.floating]) -> OfSet:
+    """The Frechet distance; where rows are few, extrapolated too, with a warning.
+
+    Few are fewer than a row has numbers: a covariance of them is singular, and lacks what the true
+    one has in the directions that are missing.
+
+    Args:
+      generated: features [n, d].
+      reference: features [m, d].
+
+    Raises:
+      UserError: fewer than two rows.
+    """
+    value = frechet_distance(generated, reference)
+    count, width = min(len(generated), len(reference)), generated.shape[1]
+    if count >= width:
+        return OfSet(value)
+    warning = (
+        f"{count:,} rows of features are fewer than the {width:,} numbers of each, so that the "
+        "distance is too large; compare it with those of as many clips only"
+    )
+    if len(generated) < MIN_ROWS_TO_EXTRAPOLATE:
+        return OfSet(value, {"warning": warning})
+    infinity, r_squared = frechet_distance_at_infinity(generated, reference)
+    return OfSet(value, {"infinity": infinity, "r_squared": r_squared, "warning": warning})
 
 
 def divergence(generated: Clips, reference: Clips) -> NDArray[np.float64]:
@@ -116,26 +212,50 @@ def similarity(generated: Clips, reference: Clips) -> NDArray[np.float64]:
 
 def synchrony(generated: Clips, reference: Clips, head: synchformer.Head) -> NDArray[np.float64]:
     """DeSync of each clip [n], of its first and its last window."""
-    for name, sound in generated.items():
-        if min(len(sound), len(reference[name])) < synchformer.SEGMENTS:
-            raise UserError(
-                f"clip '{name}' is shorter than {synchformer.SEGMENTS} segments (4.8 s); leave it "
-                "out of both"
-            )
     names = [*generated]
     values = []
     for start in range(0, len(names), _BATCH_CLIPS):
         batch = names[start : start + _BATCH_CLIPS]
+        seen, heard = ([clips[name] for name in batch] for clips in (reference, generated))
+        for name, *both in zip(batch, seen, heard, strict=True):
+            if min(map(len, both)) < synchformer.SEGMENTS:
+                raise UserError(
+                    f"clip '{name}' is shorter than {synchformer.SEGMENTS} segments (4.8 s); leave "
+                    "it out of both"
+                )
         first, last = (
-            head(
-                np.stack([reference[name][window] for name in batch]),
-                np.stack([generated[name][window] for name in batch]),
-            )
+            head(np.stack([x[window] for x in seen]), np.stack([x[window] for x in heard]))
             for window in (slice(synchformer.SEGMENTS), slice(-synchformer.SEGMENTS, None))
         )
         _check_finite(dict(zip(batch, first + last, strict=True)))
         values.append(synchformer.desync(first, last))
     return np.concatenate(values)
+
+
+def lip_sync(
+    generated: Clips, reference: Clips, first: Clips, *, of: Literal["confidence", "distance"]
+) -> NDArray[np.float64]:
+    """A part of what SyncNet says of each clip [n]; NaN where it is silent beside the face."""
+    found = (
+        _lip_sync(name, heard, reference[name], int(first[name]))
+        for name, heard in generated.items()
+    )
+    return np.array([np.nan if one is None else getattr(one, of) for one in found])
+
+
+def _lip_sync(
+    name: str, heard: NDArray[np.float32], seen: NDArray[np.float32], first: int
+) -> syncnet.Synchrony | None:
+    """Of features of a sound, and of those of a face from a window of the video on."""
+    _check_finite({name: heard})
+    _check_finite({name: seen})
+    beside = heard[first : first + len(seen)]
+    return syncnet.synchrony(seen[: len(beside)], beside) if len(beside) else None
+
+
+def opinion(generated: Clips, reference: Clips) -> NDArray[np.float64]:
+    del reference
+    return _rows(generated)[:, 0].astype(np.float64)
 
 
 def _rows(clips: Clips) -> NDArray[np.float32]:
@@ -203,7 +323,7 @@ def mel_statistics(log_mel: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.concatenate([exact.mean(axis=0), exact.std(axis=0)])
 
 
-def mel_distances(rows: Sequence[Row], versions: Sequence[str]) -> Mapping[str, float]:
+def mel_distances(rows: Sequence[Row], versions: Sequence[str]) -> Mapping[str, OfSet]:
     """Frechet distance of each version's mel statistics from those of the true sounds.
 
     It needs no network, and follows the colour and the dynamics of the sounds, not what they are
@@ -212,7 +332,10 @@ def mel_distances(rows: Sequence[Row], versions: Sequence[str]) -> Mapping[str, 
     features = {
         version: np.array([row.mel_statistics[version] for row in rows]) for version in versions
     }
+    truth = features["ground_truth"]
     return {
-        version: frechet_distance(values, features["ground_truth"])
+        version: OfSet(frechet_distance(values, truth))
+        if version == "ground_truth"  # which is no sample of anything, but the same
+        else distance_of_rows(values, truth)
         for version, values in features.items()
     }

@@ -7,16 +7,17 @@ import dataclasses
 import functools
 import importlib.util
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, Literal
 
-from vssflow_jax.evaluate.metrics import of_clips, of_sets
+from vssflow_jax.evaluate.metrics import of_clips, of_sets, of_words
 from vssflow_jax.evaluate.metrics.labels import Label
 from vssflow_jax.evaluate.metrics.of_clips import Fraction, OfClip, Prediction, Reference
 from vssflow_jax.evaluate.metrics.of_sets import OfFeatures, OfRows, Pairing, mel_statistics
+from vssflow_jax.evaluate.metrics.of_words import OfWords
 from vssflow_jax.evaluate.networks import files, panns, synchformer, vggish
 from vssflow_jax.evaluate.networks.files import Cache
 from vssflow_jax.evaluate.rows import Row
-from vssflow_jax.features import voice_activity, voices
+from vssflow_jax.features import faces, voice_activity, voices
 from vssflow_jax.input_pipeline.tasks import TASKS
 from vssflow_jax.utils.errors import UserError
 
@@ -25,58 +26,55 @@ WORDS, EVENTS, SPEECH = "words", "events", "speech"
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """Everything about one metric; it is measured in one of three ways, or elsewhere, or not.
+    """Everything about one metric; it is measured in one of four ways, or elsewhere, or not.
 
     Attributes:
       label: how it is called, written and judged.
       tasks: tasks of clips that have it; () for all.
       of_clip: of a clip's sound, the true one, and what is known of the clip. It may raise
         UserError where a clip is not fit for it.
+      of_words: of what is said in a clip, and what a recogniser hears.
       of_features: of features of all sounds that lie in folders.
       of_rows: of the rows of all clips, for each version.
       needs: what a clip must have, `WORDS`, `EVENTS` or `SPEECH`; "" for nothing.
       package: package that it needs, by the name to import; "" for none.
       install: the command that installs the package.
-      elsewhere: how to get it where it is not measured here.
     """
 
     label: Label
     tasks: tuple[str, ...] = ()
     of_clip: OfClip | None = None
+    of_words: OfWords | None = None
     of_features: OfFeatures | None = None
     of_rows: OfRows | None = None
     needs: str = ""
     package: str = ""
     install: str = ""
-    elsewhere: str = ""
 
     @property
     def measured(self) -> bool:
         """Whether it is measured here."""
-        return bool(self.of_clip or self.of_features or self.of_rows)
+        return bool(self.of_clip or self.of_words or self.of_features or self.of_rows)
 
     @property
     def absence(self) -> str:
-        """How to get it, if it is not measured here or its package is not installed; else ""."""
-        if self.elsewhere or not self.package or importlib.util.find_spec(self.package):
-            return self.elsewhere
+        """How to get it, if its package is not installed; else ""."""
+        if not self.package or importlib.util.find_spec(self.package):
+            return ""
         return f"the package {self.package} is not installed: {self.install}"
+
+    def is_of(self, task: str) -> bool:
+        """Whether clips of a task can have it."""
+        spoken = TASKS[task].spoken or self.needs != SPEECH
+        return spoken and (not self.tasks or task in self.tasks)
 
     def applies(self, reference: Reference) -> bool:
         """Whether a clip can have it at all."""
-        has = {
-            "": True,
-            WORDS: bool(reference.transcript),
-            EVENTS: len(reference.event_times_sec) > 0,
-            SPEECH: TASKS[reference.task].spoken,
-        }
-        return has[self.needs] and (not self.tasks or reference.task in self.tasks)
+        has = {WORDS: bool(reference.transcript), EVENTS: len(reference.event_times_sec) > 0}
+        return has.get(self.needs, True) and self.is_of(reference.task)
 
 
 _RATE = functools.partial(Label, better="lower", unit="%", scale=100.0, decimals=1)
-_RECOGNISED = functools.partial(
-    Metric, needs=WORDS, package="pocketsphinx", install="pip install -e '.[demo]'"
-)
 
 
 def _word_error_rate(task: str = "") -> Metric:
@@ -85,7 +83,7 @@ def _word_error_rate(task: str = "") -> Metric:
         explanation="share of the transcripts' words that a speech recogniser gets wrong.",
         task=task,
     )
-    return _RECOGNISED(label, (task or "visualtts",), of_clip=of_clips.word_error_rate)
+    return Metric(label, (task or "visualtts",), of_words=of_words.word_error_rate, needs=WORDS)
 
 
 _WITH_VOICE_ACTIVITY = functools.partial(
@@ -189,6 +187,24 @@ def _inception(network: str, logits: Cache, paired: Pairing = "") -> Metric:
     return Metric(label, of_features=OfFeatures(logits, reference, of_sets.inception, paired))
 
 
+def _lip_sync(of: Literal["confidence", "distance"], label: Label) -> Metric:
+    return Metric(
+        label,
+        ("visualtts", "joint"),
+        needs=SPEECH,
+        of_features=OfFeatures(
+            files.SYNCNET_SOUND,
+            files.SYNCNET_VIDEO,
+            functools.partial(of_sets.lip_sync, of=of),
+            paired="exact",
+            further=(files.SYNCNET_FIRST,),
+            unfit="the sound ends before the face is seen",
+        ),
+        package=faces.PACKAGE,
+        install=faces.INSTALL,
+    )
+
+
 def _mel_distance(task: str) -> Metric:
     label = Label(
         name="Mel distance",
@@ -201,20 +217,36 @@ def _mel_distance(task: str) -> Metric:
     return Metric(label, (task,), of_clip=of_clips.distance_of_mels)
 
 
-SCORERS: Final = "score the folder with VERSA or ESPnet, by the lists beside the wavs"
-_SYNCNET: Final = "SyncNet's weights come with no package: score mp4/ with its authors' code"
-
 METRICS: dict[str, Metric] = {
     "wer": _word_error_rate(),
     "wer_tts": _word_error_rate("tts"),
     "wer_joint": _word_error_rate("joint"),
-    "wer_utterance": _RECOGNISED(
+    "wer_plain": Metric(
+        _RATE(
+            name="Word error rate, plain",
+            explanation="of texts in lower case and without punctuation, otherwise as they are.",
+        ),
+        ("visualtts",),
+        of_words=of_words.plain_word_error_rate,
+        needs=WORDS,
+    ),
+    "wer_utterance": Metric(
         _RATE(
             name="Word error rate, mean of utterances",
             explanation="each utterance counts the same, however long it is.",
         ),
         ("visualtts",),
-        of_clip=of_clips.word_error_rate_of_utterance,
+        of_words=of_words.word_error_rate_of_utterance,
+        needs=WORDS,
+    ),
+    "cer": Metric(
+        _RATE(
+            name="Character error rate",
+            explanation="share of the transcripts' characters that a speech recogniser gets wrong.",
+        ),
+        ("visualtts",),
+        of_words=of_words.character_error_rate,
+        needs=WORDS,
     ),
     "speaker_similarity": Metric(
         Label(
@@ -233,27 +265,28 @@ METRICS: dict[str, Metric] = {
         "dtw", ", DTW", "after both sounds are aligned by dynamic time warping."
     ),
     "mcd_dtw_sl": _distortion("dtw_sl", ", DTW-SL", "aligned, and times the ratio of the lengths."),
-    "lse_c": Metric(
+    "lse_c": _lip_sync(
+        "confidence",
         Label(
             name="Lip-sync confidence (LSE-C)",
             better="higher",
             explanation="of SyncNet in the offset that it finds between lips and sound.",
             decimals=2,
         ),
-        elsewhere=_SYNCNET,
     ),
-    "lse_d": Metric(
+    "lse_d": _lip_sync(
+        "distance",
         Label(
             name="Lip-sync distance (LSE-D)",
             better="lower",
             explanation="between SyncNet's features of lips and sound.",
             decimals=2,
         ),
-        elsewhere=_SYNCNET,
     ),
     "utmos": Metric(
         _opinion("naturalness", "UTMOS"),
-        elsewhere=f"its weights come with no package: {SCORERS}",
+        needs=SPEECH,
+        of_features=OfFeatures(files.OPINION, None, of_sets.opinion),
     ),
     "dnsmos_ovrl": _dnsmos("ovrl", "overall quality"),
     "dnsmos_sig": _dnsmos("sig", "speech quality"),
@@ -333,6 +366,7 @@ METRICS: dict[str, Metric] = {
     "fd_vggish": _network_distance("VGGish", vggish.FEATURES),
     "fd_panns": _network_distance("PANNs", panns.FEATURES),
     "fd_passt": _network_distance("PaSST", files.PASST_FEATURES, paired="clean"),
+    "fd_clap": _network_distance("LAION-CLAP", files.CLAP_FEATURES, paired="clean"),
     "fd_mel_statistics": Metric(
         _distance(
             "mel statistics",
@@ -352,6 +386,22 @@ METRICS: dict[str, Metric] = {
 """Name in `metrics.json` -> metric, in the order to show. av-benchmark calls those of networks
 FD-VGG, FD-PANN, FD-PASST, KL-PANNS-softmax, KL-PASST-softmax, ISC-PANNS-mean, ISC-PASST-mean,
 IB-Score and DeSync."""
+
+
+GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
+    "Words": ("wer", "cer"),
+    "Speech": ("speaker", "utmos", "dnsmos", "mcd", "speech"),
+    "In time with the picture": ("onset", "desync", "lse"),
+    "What the sound is of": ("fad", "fd", "kl", "is", "ib"),
+    "Spectrogram": ("mel",),
+}
+"""Heading -> first words of the names of the metrics below it."""
+
+
+def group(metric: str) -> str:
+    """The heading that a metric stands below."""
+    first = metric.partition("_")[0]
+    return next((heading for heading, words in GROUPS.items() if first in words), "Others")
 
 
 def label(metric: str) -> Label:
@@ -379,12 +429,13 @@ def score_clip(
       row: of the clip.
       reference: what is known of it.
       sounds: version -> sound; the true one is among them.
-      metrics: metrics of clips, by name.
+      metrics: metrics of clips, by name; if one is of words, they are recognised here.
     """
     scores: dict[str, dict[str, Fraction]] = {version: {} for version in sounds}
     problems = dict(row.problems)
-    for name, metric in metrics.items():
-        if metric.of_clip is None or not metric.applies(reference):
+    applying = {name: metric for name, metric in metrics.items() if metric.applies(reference)}
+    for name, metric in applying.items():
+        if metric.of_clip is None:
             continue
         for version, sound in sounds.items():
             try:
@@ -394,14 +445,11 @@ def score_clip(
                 continue
             if any(fraction):  # else the clip holds nothing that the metric is of
                 scores[version][name] = fraction
+    of_words = any(metric.of_words for metric in applying.values())
     return dataclasses.replace(
         row,
         scores=scores,
-        recognised={
-            version: sound.recognised
-            for version, sound in sounds.items()
-            if "recognised" in vars(sound)
-        },
+        recognised={version: sound.recognised for version, sound in sounds.items() if of_words},
         mel_statistics={
             version: mel_statistics(sound.log_mel).tolist() for version, sound in sounds.items()
         },

@@ -1,75 +1,75 @@
-"""Features of a folder of sounds, written as av-benchmark writes them."""
+"""Features of the sounds or videos of many clips, by the networks behind metrics."""
 
-from collections.abc import Callable, Mapping
+import functools
+import itertools
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, NamedTuple
 
-import numpy as np
-import soundfile
+import jax
 import tqdm
-from numpy.typing import NDArray
 
-from vssflow_jax.evaluate.networks import files, panns, vggish
-from vssflow_jax.evaluate.networks.files import SAMPLING_RATE, Network
+from vssflow_jax.evaluate.networks import judges
+from vssflow_jax.evaluate.networks.judge import Judge
+from vssflow_jax.evaluate.networks.judges import JUDGES
+from vssflow_jax.evaluate.networks.store import Store
 from vssflow_jax.parallel import distributed
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.processes import ahead, workers_for
 
-NETWORKS: Final[Mapping[str, Callable[[Path], Network]]] = {
-    "panns": panns.load,
-    "vggish": vggish.load,
-}
-"""Those that hear by themselves, from the file of their weights; "synchformer" compares."""
+GROUP = 32  # clips that a network is given together
+
+
+class _Unfit(NamedTuple):
+    """Why a network has nothing to say of a clip."""
+
+    reason: str
 
 
 def extract(
-    sounds_dir: Path, out_dir: Path, backbones: Mapping[str, Path], max_sec: float = 0
-) -> dict[str, str]:
-    """Write what networks make of all sounds in a folder.
-
-    Sounds are heard one at a time, and each length of them is compiled for once.
+    name: str, weights: Path, paths: Mapping[str, Path], folder: Path, max_sec: float = 0
+) -> None:
+    """Let a judge look at clips, or go on with it, on all devices of all processes.
 
     Args:
-      sounds_dir: holds `.wav` files of one channel at `SAMPLING_RATE`, called like their clips.
-      out_dir: gets a file for each network (`files`).
-      backbones: name in `NETWORKS` -> the file of its weights.
-      max_sec: sounds are cut to it, as av-benchmark does by `--audio_length`; 0 leaves them.
-
-    Returns:
-      Name of a file -> why nothing was made of it.
+      name: a key of `JUDGES`.
+      weights: file or folder of the judge's weights.
+      paths: clip -> the file that the judge is shown.
+      folder: gets a store of that name (`networks.store`).
+      max_sec: so much of a clip is taken; 0 takes all.
 
     Raises:
-      UserError: a file of weights is not whole or of another network; there are no sounds, or none
-        that a network can hear.
+      UserError: the weights are not whole, or of another network.
     """
-    paths = sorted(sounds_dir.glob("*.wav"), key=lambda path: path.stem)
-    if not paths:
-        raise UserError(f"{sounds_dir} holds no .wav files")
-    problems: dict[str, str] = {}
-    for name, weights in backbones.items():
-        network = NETWORKS[name](weights)
-        clips = {}
-        for path in tqdm.tqdm(paths, desc=name, unit="clip", disable=not distributed.is_main()):
-            try:
-                clips[path.stem] = network(read_sound(path, max_sec))
-            except UserError as error:
-                problems[path.name] = str(error)
-        if not clips:
-            raise UserError(
-                f"{name} of {sounds_dir}: no sound is fit for it; {problems[paths[0].name]}"
-            )
-        files.write(out_dir, clips)
-    return problems
+    judge, store = JUDGES[name](weights), Store(folder / name)
+    if distributed.is_main():
+        store.claim({"sha256": judges.digest(weights), "max_sec": max_sec})
+    distributed.wait_for_all(f"claimed {folder / name}")
+    done = store.done()
+    distributed.wait_for_all(f"read {folder / name}")  # before anyone writes another
+    missing = [clip for clip in sorted(paths) if clip not in done]
+    missing = missing[jax.process_index() :: jax.process_count()]
+    what = f"{judge.title}, {folder.name} {judge.shown}s"
+    bar = tqdm.tqdm(
+        total=len(missing), desc=what, unit="clip", disable=not (missing and distributed.is_main())
+    )
+    prepare = functools.partial(_example, judge, max_sec)
+    with bar, workers_for(len(missing)) as executor:
+        found = ahead(executor, prepare, (paths[clip] for clip in missing), 2 * GROUP)
+        for start in range(0, len(missing), GROUP):
+            clips = missing[start : start + GROUP]
+            examples = dict(zip(clips, itertools.islice(found, len(clips)), strict=True))
+            fit = {clip: x for clip, x in examples.items() if not isinstance(x, _Unfit)}
+            made = judge.features([*fit.values()]) if fit else []
+            unfit = {clip: x.reason for clip, x in examples.items() if isinstance(x, _Unfit)}
+            store.add(dict(zip(fit, made, strict=True)), unfit)
+            bar.update(len(clips))
+    judges.forget()
+    distributed.wait_for_all(f"judged {folder / name}")
 
 
-def read_sound(path: Path, max_sec: float = 0) -> NDArray[np.float32]:
-    """A waveform [n], its mean taken away before it is cut, as av-benchmark reads it.
-
-    Raises:
-      UserError: the file cannot be read.
-    """
+def _example(judge: Judge, max_sec: float, path: Path) -> Any:
     try:
-        waveform, _ = soundfile.read(path, dtype="float32")
-    except (soundfile.SoundFileError, OSError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); replace the file") from error
-    waveform -= waveform.mean()
-    return waveform[: int(max_sec * SAMPLING_RATE)] if max_sec else waveform
+        return judge.example(path, max_sec)
+    except UserError as error:
+        return _Unfit(str(error))

@@ -1,87 +1,113 @@
-"""Features that lie in folders as av-benchmark keeps them.
+"""Features in the folders where metrics look for them.
 
-A folder of `.pth` files, each a dict of clip name -> tensor, for the generated sounds, and another
-for the references: sounds, and videos. They are made by av-benchmark's own `extract.py` and
-`extract_video.py`, or, for the networks that are at hand, by `networks.extract`. What is paired,
-and what is not, is as in its `av_bench/evaluate.py`.
+A folder has those of the generated sounds, and another those of the references: sounds, and videos.
+In it lie stores (`networks.store`) that `networks.extract` has made, or `.pth` files as
+av-benchmark keeps them, each a dict of clip name -> tensor, made by its own `extract.py` and
+`extract_video.py`. What is paired, and what is not, is as in its `av_bench/evaluate.py`.
 """
 
 import dataclasses
-import io
 import pickle
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vssflow_jax.evaluate.networks.store import Store
 from vssflow_jax.utils.errors import UserError
-from vssflow_jax.utils.files import write_atomically
 from vssflow_jax.utils.optional import require
 
 Clips = Mapping[str, NDArray[np.float32]]
 """Clip name -> its features."""
 Backbones = Mapping[str, Path]
-"""Name of a network -> the file of its weights."""
+"""Kind of a network -> the file or folder of its weights."""
 
-SAMPLING_RATE: Final = 16_000  # of what networks hear
 AUDIOSET_CLASSES: Final = 527
 
 
 @dataclasses.dataclass(frozen=True)
 class Cache:
-    """A file of features.
+    """Features by one network.
 
     Attributes:
-      file: its name.
-      shape: shape of the tensor of a clip; None where any size may be.
-      key: of it, where a clip has a dict of tensors.
-      network: at hand that makes it; "" if only av-benchmark does.
+      judge: name of the judge that makes them, a key of `judges.JUDGES`.
+      key: their key in its store.
+      shape: shape of those of a clip; None where any size may be.
+      file: name of av-benchmark's file of them; "" if it has none.
+      entry: their key in it, where a clip has a dict of tensors.
     """
 
-    file: str
+    judge: str
+    key: str
     shape: tuple[int | None, ...]
-    key: str = ""
-    network: str = ""
+    file: str = ""
+    entry: str = ""
+
+    def there(self, directory: Path) -> bool:
+        """Whether a folder has them."""
+        return Store(directory / self.judge).exists or self._is_file(directory)
+
+    def _is_file(self, directory: Path) -> bool:
+        return bool(self.file) and (directory / self.file).is_file()
+
+    def origin(self, directory: Path) -> dict[str, Any]:
+        """What they depend on, as their store has it; nothing of av-benchmark's file."""
+        return Store(directory / self.judge).origin
 
 
-Features = Mapping[Cache, NDArray[np.floating]]
-"""Of a clip, all in one file."""
-Network = Callable[[NDArray[np.float32]], Features]
-"""Of a waveform [n] at `SAMPLING_RATE`; raises UserError if it is too short."""
-
-PASST_FEATURES: Final = Cache("passt_features_embed.pth", (768,))
-PASST_LOGITS: Final = Cache("passt_logits.pth", (AUDIOSET_CLASSES,))
-IMAGEBIND_VIDEO: Final = Cache("imagebind_video.pth", (1024,))
-IMAGEBIND_AUDIO: Final = Cache("imagebind_audio.pth", (1024,))
+PASST_FEATURES: Final = Cache("passt", "features", (768,), "passt_features_embed.pth")
+PASST_LOGITS: Final = Cache("passt", "logits", (AUDIOSET_CLASSES,), "passt_logits.pth")
+IMAGEBIND_VIDEO: Final = Cache("imagebind_video", "video", (1024,), "imagebind_video.pth")
+IMAGEBIND_AUDIO: Final = Cache("imagebind_sound", "sound", (1024,), "imagebind_audio.pth")
+CLAP_FEATURES: Final = Cache("clap", "features", (512,))
+OPINION: Final = Cache("utmos", "score", ())
+SYNCNET_SOUND: Final = Cache("syncnet_sound", "sound", (None, 1024))
+SYNCNET_VIDEO: Final = Cache("syncnet_video", "video", (None, 1024))
+SYNCNET_FIRST: Final = Cache("syncnet_video", "first", ())
+TEXT: Final = Cache("whisper", "text", (None,))
 
 
 def read(directory: Path, cache: Cache) -> Clips:
-    """The features of all clips in a folder, in the order of the file.
+    """The features of all clips in a folder, in the order of its names or of its file.
 
-    They stay in the file until they are used.
+    They stay in their files until they are used.
 
     Raises:
-      UserError: the file is missing, damaged or of other features; torch is not installed.
+      UserError: they are missing, damaged or of another shape; torch is not installed, and they are
+        in a file of torch.
     """
-    path = directory / cache.file
-    loaded = _load(path)
-    if not isinstance(loaded, dict) or not loaded:
-        raise UserError(f"{path} holds no dict of clips; extract it again")
-    clips = {}
-    for clip, value in loaded.items():
-        tensor: Any = value.get(cache.key) if isinstance(value, dict) else value
-        shape = tuple(getattr(tensor, "shape", ()))
+    own = Store(directory / cache.judge)
+    if own.exists:
+        clips: Clips = own.read(cache.key)
+        path, places = own.folder, own.shapes(cache.key)
+    else:
+        path = directory / cache.file
+        clips = _tensors(path, cache)
+        places = {clip: tensor.shape for clip, tensor in clips.items()}
+    for clip, shape in places.items():
         if not _fits(shape, cache.shape):
-            what = f"'{cache.key}' of clip" if cache.key else "clip"
+            what = f"'{cache.entry}' of clip" if cache.entry else "clip"
             expected = ", ".join("any" if size is None else str(size) for size in cache.shape)
             raise UserError(
                 f"{path}: {what} '{clip}' has shape {list(shape)}, expected [{expected}]; extract "
                 "it again with the network that the file is named for"
             )
-        clips[str(clip)] = tensor.float().numpy()
+    return clips
+
+
+def _tensors(path: Path, cache: Cache) -> dict[str, NDArray[np.float32]]:
+    loaded = _load(path)
+    if not isinstance(loaded, dict) or not loaded:
+        raise UserError(f"{path} holds no dict of clips; extract it again")
+    clips: dict[str, NDArray[np.float32]] = {}
+    for clip, value in loaded.items():
+        tensor: Any = value.get(cache.entry) if isinstance(value, dict) else value
+        # What is no tensor has no shape either, which is refused where shapes are.
+        is_tensor = hasattr(tensor, "float")
+        clips[str(clip)] = tensor.float().numpy() if is_tensor else np.zeros((), np.float32)
     return clips
 
 
@@ -113,28 +139,3 @@ def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
     return len(shape) == len(expected) and all(
         wanted in (None, size) for size, wanted in zip(shape, expected, strict=True)
     )
-
-
-def write(directory: Path, clips: Mapping[str, Features]) -> None:
-    """Write a file of features, which appears whole or not at all.
-
-    Args:
-      directory: is made if it is missing.
-      clips: clip name -> its features; all are of one file.
-
-    Raises:
-      UserError: torch is not installed.
-    """
-    torch = require("torch", "convert")
-    (file,) = {cache.file for features in clips.values() for cache in features}
-    entries = {}
-    for clip, features in clips.items():
-        tensors = {
-            cache.key: torch.from_numpy(np.array(values, np.float32))
-            for cache, values in features.items()
-        }
-        entries[clip] = tensors.get("", tensors)  # a dict only where a clip has several
-    content = io.BytesIO()
-    torch.save(entries, content)
-    directory.mkdir(parents=True, exist_ok=True)
-    write_atomically(directory / file, content.getvalue())

@@ -3,7 +3,7 @@
 Source: `Cnn14` of av-benchmark (`av_bench/panns/models.py`). The transforms of its front end are
 tensors of the file too, and are taken from there: what is of another sampling rate does not fit.
 
-Letters: n samples, t frames, m mel bands, c channels.
+Letters: b sounds, n samples, t frames, m mel bands, c channels.
 """
 
 import functools
@@ -14,10 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.lax import Precision
-from numpy.typing import NDArray
-from scipy.special import expit
 
-from vssflow_jax.evaluate.networks.files import AUDIOSET_CLASSES, Cache, Features, Network
+from vssflow_jax.evaluate.networks.files import AUDIOSET_CLASSES, Cache
 from vssflow_jax.evaluate.networks.layers import (
     Shapes,
     Weights,
@@ -27,7 +25,6 @@ from vssflow_jax.evaluate.networks.layers import (
     linear,
     read_weights,
 )
-from vssflow_jax.utils.errors import UserError
 
 PUBLISHED = "PANNs' Cnn14 at 16 kHz (Cnn14_16k_mAP=0.438.pth)"
 WINDOW = 512
@@ -37,10 +34,9 @@ CLASSES = AUDIOSET_CLASSES
 CHANNELS = (64, 128, 256, 512, 1024, 2048)  # of the blocks
 WIDTH = CHANNELS[-1]  # of the features
 
-_CACHE = functools.partial(Cache, "pann_features.pth", network="panns")
-FEATURES = _CACHE((WIDTH,), f"{WIDTH}")
-LOGITS = _CACHE((CLASSES,), "logits")
-PROBABILITIES = _CACHE((CLASSES,), "clipwise_output")
+_FILE = "pann_features.pth"
+FEATURES = Cache("panns", "features", (WIDTH,), _FILE, f"{WIDTH}")
+LOGITS = Cache("panns", "logits", (CLASSES,), _FILE, "logits")
 
 _MIN_POWER = 1e-10
 _MIN_FRAMES = 2 ** (len(CHANNELS) - 1)  # All blocks but the last halve the time.
@@ -50,22 +46,13 @@ _REAL, _IMAGINARY = (f"spectrogram_extractor.stft.conv_{part}.weight" for part i
 _MEL = "logmel_extractor.melW"
 
 
-def load(path: Path) -> Network:
-    """The network with the weights of a file.
+def load(path: Path) -> Weights:
+    """The weights of a file.
 
     Raises:
       UserError: the file is not whole, or of another network.
     """
-    weights = read_weights(path, PUBLISHED, shapes(), ignored=("*.num_batches_tracked",))
-    apply = jax.jit(forward)
-
-    def network(waveform: NDArray[np.float32]) -> Features:
-        if len(waveform) < MIN_SAMPLES:
-            raise UserError(f"PANNs: {len(waveform)} samples at 16 kHz, at least {MIN_SAMPLES}")
-        features, logits = jax.device_get(apply(weights, waveform))
-        return {FEATURES: features, LOGITS: logits, PROBABILITIES: expit(logits)}
-
-    return network
+    return read_weights(path, PUBLISHED, shapes(), ignored=("*.num_batches_tracked",))
 
 
 def shapes(channels: Sequence[int] = CHANNELS) -> Shapes:
@@ -88,9 +75,10 @@ def shapes(channels: Sequence[int] = CHANNELS) -> Shapes:
     return found
 
 
-def forward(weights: Weights, waveform: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Features [c] and logits [527] of a waveform [n] at 16 kHz."""
-    x = batch_norm(weights, "bn0", log_mel(weights, waveform))[None, :, :, None]  # [1, t, m, 1]
+def forward(weights: Weights, waveforms: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Features [b, c] and logits [b, 527] of waveforms [b, n] at 16 kHz."""
+    log_mels = jax.vmap(functools.partial(log_mel, weights))(waveforms)
+    x = batch_norm(weights, "bn0", log_mels)[..., None]  # [b, t, m, 1]
     for number in range(1, len(CHANNELS) + 1):
         for layer in (1, 2):
             name = f"conv_block{number}"
@@ -98,8 +86,8 @@ def forward(weights: Weights, waveform: jax.Array) -> tuple[jax.Array, jax.Array
             x = jax.nn.relu(batch_norm(weights, f"{name}.bn{layer}", x))
         if number < len(CHANNELS):
             x = halves(x).mean(axis=(2, 4))
-    steps = x[0].mean(axis=1)  # [t, c]
-    features = jax.nn.relu(linear(weights, "fc1", steps.max(axis=0) + steps.mean(axis=0)))
+    steps = x.mean(axis=2)  # [b, t, c]
+    features = jax.nn.relu(linear(weights, "fc1", steps.max(axis=1) + steps.mean(axis=1)))
     return features, linear(weights, "fc_audioset", features)
 
 

@@ -28,8 +28,8 @@ HEADS = 8
 OFFSETS_SEC = np.linspace(-2, 2, 21, dtype=np.float32)
 """Of the classes, in the precision of the original."""
 
-VIDEO = Cache("synchformer_video.pth", (None, VIDEO_TOKENS, WIDTH))
-AUDIO = Cache("synchformer_audio.pth", (None, AUDIO_TOKENS, WIDTH))
+VIDEO = Cache("synchformer_video", "video", (None, VIDEO_TOKENS, WIDTH), "synchformer_video.pth")
+AUDIO = Cache("synchformer_sound", "sound", (None, AUDIO_TOKENS, WIDTH), "synchformer_audio.pth")
 
 _ROOT = "transformer"
 _TOKENS = 2 + SEGMENTS * (VIDEO_TOKENS + AUDIO_TOKENS)  # two of them between and before

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vssflow_jax.audio.mel_bank import triangles
-from vssflow_jax.evaluate.networks.files import SAMPLING_RATE, Cache, Features, Network
+from vssflow_jax.evaluate.networks.files import Cache
 from vssflow_jax.evaluate.networks.layers import (
     Shapes,
     Weights,
@@ -24,11 +24,10 @@ from vssflow_jax.evaluate.networks.layers import (
     linear,
     read_weights,
 )
-from vssflow_jax.utils.errors import UserError
 
 PUBLISHED = "torchvggish (vggish-10086976.pth)"
 WIDTH = 128  # of the features
-FEATURES = Cache("vggish_features.pth", (None, WIDTH), network="vggish")
+FEATURES = Cache("vggish", "features", (None, WIDTH), "vggish_features.pth")
 CONVOLUTIONS = {0: 64, 3: 128, 6: 256, 8: 256, 11: 512, 13: 512}  # place in the file: channels
 POOLED = (0, 3, 8, 13)  # after these
 EMBEDDINGS = {0: 4096, 2: 4096, 4: WIDTH}
@@ -37,27 +36,20 @@ WINDOW = 400
 HOP = 160
 FFT_SIZE = 512
 BANDS = 64
+SAMPLING_RATE = 16_000
 MIN_HERTZ, MAX_HERTZ = 125.0, 7_500.0
 LOG_OFFSET = 0.01
 FRAMES = 96  # of a window of 0.96 s
 MIN_SAMPLES = WINDOW + (FRAMES - 1) * HOP
 
 
-def load(path: Path) -> Network:
-    """The network with the weights of a file; its features are [w, 128], a rest is left out.
+def load(path: Path) -> Weights:
+    """The weights of a file.
 
     Raises:
       UserError: the file is not whole, or of another network.
     """
-    weights = read_weights(path, PUBLISHED, shapes(), ignored=("pproc.*",))
-    apply = jax.jit(forward)
-
-    def network(waveform: NDArray[np.float32]) -> Features:
-        if len(waveform) < MIN_SAMPLES:
-            raise UserError(f"VGGish: {len(waveform)} samples at 16 kHz, at least {MIN_SAMPLES}")
-        return {FEATURES: jax.device_get(apply(weights, log_mel_windows(waveform)))}
-
-    return network
+    return read_weights(path, PUBLISHED, shapes(), ignored=("pproc.*",))
 
 
 def shapes() -> Shapes:
