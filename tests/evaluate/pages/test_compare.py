@@ -177,3 +177,24 @@ def test_command_takes_two_runs_or_more(operands: list[str], message: str) -> No
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
     assert message in line
+
+
+def test_published_figures_stand_below_those_of_the_runs(first: Path, better: Path, tmp_path: Path):
+    source = page(tmp_path, first, better)
+    table = source.partition('<section id="published">')[2].partition("</section>")[0]
+    systems = [row.split("|")[0].strip() for row in cells(table)[1:]]
+    assert systems[:2] == ["A: first", "B: better"]
+    assert "lips, motion, text" in systems
+    assert table.count('class="own"') == 2
+
+
+def test_sounds_of_another_system_stand_beside_a_run(first: Path, better: Path, tmp_path: Path):
+    """They have no step, and no config."""
+    folder = better / "eval"
+    results = json.loads((folder / "metrics.json").read_text())
+    del results["step"]
+    (folder / "metrics.json").write_text(json.dumps(results))
+    settings = {"benchmark": "grid", "generated": "OTHER/wav"}
+    (folder / "evaluation.json").write_text(json.dumps(settings))
+    source = page(tmp_path, first, better)
+    assert "OTHER/wav" in source

@@ -269,7 +269,8 @@ def test_sounds_without_pictures_are_played_alone(write, clip):
 
 def test_table_has_a_row_for_each_metric(write):
     page = write()
-    assert [(name, cells[1:]) for name, *cells in page.rows[1:4]] == [
+    named = [(name, cells[1:]) for name, *cells in page.rows if name]
+    assert named[:3] == [
         ("wer", ["23.7[18.0, 26.0]", "8.7[5.0, 12.0]", "-", "87.4", "12"]),
         ("onset_recall_joint", ["0.70[0.61, 0.80]", "-", "-", "0.25", "12"]),
         ("real_time_factor", ["3.2", "-", "-", "-", "12"]),
@@ -277,6 +278,52 @@ def test_table_has_a_row_for_each_metric(write):
     assert re.search(r"Word error rate\s*, %\s*↓", page.text)
     assert re.search(r"Onset recall, joint clips\s*↑", page.text)
     assert re.search(r"Real time factor\s*real_time_factor", page.text)
+
+
+def test_many_scores_are_folded_by_what_they_are_of(write):
+    few = write().source
+    assert few.count('<details class="group" open>') == 3
+    assert '<details class="group">' not in few
+    one = {"generated": {"value": 1.0, "low": None, "high": None, "clips": 12}}
+    many = write(results=results(dict.fromkeys(registry.METRICS, one))).source
+    assert many.count('<details class="group" open>') == 1
+    assert many.count('<details class="group">') == len(registry.GROUPS) - 1
+    headings = re.findall(r"<summary><h3>(.*?)</h3>", many)
+    assert headings == [*registry.GROUPS]
+
+
+def test_every_metric_has_a_heading():
+    assert {registry.group(name) for name in registry.METRICS} == set(registry.GROUPS)
+    assert registry.group("real_time_factor") == "Others"
+
+
+def test_networks_are_named_by_what_they_judged(write):
+    told = {"wer": "Whisper, sha256 0123456789ab", "fd_panns": "PANNs, sha256 ba9876543210"}
+    source = write(results=results() | {"networks": told}).source
+    assert "Whisper, sha256 0123456789ab" in source
+    assert "PANNs, sha256" not in source  # It has no score.
+
+
+def test_words_are_counted_and_confusions_told(write):
+    words = {
+        "substitutions": 3,
+        "deletions": 2,
+        "insertions": 1,
+        "said": 1200,
+        "confusions": [["red", "bed", 2], ["s", "", 1]],
+    }
+    page = write(results=results() | {"words": words})
+    assert "Of 1,200 words" in page.text
+    assert ["bed", "2"] in page.rows
+    assert ["(nothing)", "1"] in page.rows
+    assert 'id="words"' not in write().source
+
+
+def test_sounds_of_another_system_have_a_page_too(write):
+    settings = {"benchmark": "grid", "generated": "OTHER/wav", "reference": "TRUE"}
+    page = write(settings=settings | {"videos": "", "clips": ""})
+    assert "sounds of OTHER/wav" in page.text
+    assert "parameters" not in page.text
 
 
 def test_only_metrics_that_were_measured_are_defined(write):

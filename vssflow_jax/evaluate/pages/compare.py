@@ -20,6 +20,7 @@ from absl import flags
 
 from vssflow_jax.audio import mel
 from vssflow_jax.clip import to_float
+from vssflow_jax.evaluate import rows
 from vssflow_jax.evaluate.metrics.bootstrap import interval
 from vssflow_jax.evaluate.metrics.labels import ABSENT, Label
 from vssflow_jax.evaluate.metrics.ranking import main_score
@@ -65,7 +66,7 @@ class Evaluation:
         folder = path / "eval" if (path / "eval" / "metrics.json").is_file() else path
         try:
             settings = json.loads((folder / "evaluation.json").read_text())
-            plugins.load(settings["config"].get("plugins", ""))
+            plugins.load(settings.get("config", {}).get("plugins", ""))
             results = json.loads((folder / "metrics.json").read_text())
             with (folder / "per_clip.csv").open(newline="") as file:
                 clips = {line["clip_id"]: line for line in csv.DictReader(file)}
@@ -85,6 +86,12 @@ class Evaluation:
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{folder}: damaged ({error!r}); run the evaluation again") from error
         return cls(folder, settings, results, clips, scores)
+
+    @property
+    def sounds(self) -> Path:
+        """The folder of the sounds: of several seeds that of the first."""
+        seeds = self.results.get("seeds")
+        return rows.of_seed(self.folder, seeds[0]) if seeds else self.folder
 
     @property
     def name(self) -> str:
@@ -165,6 +172,14 @@ def compare(paths: Sequence[Path], out: Path, clips_per_task: int = CLIPS_PER_TA
         "one_benchmark": len({run.results["benchmark"] for run in runs.values()}) == 1,
         "rows": _score_rows([*runs.values()]),
         "differences": {letter: differences(first, run) for letter, run in others},
+        "publications": parts.beside_published(
+            first.results["benchmark"],
+            {
+                f"{letter}: {run.name}": run.results["metrics"]
+                for letter, run in runs.items()
+                if run.results["benchmark"] == first.results["benchmark"]
+            },
+        ),
         "settings": _settings_that_differ([run.settings for run in runs.values()]),
         "sections": _sections(runs, clips_per_task),
     }
@@ -238,8 +253,8 @@ def _card(clip: str, score: str, runs: Mapping[str, Evaluation]) -> Card:
 
 def _sound(letter: str, run: Evaluation, clip: str) -> Sound:
     """A run's sound of a clip, with pictures where there are any."""
-    samples = clip_view.read_wav(run.folder / "wav" / f"{clip}.wav", clip)
-    video = run.folder / "mp4" / f"{clip}.mp4"
+    samples = clip_view.read_wav(run.sounds / "wav" / f"{clip}.wav", clip)
+    video = run.sounds / "mp4" / f"{clip}.mp4"
     media = clip_view.video(video, clip) if video.is_file() else page.sound_uri(samples)
     waveform = np.pad(to_float(samples), (0, max(mel.WINDOW - len(samples), 0)))
     log_mel = mel.log_mel(jnp.asarray(waveform)[None], len(waveform) // mel.HOP)[0]

@@ -10,19 +10,22 @@ import numpy as np
 from flax import traverse_util
 
 from vssflow_jax.evaluate.metrics.labels import ABSENT, VERSIONS, Label
+from vssflow_jax.evaluate.metrics.published import PUBLISHED, Publication
 from vssflow_jax.evaluate.metrics.registry import in_order, label
 from vssflow_jax.html import page
 from vssflow_jax.html.clip_view import ClipView
 
 Score = Mapping[str, Any]
-"""Value, ends of its interval, and clips, as `metrics.json` has them."""
+"""Value, ends of its interval, clips and more, as `metrics.json` has them."""
 Scores = Mapping[str, Mapping[str, Score]]
 """Metric -> version -> score."""
 
 
 def write(path: Path, template: str, values: Mapping[str, Any]) -> None:
     """Write the page that a template in this folder makes of `values`."""
-    page.write(path, Path(__file__).with_name(template), {**values, "label_of": label})
+    page.write(
+        path, Path(__file__).with_name(template), {**values, "label_of": label, "notes_of": notes}
+    )
 
 
 # ------------------------------------------------------------------------------------------ scores
@@ -84,8 +87,38 @@ def _ends(score: Score) -> tuple[float, float, float]:
     return score["low"], value, score["high"]
 
 
+def notes(label: Label, score: Score | None) -> list[str]:
+    """What stands below a score, beside its interval; nothing for most."""
+    if not score:
+        return []
+    found = [f"seeds {spread}"] if (spread := _over_seeds(label, score)) else []
+    if "infinity" in score:
+        infinity, r_squared = label.number(score["infinity"]), score["r_squared"]
+        found.append(f"at infinity {infinity}, R\N{SUPERSCRIPT TWO} {r_squared:.2f}")
+    return found
+
+
+def _over_seeds(label: Label, score: Score) -> str:
+    """The lowest and the highest value of a seed; "" for fewer than two seeds."""
+    values = [value for value in score.get("by_seed", {}).values() if math.isfinite(value)]
+    return f"{label.number(min(values))} to {label.number(max(values))}" if values[1:] else ""
+
+
+def warnings(scores: Scores) -> list[tuple[str, str]]:
+    """Metric, and why its scores are to be trusted less."""
+    found = {
+        (metric, score["warning"]): None
+        for metric in in_order(scores)
+        for score in scores[metric].values()
+        if "warning" in score
+    }
+    return [*found]
+
+
 def markdown(scores: Scores) -> str:
     """A line for each metric and a column for each version; "" if nothing was measured.
+
+    Where there are several seeds, a second line has the lowest and the highest value of one.
 
     Metrics go by the names, and values by the scale, that `metrics.json` has, rounded as on the
     page. The columns are aligned, so that it is a table in a terminal too.
@@ -96,12 +129,37 @@ def markdown(scores: Scores) -> str:
         known, values = label(metric).as_stored, scores[metric]
         name = f"`{metric}` {known.arrow}".rstrip()
         lines.append([name, *(known.number(values.get(v, {}).get("value")) for v in columns)])
+        spreads = [_over_seeds(known, values.get(version, {})) for version in columns]
+        if any(spreads):
+            lines.append(["lowest to highest seed", *spreads])
     if len(lines) == 1:
         return ""
     first, *others = (max(map(len, column)) for column in zip(*lines, strict=True))
     rows = [[name.ljust(first), *map(str.rjust, numbers, others)] for name, *numbers in lines]
     rule = ["-" * first, *("-" * (width - 1) + ":" for width in others)]
     return "\n".join(f"| {' | '.join(row)} |" for row in [rows[0], rule, *rows[1:]])
+
+
+def beside_published(
+    benchmark: str, systems: Mapping[str, Scores]
+) -> list[tuple[Publication, dict[str, Sequence[float | None]]]]:
+    """Tables of figures that papers print for a benchmark, below those of some evaluations."""
+    return [
+        (
+            table,
+            {
+                **{
+                    name: [
+                        scores.get(metric, {}).get("generated", {}).get("value")
+                        for metric in table.metrics
+                    ]
+                    for name, scores in systems.items()
+                },
+                **table.systems,
+            },
+        )
+        for table in PUBLISHED.get(benchmark, ())
+    ]
 
 
 def flat(settings: Mapping[str, Any]) -> dict[str, str]:

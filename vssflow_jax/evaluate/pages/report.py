@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from vssflow_jax.evaluate.metrics.published import PUBLISHED
 from vssflow_jax.evaluate.metrics.ranking import rank
-from vssflow_jax.evaluate.metrics.registry import in_order, label
+from vssflow_jax.evaluate.metrics.registry import GROUPS, group, in_order, label
 from vssflow_jax.evaluate.pages import parts
 from vssflow_jax.evaluate.pages.parts import Card, ScoreRow, Scores, Section, Words
 from vssflow_jax.evaluate.rows import Row
+from vssflow_jax.evaluate.settings import FILES
 from vssflow_jax.flow.solvers import ADAPTIVE
 from vssflow_jax.html import curves
 from vssflow_jax.html.clip_view import ClipView
@@ -32,6 +32,7 @@ _NUM_HEADLINES = 4
 _THIS = "this evaluation"
 _SHOWN_DIGITS = 12  # of a checksum
 _SHOWN_FAILED = 100
+_UNFOLDED = 20  # scores, of which none is hidden at first
 
 
 def write_report(
@@ -65,23 +66,30 @@ def write_report(
         for metric in in_order(scores)
     }
     absent = {metric: results["absent"][metric] for metric in in_order(results["absent"])}
-    legend = _explanations(rows)
     values = {
         "title": f"VSSFlow on {settings['benchmark']}",
         "headlines": [rows[metric] for metric in _headlines(scores)],
         "summary": _summary(settings, results),
         "settings": {name: [text] for name, text in parts.flat(settings).items()},
         "versions": columns,
-        "rows": [*rows.values()],
-        "legend": legend,
+        "groups": _grouped(rows),
+        "folded": len(rows) > _UNFOLDED,
+        "networks": {
+            label(metric).title: [results["networks"][metric]]
+            for metric in in_order(results.get("networks", {}))
+            if metric in scores
+        },
+        "words": results.get("words", {}),
+        "seeds": results.get("seeds", []),
+        "warnings": parts.warnings(scores),
+        "at_infinity": any("infinity" in x for own in scores.values() for x in own.values()),
         "absent": absent,
         "absent_legend": {
-            name: text for name, text in _explanations(absent).items() if name not in legend
+            name: text
+            for name, text in _explanations(absent).items()
+            if name not in _explanations(rows)
         },
-        "publications": [
-            (table, {_THIS: _own(scores, table.metrics), **table.systems})
-            for table in PUBLISHED.get(settings["benchmark"], ())
-        ],
+        "publications": parts.beside_published(settings["benchmark"], {_THIS: scores}),
         "failed": {name: [why] for name, why in results["failed"].items()},
         "partial": {
             name: ["; ".join(f"{what}: {why}" for what, why in problems.items())]
@@ -99,6 +107,18 @@ def write_report(
     parts.write(path, "report.html.j2", values)
 
 
+def _grouped(rows: Mapping[str, ScoreRow]) -> dict[str, tuple[list[ScoreRow], dict[str, str]]]:
+    """Heading -> the scores below it, and what they are; those of the field's metrics first."""
+    found: dict[str, list[ScoreRow]] = {heading: [] for heading in (*GROUPS, "Others")}
+    for metric, row in rows.items():
+        found[group(metric)].append(row)
+    return {
+        heading: (inside, _explanations(row.metric for row in inside))
+        for heading, inside in found.items()
+        if inside
+    }
+
+
 def _headlines(scores: Scores) -> list[str]:
     """The few metrics of the generated sounds that say most, in the order of the table."""
     there = [
@@ -112,6 +132,9 @@ def _headlines(scores: Scores) -> list[str]:
 
 def _summary(settings: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that a reader wants to know first; all of them are in the table below."""
+    counts = {"clips": results["clips"], "failed clips": len(results["failed"])}
+    if "sampler" not in settings:  # The sounds are of another system.
+        return {name: settings[name] for name in FILES if settings[name]} | counts
     sampler = settings["sampler"]
     adaptive = sampler["method"] == ADAPTIVE
     pace = f"tolerance {sampler['tolerance']}" if adaptive else f"{sampler['steps']} steps"
@@ -122,21 +145,19 @@ def _summary(settings: Mapping[str, Any], results: Mapping[str, Any]) -> dict[st
         "parameters": f"{settings['parameters'] / 1e6:.1f} M",
         "beside the latent": settings["placement"],
         "sampler": f"{sampler['method']}, {pace}, guidance {sampler['guidance']}",
-        "seed": settings["seed"],
-        "clips": results["clips"],
-        "failed clips": len(results["failed"]),
+        "seed": _listed(settings["seed"]),
+        **counts,
     }
+
+
+def _listed(seed: int | Sequence[int]) -> str:
+    return str(seed) if isinstance(seed, int) else ", ".join(map(str, seed))
 
 
 def _explanations(metrics: Iterable[str]) -> dict[str, str]:
     """Name of a metric, once for all its tasks -> what it is, where the name does not say it."""
     labels = map(label, metrics)
     return {one.name: one.explanation for one in labels if one.explanation}
-
-
-def _own(scores: Scores, metrics: Sequence[str]) -> list[float | None]:
-    """The scores of the generated sounds."""
-    return [scores.get(metric, {}).get("generated", {}).get("value") for metric in metrics]
 
 
 def _section(task: str, clips: Sequence[tuple[Row, ClipView]]) -> Section:
