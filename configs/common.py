@@ -150,7 +150,7 @@ def evaluation() -> dict[str, Any]:
         "report_clips": 24,
         # Of samplers: every combination of the values that are given is evaluated.
         "sweep": {"method": (), "steps": (), "guidance": ()},
-        # Folders of features as av-benchmark writes them, in place of those that are made here.
+        # Folders of features as av-benchmark writes them; what they have is not made here.
         "features": {"generated": "", "reference": ""},
         # Files or folders of their weights, one by one, or as a folder of folders of these names.
         "backbones": {

@@ -20,6 +20,7 @@ from vssflow_jax.media import SUFFIXES
 from vssflow_jax.parallel import distributed
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.files import write_atomically
+from vssflow_jax.utils.processes import workers_for
 
 JUDGE = "whisper"
 
@@ -39,7 +40,7 @@ class Heard(NamedTuple):
 
 
 def transcribe(videos: Path, whisper: Path, work: Path) -> tuple[dict[str, Heard], dict[str, str]]:
-    """Listen to all videos of a folder, or go on with it.
+    """Listen to all videos of a folder, or go on with it; all processes return together.
 
     Args:
       videos: the folder, and those in it.
@@ -47,7 +48,8 @@ def transcribe(videos: Path, whisper: Path, work: Path) -> tuple[dict[str, Heard
       work: folder of what has been heard so far.
 
     Returns:
-      Path of a video in the folder -> what is heard; and path -> why nothing is.
+      Path of a video in the folder -> what is heard; and path -> why nothing is. Processes other
+      than the main one return nothing.
 
     Raises:
       UserError: no videos, no such weights, or a package is not installed.
@@ -60,18 +62,22 @@ def transcribe(videos: Path, whisper: Path, work: Path) -> tuple[dict[str, Heard
         raise UserError(f"{videos} holds no videos ({', '.join(SUFFIXES)})")
     paths = {path.relative_to(videos).as_posix(): path for path in found}
     extract(JUDGE, whisper, paths, work)
+    if not distributed.is_main():
+        return {}, {}
     store = Store(work / JUDGE)
     texts, sure = store.read("text"), store.read("log_probability")
+    names = [name for name in texts if name in paths]
+    with workers_for(len(names)) as workers:
+        spoken = [*workers.map(_is_spoken, [paths[name] for name in names])]
     heard = {
-        name: Heard(
-            text=" ".join(text.tobytes().decode().split()),
-            log_probability=float(sure[name]),
-            spoken=bool(voice_activity.find_speech(read_sound(paths[name]))),
-        )
-        for name, text in texts.items()
-        if name in paths
+        name: Heard(" ".join(texts[name].tobytes().decode().split()), float(sure[name]), speaks)
+        for name, speaks in zip(names, spoken, strict=True)
     }
     return heard, {name: why for name, why in store.unfit().items() if name in paths}
+
+
+def _is_spoken(path: Path) -> bool:
+    return bool(voice_activity.find_speech(read_sound(path)))
 
 
 def table(heard: dict[str, Heard], least_log_probability: float) -> str:

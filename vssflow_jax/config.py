@@ -192,11 +192,17 @@ def _check_seeds(evaluation: ml_collections.ConfigDict) -> None:
         raise UserError(
             f"eval.seeds is {tuple(seeds)}; give different whole numbers from {low} to {high}"
         )
-    if seeds and evaluation.features.generated:
-        raise UserError(
-            "eval.features.generated names features of the sounds of one seed: leave out either "
-            "these or eval.seeds"
-        )
+    others = {
+        "eval.seeds": seeds,
+        "eval.every_steps": evaluation.every_steps,
+        "eval.sweep": any(evaluation.sweep.values()),
+    }
+    for name, given in others.items():
+        if given and evaluation.features.generated:
+            raise UserError(
+                "eval.features.generated names features of one set of sounds: leave out either "
+                f"these or {name}"
+            )
 
 
 def _get(config: ml_collections.ConfigDict, name: str) -> Any:

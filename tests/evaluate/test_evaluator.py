@@ -226,7 +226,8 @@ def test_scoring_the_sounds_gives_the_same_to_the_last_digit(
     whole: Path, quick: Path, tmp_path: Path
 ) -> None:
     flags = (f"--clips={whole}/clips.tsv", f"--benchmark={quick}", f"--weights={quick.parent}")
-    command = scoring(whole / "wav", whole / "reference", tmp_path / "out", *flags)
+    shutil.copytree(whole / "wav", tmp_path / "copy")
+    command = scoring(tmp_path / "copy", whole / "reference", tmp_path / "out", *flags)
     done = tiny.run(command)
     assert done.returncode == 0, done.stderr
     found, wanted = read(tmp_path / "out" / "metrics.json"), read(whole / "metrics.json")
@@ -239,6 +240,11 @@ def test_scoring_the_sounds_gives_the_same_to_the_last_digit(
     before = (tmp_path / "out" / "metrics.json").read_bytes()
     assert tiny.run(command).returncode == 0  # There is nothing left to do.
     assert (tmp_path / "out" / "metrics.json").read_bytes() == before
+    first = next((tmp_path / "copy").glob("*.wav"))
+    soundfile.write(first, 0.5 * soundfile.read(first)[0], 16_000)
+    refused = tiny.run(command)
+    assert refused.returncode == 2
+    assert "holds an evaluation of another contents" in refused.stderr
     compared = tiny.run(
         [sys.executable, "-m", "vssflow_jax.evaluate.compare", str(whole), str(tmp_path / "out")]
         + [f"--out={tmp_path}/compare.html"]
@@ -272,6 +278,7 @@ def test_sounds_of_other_rates_score_nearly_the_same(
         ({"--benchmark": "nothing"}, "benchmark 'nothing': no file"),
         ({"--clips": ""}, "a table --clips says for each"),
         ({"--weights": "/nowhere"}, "/nowhere is no folder"),
+        ({"--out": "{whole}"}, "its wav/ is in"),
     ],
 )
 def test_scoring_what_is_not_there_is_one_line(
@@ -283,11 +290,15 @@ def test_scoring_what_is_not_there_is_one_line(
         "--generated": str(whole / "wav"),
     } | change
     command = scoring(whole / "wav", whole / "reference", tmp_path / "out")
-    refused = tiny.run([*command, *(f"{name}={value}" for name, value in flags.items())])
+    given = (f"{name}={value.format(whole=whole)}" for name, value in flags.items())
+    before = sounds(whole)
+    refused = tiny.run([*command, *given])
     assert refused.returncode == 2, refused.stderr
     assert len(refused.stderr.strip().splitlines()) == 1
     assert says in refused.stderr
     assert not (tmp_path / "out").exists()
+    for name, sound in sounds(whole).items():
+        np.testing.assert_array_equal(sound, before[name])
 
 
 def test_another_evaluation_is_not_overwritten(

@@ -101,7 +101,11 @@ class Benchmark:
         """How words could be recognised, if they cannot; else ""."""
         if self.recogniser == "none":
             return "the benchmark names no recogniser: choose 'whisper' or 'grid'"
-        needed = {"jiwer": "metrics"} | ({"pocketsphinx": "demo"} if self._hears_grid else {})
+        needed = {"jiwer": "metrics"}
+        if self._hears_grid:
+            needed["pocketsphinx"] = "demo"
+        if self.normalisation == "whisper":
+            needed["whisper_normalizer"] = "metrics"
         for package, extra in needed.items():
             if importlib.util.find_spec(package) is None:
                 return f"the package {package} is not installed: pip install -e '.[{extra}]'"

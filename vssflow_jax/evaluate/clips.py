@@ -204,7 +204,8 @@ class Evaluation:
     def _video(self, clip: Clip) -> str:
         """The file of the clip's pictures; "" if the dataset has none."""
         path = self.dataset.path / clip.video
-        return str(path) if clip.video and media.located(path).path.is_file() else ""
+        is_there = clip.video and media.located(path).path.is_file()
+        return str(path.absolute()) if is_there else ""
 
     def _start(
         self,

@@ -162,6 +162,7 @@ class InTraining:
             benchmark, max_clips=config.eval.every_clips, versions=(), mp4=False
         )
         self._renderer: Renderer | None = None  # one, so that it compiles once
+        Judged.of(config, workdir).check(self._benchmark)  # to hear at once of bad weights
 
     def __call__(
         self, experiment: Experiment, dataset: Dataset, state: TrainState
@@ -176,6 +177,7 @@ class InTraining:
         return [
             (name, versions["generated"]["value"])
             for name, versions in metrics.get("metrics", {}).items()
+            if "generated" in versions
         ]
 
 

@@ -15,7 +15,7 @@ from vssflow_jax.evaluate.benchmark import Benchmark
 from vssflow_jax.evaluate.metrics import wer
 from vssflow_jax.evaluate.metrics.of_sets import OfSet
 from vssflow_jax.evaluate.metrics.registry import METRICS, Metric
-from vssflow_jax.evaluate.networks import files
+from vssflow_jax.evaluate.networks import files, judges
 from vssflow_jax.evaluate.networks.extract import extract
 from vssflow_jax.evaluate.networks.files import Cache
 from vssflow_jax.evaluate.networks.judge import how_to_name
@@ -23,7 +23,7 @@ from vssflow_jax.evaluate.networks.judges import JUDGES
 from vssflow_jax.evaluate.networks.store import Store
 from vssflow_jax.evaluate.rows import Row
 from vssflow_jax.utils.errors import UserError
-from vssflow_jax.weights import folder
+from vssflow_jax.weights.folder import is_imported
 
 SOUNDS = {"generated": "wav", "reference": "reference"}
 """Side -> the folder of its sounds; the features of videos are with those of the reference."""
@@ -69,6 +69,10 @@ class Shown(NamedTuple):
         """The files of a kind, "video" or "sound"."""
         return self.videos if kind == "video" else self.sounds[side]
 
+    def fits(self, clip: str, metric: Metric) -> bool:
+        """Whether a clip can have a metric."""
+        return metric.is_of(self.tasks[clip]) and (clip in self.spoken or not metric.of_words)
+
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
@@ -76,13 +80,13 @@ class Judged:
 
     Attributes:
       weights: kind of a network -> the file or folder of its weights.
-      folders: side -> the folder of its features.
-      named: sides whose features the config names: nothing is made there.
+      own: side -> the folder of the features that are made here.
+      named: side -> a folder of features that the config names; what it has is not made here.
     """
 
     weights: Mapping[str, Path]
-    folders: Mapping[str, Path]
-    named: frozenset[str] = frozenset()
+    own: Mapping[str, Path]
+    named: Mapping[str, Path] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(cls, config: ml_collections.ConfigDict, out: Path) -> "Judged":
@@ -93,20 +97,26 @@ class Judged:
         """
         named = {side: config.eval.features[side] for side in SOUNDS}
         return cls(
-            weights=backbones(config),
-            folders={side: Path(named[side] or out / "features" / side) for side in SOUNDS},
-            named=frozenset(side for side, path in named.items() if path),
+            weights=named_weights(config.eval.backbones, config.eval.weights),
+            own={side: out / "features" / side for side in SOUNDS},
+            named={side: Path(path) for side, path in named.items() if path},
         )
+
+    def folder(self, side: str, cache: Cache) -> Path:
+        """Where features are looked for."""
+        named = self.named.get(side)
+        return named if named and cache.there(named) else self.own[side]
 
     # ------------------------------------------------------------------------- the networks look
     def check(self, benchmark: Benchmark) -> None:
-        """Checks that the weights that will be needed can be read.
+        """Checks that the weights that will be needed can be read, and packages are installed.
 
         Raises:
-          UserError: they are damaged, or of another network.
+          UserError: weights are damaged, or of another network; a package is missing.
         """
         for name in self._judges(benchmark):
             JUDGES[name](self.weights[JUDGES[name].kind]).check()
+        judges.forget()
 
     def extract(self, benchmark: Benchmark, shown: "Shown") -> None:
         """Make the features that metrics need and weights are there for, in all processes.
@@ -115,39 +125,36 @@ class Judged:
           UserError: weights are damaged, or of another network.
         """
         for name in self._judges(benchmark):
-            judge, metrics = JUDGES[name], self._metrics_by(benchmark, name)
+            judge = JUDGES[name]
+            metrics = _metrics_by(benchmark, name)
+            caches = [x for metric in metrics for x in _caches(metric, benchmark)]
             for side in ["reference"] if judge.shown == "video" else [*SOUNDS]:
+                if all(self.folder(side, x) != self.own[side] for x in caches if x.judge == name):
+                    continue
                 paths = {
                     clip: path
                     for clip, path in shown.of(judge.shown, side).items()
-                    if (
-                        clip in shown.spoken
-                        if name == files.TEXT.judge
-                        else any(metric.is_of(shown.tasks[clip]) for metric in metrics)
-                    )
+                    if any(shown.fits(clip, metric) for metric in metrics)
                 }
-                if side not in self.named and paths:
-                    features, weights = self.folders[side], self.weights[judge.kind]
-                    extract(name, weights, paths, features, benchmark.clip_sec)
+                if paths:
+                    weights = self.weights[judge.kind]
+                    extract(name, weights, paths, self.own[side], benchmark.clip_sec)
 
     def _judges(self, benchmark: Benchmark) -> list[str]:
         """Those that metrics need and whose weights are at hand."""
         return [
             name
             for name, judge in JUDGES.items()
-            if judge.kind in self.weights
-            and (
-                self._metrics_by(benchmark, name)
-                or (name == files.TEXT.judge and benchmark.recogniser == "whisper")
-            )
+            if judge.kind in self.weights and _metrics_by(benchmark, name)
         ]
 
-    @staticmethod
-    def _metrics_by(benchmark: Benchmark, judge: str) -> list[Metric]:
-        """Those that need features by a judge, and can be had."""
-        impossible = benchmark.absent
-        wanted = [METRICS[name] for name in benchmark.metrics if name not in impossible]
-        return [x for x in wanted if judge in {cache.judge for cache in _caches(x)}]
+    def _check_there(self, side: str, cache: Cache) -> None:
+        """Checks that there are features, which nobody made where there was nothing to look at."""
+        judge = JUDGES.get(cache.judge)
+        if cache.there(self.folder(side, cache)) or not judge or judge.kind not in self.weights:
+            return
+        what = "transcript" if cache == files.TEXT else judge.shown
+        raise UserError(f"no clip has a {what} for {judge.title} to look at (docs/evaluation.md)")
 
     # ------------------------------------------------------------------------ what they have said
     def add_words(self, benchmark: Benchmark, good: Sequence[Row]) -> dict[str, str]:
@@ -156,8 +163,7 @@ class Judged:
         Returns:
           Metric that cannot be had -> how it could.
         """
-        names = [name for name in benchmark.metrics if METRICS[name].of_words]
-        names = [name for name in names if name not in benchmark.absent]
+        names = _of_words(benchmark)
         absent: dict[str, str] = {}
         if names and benchmark.recogniser == "whisper":
             try:
@@ -174,14 +180,14 @@ class Judged:
         return absent
 
     def _recognise(self, good: Sequence[Row]) -> None:
-        if not files.TEXT.there(self.folders["generated"]):
-            raise UserError(
-                f"words are recognised by Whisper: {how_to_name(JUDGES[files.TEXT.judge])} "
-                "(docs/evaluation_networks.md)"
-            )
+        self._check_there("generated", files.TEXT)
+        if not files.TEXT.there(self.folder("generated", files.TEXT)):
+            how = how_to_name(JUDGES[files.TEXT.judge])
+            raise UserError(f"words are recognised by Whisper: {how} (docs/evaluation_networks.md)")
         for version, side in _VERSIONS.items():
-            if files.TEXT.there(self.folders[side]):
-                texts = files.read(self.folders[side], files.TEXT)
+            folder = self.folder(side, files.TEXT)
+            if files.TEXT.there(folder):
+                texts = files.read(folder, files.TEXT)
                 for row in good:
                     if row.clip_id in texts:
                         row.recognised[version] = texts[row.clip_id].tobytes().decode()
@@ -189,14 +195,15 @@ class Judged:
     def words(self, benchmark: Benchmark, good: Sequence[Row]) -> dict[str, Any]:
         """Errors of words by kind in the generated sounds, and what was most often confused.
 
-        Nothing where no words are recognised.
+        They are of the clips that have a metric of words; nothing where there are none.
         """
-        if benchmark.absent.keys() & {"wer"}:
-            return {}
+        metrics = [METRICS[name] for name in _of_words(benchmark)]
         pairs = [
             (row.transcript, row.recognised["generated"], benchmark.normalisation)
             for row in good
-            if row.transcript and "generated" in row.recognised
+            if row.transcript
+            and "generated" in row.recognised
+            and any(metric.is_of(row.task) for metric in metrics)
         ]
         if not pairs:
             return {}
@@ -249,65 +256,82 @@ class Judged:
         """Version -> score and clips of a metric of sets; one of single clips goes into rows."""
         of_features = metric.of_features
         assert of_features
+        reference_side = of_features.reference or of_features.generated
+        reference = self.folder("reference", reference_side)
+        self._check_there("generated", of_features.generated)
+        self._check_there("reference", reference_side)
         values = {}
         for version, side in _VERSIONS.items():
-            own, reference = self.folders[side], self.folders["reference"]
-            truth = version == "ground_truth"
-            if truth and not (of_features.of_truth and of_features.generated.there(own)):
+            folder = self.folder(side, of_features.generated)
+            # Of a folder that is named all clips count, whatever they are called there.
+            only = None if folder != self.own[side] else by_id.keys()
+            if version == "ground_truth" and not of_features.generated.there(folder):
                 continue
-            score = of_features.measure(own, reference, self.weights)
+            if version == "ground_truth" and not of_features.of_truth:
+                continue
+            try:
+                score, clips = of_features.measure(folder, reference, self.weights, only)
+            except UserError:
+                if version == "generated":
+                    raise
+                continue
             if isinstance(score, OfSet):
-                values[version] = score, len(by_id) - len(self._unfit(of_features.generated))
-            else:
-                for clip_id in score.keys() & by_id.keys():
-                    row = by_id[clip_id]
-                    if not metric.is_of(row.task):
-                        continue
-                    if np.isnan(score[clip_id]):
-                        row.problems[name] = f"{version}: {of_features.unfit}"
-                    else:
-                        row.scores.setdefault(version, {})[name] = (score[clip_id], 1.0)
+                values[version] = score, clips
+                continue
+            for clip_id in score.keys() & by_id.keys():
+                row = by_id[clip_id]
+                if not metric.is_of(row.task):
+                    continue
+                if np.isnan(score[clip_id]):
+                    row.problems[name] = f"{version}: {of_features.unfit}"
+                else:
+                    row.scores.setdefault(version, {})[name] = (score[clip_id], 1.0)
         return values
-
-    def _unfit(self, cache: Cache) -> dict[str, str]:
-        return Store(self.folders["generated"] / cache.judge).unfit()
 
     def _tell_unfit(self, good: Sequence[Row]) -> None:
         """Say in the rows what networks could not look at."""
         by_id = {row.clip_id: row for row in good}
-        for features, name in itertools.product(self.folders.values(), JUDGES):
+        for features, (name, judge) in itertools.product(self.own.values(), JUDGES.items()):
             for clip, reason in Store(features / name).unfit().items():
                 if clip in by_id:
-                    by_id[clip].problems[name] = reason
+                    by_id[clip].problems[f"{judge.title}, {judge.shown}"] = reason
 
     def networks(self, benchmark: Benchmark) -> dict[str, str]:
         """Metric -> the network that it is by, and the start of the digest of its weights."""
         found = {}
         for name in benchmark.metrics:
-            metric = METRICS[name]
-            caches = [files.TEXT] if metric.of_words else _caches(metric)
             told = [
                 f"{JUDGES[cache.judge].title}, sha256 {origin['sha256'][:_DIGITS]}"
-                for cache in caches
+                for cache in _caches(METRICS[name], benchmark)
                 for side in _VERSIONS.values()
-                if cache.judge in JUDGES and (origin := cache.origin(self.folders[side]))
+                if cache.judge in JUDGES and (origin := cache.origin(self.folder(side, cache)))
             ]
-            if told and not (metric.of_words and benchmark.recogniser != "whisper"):
+            if told:
                 found[name] = "; ".join(dict.fromkeys(told))
         return found
 
 
-def _caches(metric: Metric) -> list[Cache]:
+def _of_words(benchmark: Benchmark) -> list[str]:
+    """The metrics of words that can be had."""
+    impossible = benchmark.absent
+    return [x for x in benchmark.metrics if METRICS[x].of_words and x not in impossible]
+
+
+def _metrics_by(benchmark: Benchmark, judge: str) -> list[Metric]:
+    """Those that need features by a judge, and can be had."""
+    impossible = benchmark.absent
+    wanted = [METRICS[name] for name in benchmark.metrics if name not in impossible]
+    return [x for x in wanted if judge in {cache.judge for cache in _caches(x, benchmark)}]
+
+
+def _caches(metric: Metric, benchmark: Benchmark) -> list[Cache]:
     """The features that a metric is of."""
+    if metric.of_words and benchmark.recogniser == "whisper":
+        return [files.TEXT]
     of_features = metric.of_features
     if of_features is None:
         return []
     return [cache for cache in (of_features.generated, of_features.reference) if cache]
-
-
-def backbones(config: ml_collections.ConfigDict) -> dict[str, Path]:
-    """The networks whose weights the config names; see `named_weights`."""
-    return named_weights(config.eval.backbones, config.eval.weights)
 
 
 def named_weights(each: Mapping[str, str], root: str) -> dict[str, Path]:
@@ -330,7 +354,7 @@ def named_weights(each: Mapping[str, str], root: str) -> dict[str, Path]:
         raise UserError(f"weights: {root} is no folder")
     inside = {judge.kind: Path(root, judge.kind) for judge in JUDGES.values()}
     # Of Synchformer an encoder's side may lie there, which is of no use here.
-    one_side = folder.is_imported(inside["synchformer"])
+    one_side = is_imported(inside["synchformer"])
     return {
         kind: path
         for kind, path in inside.items()

@@ -46,9 +46,15 @@ def describe(
     }
 
 
-def describe_files(benchmark: Benchmark, **files: str) -> dict[str, Any]:
-    """The same of sounds that another system has made: where they are, by `FILES`."""
-    return {**_definition(benchmark), **files}
+def describe_files(benchmark: Benchmark, contents: str, **files: str) -> dict[str, Any]:
+    """The same of sounds that another system has made.
+
+    Args:
+      benchmark: says what is measured.
+      contents: tells the clips and their files from others.
+      **files: where they are, by `FILES`.
+    """
+    return {**_definition(benchmark), **files, "contents": contents}
 
 
 def _definition(benchmark: Benchmark) -> dict[str, Any]:
@@ -75,7 +81,7 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
         "measures": sorted(settings["measures"]),
     }
     if "config" not in settings:  # The sounds are of another system.
-        return common | {name: settings[name] for name in FILES}
+        return common | {name: settings[name] for name in (*FILES, "contents")}
     config = settings["config"]
     names = ("path", "durations", "durations_path")
     # Seeds that are evaluated together may become more or fewer: each has a folder of its own.

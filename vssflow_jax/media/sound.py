@@ -65,7 +65,7 @@ def read_audio(path: str | Path, sampling_rate: int) -> np.ndarray:
             missing = start + len(piece) - len(channels)
             channels = np.pad(channels, ((0, max(missing, 0)), (0, 0)))
             channels[start : start + len(piece)] = piece
-        waveform = _mono(channels)
+        waveform = mono(channels)
         # The last AAC frame is padded to full length; the stream's duration is the true one.
         if stream.duration is not None:
             if begin_sec:  # Not all of it has been read.
@@ -156,7 +156,7 @@ def _joined(frames: list[Any], channels: int) -> np.ndarray:
     return np.concatenate(samples) if samples else np.zeros((0, channels), np.float32)
 
 
-def _mono(channels: np.ndarray) -> np.ndarray:
+def mono(channels: np.ndarray) -> np.ndarray:
     """Channels [n, channels] mixed to float32 [n], unless they cancel each other."""
     mix = channels.mean(axis=1)
     loudest = max(channels.T, key=np.linalg.norm)

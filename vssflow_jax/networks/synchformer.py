@@ -151,5 +151,10 @@ def segments(pictures: np.ndarray, frames: int = SynchformerConfig.frames) -> np
 
     What does not fill a segment at the end is left out.
     """
-    starts = np.arange(0, len(pictures) - frames + 1, HOP)
+    starts = HOP * np.arange(count_segments(len(pictures), frames))
     return pictures[starts[:, None] + np.arange(frames)]
+
+
+def count_segments(pictures: int, frames: int = SynchformerConfig.frames) -> int:
+    """Segments of so many pictures."""
+    return max((pictures - frames) // HOP + 1, 0)

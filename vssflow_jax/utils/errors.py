@@ -8,6 +8,10 @@ class UserError(Exception):
     """
 
 
+class MissingPackage(UserError):
+    """A package that is needed is not installed; the message says how to install it."""
+
+
 class Rejected(Exception):
     """A row that cannot be made a record.
 

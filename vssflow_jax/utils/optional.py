@@ -5,7 +5,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
-from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.errors import MissingPackage
 
 
 def require(package: str, extra: str) -> ModuleType:
@@ -16,14 +16,14 @@ def require(package: str, extra: str) -> ModuleType:
       extra: the extra of setup.py that installs it, e.g. "demo".
 
     Raises:
-      UserError: the package is not installed; the message names the extra that installs it.
+      MissingPackage: it is not installed; the message names the extra that installs it.
     """
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
         if error.name != package.partition(".")[0]:
             raise  # The package is there; something that it needs is not.
-        raise UserError(_missing(package, extra)) from error
+        raise MissingPackage(_missing(package, extra)) from error
 
 
 def check(package: str, extra: str) -> None:
@@ -34,10 +34,10 @@ def check(package: str, extra: str) -> None:
       extra: the extra of setup.py that installs it.
 
     Raises:
-      UserError: the package is not installed; the message names the extra that installs it.
+      MissingPackage: it is not installed; the message names the extra that installs it.
     """
     if importlib.util.find_spec(package) is None:
-        raise UserError(_missing(package, extra))
+        raise MissingPackage(_missing(package, extra))
 
 
 def package_file(package: str, name: str, extra: str) -> Path:
@@ -49,11 +49,11 @@ def package_file(package: str, name: str, extra: str) -> Path:
       extra: the extra of setup.py that installs it.
 
     Raises:
-      UserError: the package is not installed; the message names the extra that installs it.
+      MissingPackage: it is not installed; the message names the extra that installs it.
     """
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise UserError(_missing(package, extra))
+        raise MissingPackage(_missing(package, extra))
     return Path(spec.submodule_search_locations[0]) / name
 
 

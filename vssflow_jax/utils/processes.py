@@ -68,21 +68,25 @@ def workers_for(items: int) -> Iterator[Executor]:
     """Processes for many items; a thread for few, which would wait for processes to start.
 
     They give up what waits where this one fails.
+
+    Raises:
+      UserError: a process was killed.
     """
     workers = min(joblib.cpu_count(), items // _WORTH_A_PROCESS)
     with pool(workers) if workers > 1 else ThreadPoolExecutor(1) as executor:
         try:
             yield executor
+        except BrokenProcessPool as error:
+            raise killed("") from error
         except BaseException:
             executor.shutdown(cancel_futures=True)
             raise
 
 
-def killed() -> UserError:
-    """What to say of a worker that was killed."""
+def killed(advice: str = ", with fewer --workers") -> UserError:
+    """What to say of a worker that was killed, and perhaps of what helps."""
     return UserError(
-        "a worker was killed, perhaps for want of memory; the same command goes on, with fewer "
-        "--workers"
+        f"a worker was killed, perhaps for want of memory; the same command goes on{advice}"
     )
 
 

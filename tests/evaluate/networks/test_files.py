@@ -8,7 +8,7 @@ import torch
 
 from vssflow_jax.evaluate.metrics.classes import inception_scores, kl_softmax
 from vssflow_jax.evaluate.metrics.fd import frechet_distance
-from vssflow_jax.evaluate.metrics.of_sets import OfSet, cosine_similarity
+from vssflow_jax.evaluate.metrics.of_sets import OfSet, cosine_similarity, pair_by_name
 from vssflow_jax.evaluate.metrics.registry import METRICS
 from vssflow_jax.evaluate.networks import files as caches
 from vssflow_jax.evaluate.networks import synchformer
@@ -31,7 +31,7 @@ def scores_of(generated: Path, reference: Path) -> tuple[dict[str, float], dict[
     scores, absent = {}, {}
     for name, features in OF_FEATURES.items():
         try:
-            found = features.measure(generated, reference, {})
+            found, _ = features.measure(generated, reference, {})
         except UserError as error:
             absent[name] = str(error)
         else:
@@ -141,7 +141,8 @@ def test_scores_are_those_of_the_paired_features(files, folders):
 
 
 def test_desync_looks_at_both_ends_of_each_pair(files, folders, network):
-    scores = OF_FEATURES["desync"].measure(*folders, network)
+    scores, clips = OF_FEATURES["desync"].measure(*folders, network)
+    assert clips == 14
     assert isinstance(scores, dict)
     assert list(scores) == GENERATED[:14]
     video = stacked(files["reference"]["synchformer_video.pth"], NAMES[:14])
@@ -215,11 +216,35 @@ def test_values_that_are_not_finite_are_named(folders, network, score, file, sha
         OF_FEATURES[score].measure(*folders, network)
 
 
-def test_clips_too_short_for_synchformer_are_named(folders, network):
+def test_clips_too_short_for_synchformer_have_no_score(folders, network):
     short = tensors(GENERATED, SEGMENTS, 6, 768) | {GENERATED[3]: torch.zeros(13, 6, 768)}
     torch.save(short, folders[0] / "synchformer_audio.pth")
-    with pytest.raises(UserError, match=f"clip '{GENERATED[3]}' is shorter than 14"):
-        OF_FEATURES["desync"].measure(*folders, network)
+    scores, _ = OF_FEATURES["desync"].measure(*folders, network)
+    assert [name for name, score in scores.items() if np.isnan(score)] == [GENERATED[3]]
+
+
+def test_desync_compares_the_same_moments_of_picture_and_sound(files, folders, network):
+    """A sound that goes on after the pictures changes nothing."""
+    before, _ = OF_FEATURES["desync"].measure(*folders, network)
+    sound = files["generated"]["synchformer_audio.pth"]
+    longer = {name: torch.cat([x, 9 * torch.randn(3, 6, 768)]) for name, x in sound.items()}
+    torch.save(longer, folders[0] / "synchformer_audio.pth")
+    assert OF_FEATURES["desync"].measure(*folders, network)[0] == before
+
+
+def test_clips_that_are_called_like_samples_stay_themselves():
+    names = ["s1_bbaf2n_speaker01", "s1_bbaf2n_speaker001", "s1_bbaf2n_speaker0012", 30 * "s"]
+    assert [*map(len, names)] == [19, 20, 21, 30]
+    assert pair_by_name(names, names, clean=True) == {name: name for name in names}
+
+
+def test_features_of_other_clips_do_not_count(folders):
+    whole, clips = OF_FEATURES["fd_passt"].measure(*folders, {})
+    some, fewer = OF_FEATURES["fd_passt"].measure(*folders, {}, only=GENERATED[:9])
+    assert (clips, fewer) == (14, 9)
+    assert some.value != whole.value
+    with pytest.raises(UserError, match="no clip is fit for it"):
+        OF_FEATURES["fd_passt"].measure(*folders, {}, only=["another"])
 
 
 def test_files_that_would_run_code_are_refused(tmp_path):

@@ -93,14 +93,22 @@ class OfFeatures:
         return self.reference is None or self.reference.judge != self.generated.judge
 
     def measure(
-        self, generated_dir: Path, reference_dir: Path, backbones: Backbones
-    ) -> OfSet | dict[str, float]:
+        self,
+        generated_dir: Path,
+        reference_dir: Path,
+        backbones: Backbones,
+        only: Collection[str] | None = None,
+    ) -> tuple[OfSet | dict[str, float], int]:
         """The score of all clips, or name of a generated clip -> its own, NaN if it is not fit.
 
         Args:
           generated_dir: features of the generated sounds, or of those to measure in their place.
           reference_dir: features of the reference sounds and videos.
           backbones: networks that are at hand; only "synchformer" matters.
+          only: names of the generated clips that count; None: all that have features.
+
+        Returns:
+          The score, and of how many clips it is.
 
         Raises:
           UserError: a file or a network is missing, and how to get it; a file is damaged or of
@@ -119,6 +127,13 @@ class OfFeatures:
         reference = read(reference_dir, self.reference) if self.reference else {}
         further = [read(reference_dir, cache) for cache in self.further]
         heads = [synchformer.load(backbones[self.network])] if self.network else []
+        if only is not None:
+            generated = Renamed(generated, {name: name for name in generated if name in only})
+        if not generated or (self.reference and not reference):
+            raise UserError(
+                f"{generated_dir} and {reference_dir}: no clip is fit for it; metrics.json says of "
+                "each why, under problems"
+            )
         try:
             if self.paired:
                 pairs = pair_by_name(reference, generated, clean=self.paired == "clean")
@@ -129,8 +144,8 @@ class OfFeatures:
         except UserError as error:
             raise UserError(f"{generated_dir} and {reference_dir}: {error}") from error
         if isinstance(score, OfSet) or np.ndim(score) == 0:
-            return OfSet.of(score)
-        return dict(zip(generated, score.tolist(), strict=True))
+            return OfSet.of(score), len(generated)
+        return dict(zip(generated, score.tolist(), strict=True)), len(generated)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,25 +226,22 @@ def similarity(generated: Clips, reference: Clips) -> NDArray[np.float64]:
 
 
 def synchrony(generated: Clips, reference: Clips, head: synchformer.Head) -> NDArray[np.float64]:
-    """DeSync of each clip [n], of its first and its last window."""
-    names = [*generated]
-    values = []
-    for start in range(0, len(names), _BATCH_CLIPS):
-        batch = names[start : start + _BATCH_CLIPS]
-        seen, heard = ([clips[name] for name in batch] for clips in (reference, generated))
-        for name, *both in zip(batch, seen, heard, strict=True):
-            if min(map(len, both)) < synchformer.SEGMENTS:
-                raise UserError(
-                    f"clip '{name}' is shorter than {synchformer.SEGMENTS} segments (4.8 s); leave "
-                    "it out of both"
-                )
+    """DeSync of each clip [n], of the first and the last window of both; NaN without any."""
+    ends = {name: min(len(reference[name]), len(sound)) for name, sound in generated.items()}
+    fit = [name for name, end in ends.items() if end >= synchformer.SEGMENTS]
+    found = dict.fromkeys(ends, np.nan)
+    for start in range(0, len(fit), _BATCH_CLIPS):
+        batch = fit[start : start + _BATCH_CLIPS]
+        seen, heard = (
+            [clips[name][: ends[name]] for name in batch] for clips in (reference, generated)
+        )
         first, last = (
             head(np.stack([x[window] for x in seen]), np.stack([x[window] for x in heard]))
             for window in (slice(synchformer.SEGMENTS), slice(-synchformer.SEGMENTS, None))
         )
         _check_finite(dict(zip(batch, first + last, strict=True)))
-        values.append(synchformer.desync(first, last))
-    return np.concatenate(values)
+        found |= zip(batch, synchformer.desync(first, last).tolist(), strict=True)
+    return np.array([*found.values()])
 
 
 def lip_sync(
@@ -295,13 +307,15 @@ def pair_by_name(
     Args:
       references: names of the references.
       generated: names of the generated clips; several may be of one reference if they are cleaned.
-      clean: read the generated names by `clean_sample_name`.
+      clean: read the generated names by `clean_sample_name`, unless a reference is called so.
 
     Raises:
       UserError: no clip finds its reference.
     """
-    sought = {name: clean_sample_name(name) if clean else name for name in generated}
     there = set(references)
+    sought = {
+        name: clean_sample_name(name) if clean and name not in there else name for name in generated
+    }
     pairs = {name: reference for name, reference in sought.items() if reference in there}
     if not pairs:
         raise UserError(

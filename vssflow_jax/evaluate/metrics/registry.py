@@ -349,6 +349,7 @@ METRICS: dict[str, Metric] = {
             of_sets.synchrony,
             paired="clean",
             network="synchformer",
+            unfit="picture or sound is shorter than 4.8 s",
         ),
     ),
     "ib_score": Metric(

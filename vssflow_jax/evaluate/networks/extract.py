@@ -14,10 +14,10 @@ from vssflow_jax.evaluate.networks.judge import Judge
 from vssflow_jax.evaluate.networks.judges import JUDGES
 from vssflow_jax.evaluate.networks.store import Store
 from vssflow_jax.parallel import distributed
-from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.errors import MissingPackage, UserError
 from vssflow_jax.utils.processes import ahead, workers_for
 
-GROUP = 32  # clips that a network is given together
+GROUPS = {"sound": 32, "video": 4}  # clips that a network is given together, by what it is shown
 
 
 class _Unfit(NamedTuple):
@@ -53,11 +53,11 @@ def extract(
     bar = tqdm.tqdm(
         total=len(missing), desc=what, unit="clip", disable=not (missing and distributed.is_main())
     )
-    prepare = functools.partial(_example, judge, max_sec)
+    prepare, size = functools.partial(_example, judge, max_sec), GROUPS[judge.shown]
     with bar, workers_for(len(missing)) as executor:
-        found = ahead(executor, prepare, (paths[clip] for clip in missing), 2 * GROUP)
-        for start in range(0, len(missing), GROUP):
-            clips = missing[start : start + GROUP]
+        found = ahead(executor, prepare, (paths[clip] for clip in missing), 2 * size)
+        for start in range(0, len(missing), size):
+            clips = missing[start : start + size]
             examples = dict(zip(clips, itertools.islice(found, len(clips)), strict=True))
             fit = {clip: x for clip, x in examples.items() if not isinstance(x, _Unfit)}
             made = judge.features([*fit.values()]) if fit else []
@@ -71,5 +71,7 @@ def extract(
 def _example(judge: Judge, max_sec: float, path: Path) -> Any:
     try:
         return judge.example(path, max_sec)
+    except MissingPackage:
+        raise  # It is not the clip's fault, and can be mended.
     except UserError as error:
         return _Unfit(str(error))

@@ -15,9 +15,9 @@ from vssflow_jax.audio.mfcc import mfcc
 from vssflow_jax.clip import to_int16
 from vssflow_jax.evaluate.networks import synchformer
 from vssflow_jax.evaluate.networks.judge import Example, Judge, at_least, row_by_row
-from vssflow_jax.evaluate.networks.sounds import centred, read_pictures, read_sound
+from vssflow_jax.evaluate.networks.sounds import check_pictures, read_pictures, read_sound
 from vssflow_jax.evaluate.networks.store import Made
-from vssflow_jax.features import face_tracks
+from vssflow_jax.features import face_tracks, faces
 from vssflow_jax.networks import imagebind, synchformer_sound, syncnet
 from vssflow_jax.networks import synchformer as synchformer_video
 from vssflow_jax.networks.spread import Spread
@@ -41,7 +41,8 @@ class ImageBindSound(Judge):
     def example(self, path: Path, max_sec: float) -> Example:
         """Three pieces [b, n]: of the start, the middle and the end."""
         piece = int(imagebind.SOUND_SEC * imagebind.SAMPLING_RATE)
-        waveform = at_least(piece, "ImageBind", centred(read_sound(path, max_sec=max_sec)))
+        waveform = read_sound(path, max_sec=max_sec, centre=True, first_channel=True)
+        at_least(piece, "ImageBind", waveform)
         starts = np.linspace(0, len(waveform) - piece, imagebind.SOUND_CLIPS).astype(int)
         return waveform[starts[:, None] + np.arange(piece)]
 
@@ -56,11 +57,16 @@ class ImageBindVideo(Judge):
     kind, shown, title = "imagebind", "video", "ImageBind"
     source = _IMAGEBIND
 
+    def check(self) -> None:
+        """See `Judge`."""
+        check_pictures()
+        super().check()
+
     def example(self, path: Path, max_sec: float) -> Example:
         """Pairs of neighbouring pictures [b, 2, h, w, 3], from both ends and the middle of each."""
         pictures = read_pictures(path, 1 / _PICTURE_SEC, _SIDE, max_sec, whole=True)
         if len(pictures) < imagebind.FRAMES:
-            raise UserError(f"{path}: shorter than 3 s, of which ImageBind sees no two pictures")
+            raise UserError(f"{path}: of 2 s or less, of which ImageBind sees no two pictures")
         along = int(np.argmax(pictures.shape[1:3])) + 1
         spare = pictures.shape[along] - _SIDE
         crops = (
@@ -96,8 +102,9 @@ class SynchformerSound(OfSynchformer):
 
     def example(self, path: Path, max_sec: float) -> Example:
         """Segments [b, n]."""
-        segments = synchformer_sound.segments(centred(read_sound(path, max_sec=max_sec)))
-        return _whole_windows(path, segments)
+        segments = synchformer_sound.segments(read_sound(path, max_sec=max_sec, centre=True))
+        _check_long_enough(path, len(segments))
+        return segments
 
     def features(self, examples: Sequence[Example]) -> list[Made]:
         rows = row_by_row(Spread.load("synchformer_sound", self.weights), examples)
@@ -109,13 +116,20 @@ class SynchformerVideo(OfSynchformer):
 
     shown = "video"
 
+    def check(self) -> None:
+        """See `Judge`."""
+        check_pictures()
+        super().check()
+
     def example(self, path: Path, max_sec: float) -> Example:
-        """Segments [b, n, h, w, 3]."""
+        """Pictures [n, h, w, 3]."""
         pictures = read_pictures(path, _VIDEO_RATE, _SIDE, max_sec)
-        return _whole_windows(path, synchformer_video.segments(pictures))
+        _check_long_enough(path, synchformer_video.count_segments(len(pictures)))
+        return pictures
 
     def features(self, examples: Sequence[Example]) -> list[Made]:
-        rows = row_by_row(Spread.load("synchformer", self.weights), examples)
+        segments = [synchformer_video.segments(pictures) for pictures in examples]
+        rows = row_by_row(Spread.load("synchformer", self.weights), segments)
         return [{"video": tokens} for tokens in rows]
 
 
@@ -144,6 +158,12 @@ class SyncNetVideo(Judge):
     kind, shown, title = "syncnet", "video", "SyncNet"
     source = _SYNCNET
 
+    def check(self) -> None:
+        """See `Judge`."""
+        check_pictures()
+        faces.check_installed()
+        super().check()
+
     def example(self, path: Path, max_sec: float) -> Example:
         """Number of the first picture of the face's track, and its faces [n, h, w, 3]."""
         track = media.read_track(path)
@@ -162,17 +182,16 @@ class SyncNetVideo(Judge):
         """A clip at a time: each picture is in five windows."""
         apply = Spread.load("syncnet_video", self.weights)
         made: list[Made] = []
-        for first, faces in examples:
-            count = syncnet.count_windows(len(faces), sys.maxsize)
-            rows = apply(syncnet.picture_windows(faces, count))
+        for first, pictures in examples:
+            count = syncnet.count_windows(len(pictures), sys.maxsize)
+            rows = apply(syncnet.picture_windows(pictures, count))
             made.append({"video": rows, "first": np.int32(first)})
         return made
 
 
-def _whole_windows(path: Path, segments: Example) -> Example:
-    if len(segments) < synchformer.SEGMENTS:
+def _check_long_enough(path: Path, segments: int) -> None:
+    if segments < synchformer.SEGMENTS:
         raise UserError(
-            f"{path}: {len(segments)} segments, shorter than the {synchformer.SEGMENTS} (4.8 s) "
-            "that Synchformer compares"
+            f"{path}: {segments} segments, shorter than the {synchformer.SEGMENTS} (4.8 s) that "
+            "Synchformer compares"
         )
-    return segments

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vssflow_jax.evaluate.networks import panns, vggish
 from vssflow_jax.evaluate.networks.judge import Example, Judge, at_least, row_by_row
-from vssflow_jax.evaluate.networks.sounds import centred, read_sound
+from vssflow_jax.evaluate.networks.sounds import read_sound
 from vssflow_jax.evaluate.networks.store import Made
 from vssflow_jax.networks import passt, utmos, wav2vec
 from vssflow_jax.networks.clap import mel as clap
@@ -38,7 +38,7 @@ class Panns(Judge):
 
     def example(self, path: Path, max_sec: float) -> Example:
         """A waveform [n]."""
-        return at_least(panns.MIN_SAMPLES, "PANNs", centred(read_sound(path, max_sec=max_sec)))
+        return at_least(panns.MIN_SAMPLES, "PANNs", read_sound(path, max_sec=max_sec, centre=True))
 
     def features(self, examples: Sequence[Example]) -> list[Made]:
         """A sound of each length by itself, for padding is heard."""
@@ -58,7 +58,7 @@ class Vggish(Judge):
 
     def example(self, path: Path, max_sec: float) -> Example:
         """Log-mels [w, t, m]."""
-        waveform = centred(read_sound(path, max_sec=max_sec))
+        waveform = read_sound(path, max_sec=max_sec, centre=True)
         return vggish.log_mel_windows(at_least(vggish.MIN_SAMPLES, "VGGish", waveform))
 
     def features(self, examples: Sequence[Example]) -> list[Made]:
@@ -74,7 +74,7 @@ class Passt(Judge):
 
     def example(self, path: Path, max_sec: float) -> Example:
         """A log-mel [t, m]."""
-        waveform = centred(read_sound(path, passt.SAMPLING_RATE, max_sec))
+        waveform = read_sound(path, passt.SAMPLING_RATE, max_sec, centre=True)
         return passt.log_mels(waveform[None])[0]
 
     def features(self, examples: Sequence[Example]) -> list[Made]:
@@ -90,7 +90,7 @@ class Clap(Judge):
 
     def example(self, path: Path, max_sec: float) -> Example:
         """A log-mel [t, m]."""
-        waveform = at_least(1, "CLAP", centred(read_sound(path, clap.SAMPLING_RATE, max_sec)))
+        waveform = at_least(1, "CLAP", read_sound(path, clap.SAMPLING_RATE, max_sec, centre=True))
         return clap.log_mels(waveform[None])[0]
 
     def features(self, examples: Sequence[Example]) -> list[Made]:

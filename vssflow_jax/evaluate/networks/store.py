@@ -109,11 +109,12 @@ class Store:
         for path in self._paths():
             with open_safetensors(path) as file:
                 found |= json.loads(file.metadata()[_UNFIT])
-        return found
+        fit = self.done() if found else set()  # Some may have been mended.
+        return {clip: why for clip, why in found.items() if clip not in fit}
 
     def done(self) -> set[str]:
-        """Clips that were looked at; see `read`."""
-        return {*self.unfit(), *(x.clip for x in self._entries())}
+        """Clips that have features; see `read`. The others may be fit another time."""
+        return {x.clip for x in self._entries()}
 
     def _entries(self) -> Iterator["_Entry"]:
         for path in self._paths():

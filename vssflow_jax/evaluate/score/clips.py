@@ -1,7 +1,8 @@
 """Which files are of one clip, and what else is known of it."""
 
 import dataclasses
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vssflow_jax.evaluate.benchmark import Benchmark
@@ -89,17 +90,32 @@ def read_clips(
     return clips, remarks
 
 
+def contents(clips: Sequence[Given]) -> str:
+    """Tells clips and their files from others, and from earlier ones of the same names."""
+    found = hashlib.sha256()
+    for clip in clips:
+        for path in (clip.generated, clip.reference, clip.video):
+            stat = path.stat() if path else None
+            found.update(repr(stat and (stat.st_size, stat.st_mtime_ns)).encode())
+        found.update(repr(clip).encode())
+    return found.hexdigest()
+
+
 def _by_stem(folder: Path, suffixes: tuple[str, ...] = SOUNDS) -> dict[str, Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in suffixes and path.is_file():
+        hidden = path.name.startswith(".")  # such as macOS leaves beside files
+        if path.suffix.lower() in suffixes and not hidden and path.is_file():
             other = found.setdefault(path.stem, path)
             if other != path:
                 raise UserError(f"{folder}: {other.name} and {path.name} are both '{path.stem}'")
     if not found:
-        raise UserError(f"{folder} holds no file of sound or video ({', '.join(suffixes)})")
+        raise UserError(
+            f"{folder} holds no file of sound or video ({', '.join(suffixes)}); folders in it are "
+            "not looked into"
+        )
     return found
 
 

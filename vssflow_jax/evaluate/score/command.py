@@ -23,13 +23,13 @@ from vssflow_jax.evaluate import benchmark as definition
 from vssflow_jax.evaluate import rows
 from vssflow_jax.evaluate.benchmark import Benchmark, Place
 from vssflow_jax.evaluate.evaluator import REPORT, chosen_rows, print_table
-from vssflow_jax.evaluate.judged import Judged, Shown, named_weights
+from vssflow_jax.evaluate.judged import SOUNDS, Judged, Shown, named_weights
 from vssflow_jax.evaluate.metrics.of_clips import Reference
 from vssflow_jax.evaluate.metrics.registry import METRICS, score_clip
 from vssflow_jax.evaluate.networks.sounds import read_sound
 from vssflow_jax.evaluate.pages.report import write_report
 from vssflow_jax.evaluate.rows import Row
-from vssflow_jax.evaluate.score.clips import Given, read_clips
+from vssflow_jax.evaluate.score.clips import Given, contents, read_clips
 from vssflow_jax.evaluate.scores import sum_up
 from vssflow_jax.evaluate.settings import claim, describe_files
 from vssflow_jax.evaluate.versions import of_samples
@@ -101,12 +101,14 @@ def _measure(benchmark: Benchmark, clips: Sequence[Given], out: Path) -> None:
     """Make the rows that are not there yet; all processes return together."""
     done = {row.index for row in rows.read(out) if not row.failed}
     distributed.wait_for_all(f"read {out}")  # before anyone writes another
-    for folder in ("wav", "reference"):
+    for folder in SOUNDS.values():
         (out / folder).mkdir(exist_ok=True)
     mine = [*enumerate(clips)][jax.process_index() :: jax.process_count()]
     missing = [(index, clip) for index, clip in mine if index not in done]
     metrics = {name: METRICS[name] for name in benchmark.of_clips}
-    bar = tqdm.tqdm(total=len(missing), desc=benchmark.name, unit="clip")
+    bar = tqdm.tqdm(
+        total=len(missing), desc=benchmark.name, unit="clip", disable=not distributed.is_main()
+    )
     with rows.log(out, jax.process_index()) as log, workers_for(len(missing)) as workers, bar:
         jobs = ((index, clip, benchmark.clip_sec, metrics, out) for index, clip in missing)
         for row in ahead(workers, _row, jobs, _AHEAD):
@@ -157,7 +159,7 @@ def _view(row: Row, clip: Given, out: Path) -> ClipView:
     for name, folder in (("generated", "wav"), ("reference", "reference")):
         samples = clip_view.read_wav(out / folder / f"{row.clip_id}.wav", row.clip_id)
         shown = page.sound_uri(samples)
-        if name == "reference" and clip.video and clip.video.suffix == ".mp4":
+        if name == "reference" and clip.video and clip.video.suffix.lower() == ".mp4":
             shown = clip_view.video(clip.video, row.clip_id)
         sounds.append(Sound(name, shown, of_samples(samples, _window(len(samples))).log_mel))
     return ClipView.of(sounds, clip.event_times_sec)
@@ -183,14 +185,29 @@ def main(argv: list[str]) -> None:
         paths["videos"],
         paths["clips"],
     )
-    for remark in remarks:
-        print(remark)
     out = Path(values.out)
-    folders = {side: out / "features" / side for side in ("generated", "reference")}
+    _check_apart(out, [path for path in paths.values() if path])
+    for remark in remarks if distributed.is_main() else ():
+        print(remark)
+    folders = {side: out / "features" / side for side in SOUNDS}
     judged = Judged(named_weights({}, values.weights), folders)
-    metrics = score(benchmark, clips, judged, describe_files(benchmark, **given), out)
+    settings = describe_files(benchmark, contents(clips), **given)
+    metrics = score(benchmark, clips, judged, settings, out)
     if distributed.is_main():
         print_table(metrics, out)
+
+
+def _check_apart(out: Path, given: Sequence[Path]) -> None:
+    """Checks that nothing that was given would be written over.
+
+    Raises:
+      UserError: a folder of the results is one that was given, or in it.
+    """
+    for name in SOUNDS.values():
+        own = (out / name).resolve()
+        for path in given:
+            if own == path.resolve() or path.resolve() in own.parents:
+                raise UserError(f"--out={out}: its {own.name}/ is in {path}; choose another --out")
 
 
 def define_flags() -> None:
