@@ -16,9 +16,9 @@ from vssflow_jax import media
 from vssflow_jax.audio.mfcc import mfcc
 from vssflow_jax.evaluate import judged, rows
 from vssflow_jax.evaluate.benchmark import Benchmark
-from vssflow_jax.evaluate.judged import Judged
+from vssflow_jax.evaluate.judged import Judged, Shown
 from vssflow_jax.evaluate.metrics.registry import METRICS
-from vssflow_jax.evaluate.networks import files, judges
+from vssflow_jax.evaluate.networks import files, of_both
 from vssflow_jax.evaluate.networks.extract import extract
 from vssflow_jax.evaluate.networks.judges import JUDGES
 from vssflow_jax.evaluate.networks.store import Store
@@ -45,7 +45,7 @@ def scores(generated: Path, reference: Path) -> dict[str, dict[str, float]]:
     for name in ("lse_c", "lse_d"):
         of_features = METRICS[name].of_features
         assert of_features
-        values = of_features.measure(generated, reference, {})
+        values, _ = of_features.measure(generated, reference, {})
         assert isinstance(values, dict)
         found[name] = values
     return found
@@ -126,7 +126,7 @@ def test_a_sound_that_is_moved_is_found_out(
     brightness = RNG.uniform(0.7, 1.0, PICTURES)
     seen = np.concatenate([np.full((LEAD, *film.shape[1:]), 90, np.uint8), film[:40]])
     video = written(tmp_path / "a.mp4", (seen * brightness[:, None, None, None]).astype(np.uint8))
-    monkeypatch.setattr(judges, "Spread", Planted)
+    monkeypatch.setattr(of_both, "Spread", Planted)
     extract("syncnet_video", video, {"a": video}, tmp_path)
     faces, first = (
         files.read(tmp_path, cache)["a"] for cache in (files.SYNCNET_VIDEO, files.SYNCNET_FIRST)
@@ -210,7 +210,7 @@ def test_only_those_who_speak_are_looked_at(
 
     monkeypatch.setattr(judged, "extract", look)
     folders = {side: tmp_path / side for side in judged.SOUNDS}
-    Judged({"syncnet": tmp_path}, folders).extract(BENCHMARK, tmp_path)
+    Judged({"syncnet": tmp_path}, folders).extract(BENCHMARK, Shown.written(tmp_path))
     assert looked == {
         ("syncnet_sound", "generated"): {"a", "b", "d"},
         ("syncnet_sound", "reference"): {"a", "b", "d"},
