@@ -41,7 +41,13 @@ _ADDED: dict[str, Any] = {
         "held_out_clips": 16,
     },
     "model": {"transformer": {"residual_dtype": "bfloat16"}},
-    "eval": {"seeds": ()},
+    "eval": {
+        "seeds": (),
+        "weights": "",
+        "backbones": dict.fromkeys(
+            ("imagebind", "passt", "clap", "syncnet", "utmos", "whisper"), ""
+        ),
+    },
 }
 
 # Fields that configs of earlier versions have, with what they are called now.
