@@ -154,6 +154,17 @@ def test_they_can_be_compared_with_one_seed(together: Path, tmp_path: Path) -> N
     assert (tmp_path / "compare.html").read_text().count("<audio") > 1
 
 
+def test_after_training_other_seeds_are_evaluated_anew(demo_data: Path, together: Path) -> None:
+    def is_done(out: Path, *wanted: int) -> bool:
+        config = tiny.config(demo_data, train__steps=1, eval__seeds=wanted)
+        return evaluator.is_done(out, config)
+
+    assert is_done(together, *SEEDS)
+    assert not is_done(together, 0)
+    assert not is_done(together)
+    assert is_done(together / "seed-0")
+
+
 def test_killed_in_the_second_seed_it_ends_the_same(
     command: list[str], together: Path, tmp_path: Path
 ) -> None:
