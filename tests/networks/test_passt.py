@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from flax import nnx
 
 from tests.networks import small
 from vssflow_jax.networks import passt
 from vssflow_jax.networks.passt import SAMPLES, SAMPLING_RATE
-from vssflow_jax.networks.spread import Spread
+from vssflow_jax.networks.spread import USES, Spread, function
 
 RNG = np.random.default_rng(0)
 SILENCE = (np.log(1e-5) + 4.5) / 5
@@ -48,7 +49,8 @@ def test_little_is_heard_of_what_is_above_fifteen_kilohertz() -> None:
 def test_both_outputs_of_many_rows_are_those_of_each() -> None:
     network = small.network("passt")
     rows = np.asarray(small.examples("passt", 10))
-    spread = Spread("passt", network, "float32")
+    definition, weights = nnx.split(network)
+    spread = Spread(function("passt", definition, "float32"), weights, USES["passt"].rows)
     logits, features = spread(rows)
     assert logits.shape == (10, 9)
     assert features.shape == (10, 128)
