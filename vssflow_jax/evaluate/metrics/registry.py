@@ -77,13 +77,14 @@ class Metric:
 _RATE = functools.partial(Label, better="lower", unit="%", scale=100.0, decimals=1)
 
 
+def _of_words(measure: OfWords, name: str, explanation: str, task: str = "") -> Metric:
+    label = _RATE(name=name, explanation=explanation, task=task)
+    return Metric(label, (task or "visualtts",), of_words=measure, needs=WORDS)
+
+
 def _word_error_rate(task: str = "") -> Metric:
-    label = _RATE(
-        name="Word error rate",
-        explanation="share of the transcripts' words that a speech recogniser gets wrong.",
-        task=task,
-    )
-    return Metric(label, (task or "visualtts",), of_words=of_words.word_error_rate, needs=WORDS)
+    explanation = "share of the transcripts' words that a speech recogniser gets wrong."
+    return _of_words(of_words.word_error_rate, "Word error rate", explanation, task)
 
 
 _WITH_VOICE_ACTIVITY = functools.partial(
@@ -221,32 +222,20 @@ METRICS: dict[str, Metric] = {
     "wer": _word_error_rate(),
     "wer_tts": _word_error_rate("tts"),
     "wer_joint": _word_error_rate("joint"),
-    "wer_plain": Metric(
-        _RATE(
-            name="Word error rate, plain",
-            explanation="of texts in lower case and without punctuation, otherwise as they are.",
-        ),
-        ("visualtts",),
-        of_words=of_words.plain_word_error_rate,
-        needs=WORDS,
+    "wer_plain": _of_words(
+        of_words.plain_word_error_rate,
+        "Word error rate, plain",
+        "of texts in lower case and without punctuation, otherwise as they are.",
     ),
-    "wer_utterance": Metric(
-        _RATE(
-            name="Word error rate, mean of utterances",
-            explanation="each utterance counts the same, however long it is.",
-        ),
-        ("visualtts",),
-        of_words=of_words.word_error_rate_of_utterance,
-        needs=WORDS,
+    "wer_utterance": _of_words(
+        of_words.word_error_rate_of_utterance,
+        "Word error rate, mean of utterances",
+        "each utterance counts the same, however long it is.",
     ),
-    "cer": Metric(
-        _RATE(
-            name="Character error rate",
-            explanation="share of the transcripts' characters that a speech recogniser gets wrong.",
-        ),
-        ("visualtts",),
-        of_words=of_words.character_error_rate,
-        needs=WORDS,
+    "cer": _of_words(
+        of_words.character_error_rate,
+        "Character error rate",
+        "share of the transcripts' characters that a speech recogniser gets wrong.",
     ),
     "speaker_similarity": Metric(
         Label(

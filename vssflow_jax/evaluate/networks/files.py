@@ -81,13 +81,14 @@ def read(directory: Path, cache: Cache) -> Clips:
     """
     own = Store(directory / cache.judge)
     if own.exists:
-        clips: Clips = own.read(cache.key)
-        path, places = own.folder, own.shapes(cache.key)
+        stored = own.read(cache.key)
+        clips: Clips = stored
+        path, shapes = own.folder, stored.shapes
     else:
         path = directory / cache.file
         clips = _tensors(path, cache)
-        places = {clip: tensor.shape for clip, tensor in clips.items()}
-    for clip, shape in places.items():
+        shapes = {clip: tensor.shape for clip, tensor in clips.items()}
+    for clip, shape in shapes.items():
         if not _fits(shape, cache.shape):
             what = f"'{cache.entry}' of clip" if cache.entry else "clip"
             expected = ", ".join("any" if size is None else str(size) for size in cache.shape)

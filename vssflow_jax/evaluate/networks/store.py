@@ -96,12 +96,8 @@ class Store:
         Raises:
           UserError: a file is damaged.
         """
-        places = {x.clip: (x.path, x.entry) for x in self._entries() if x.key == key}
-        return Clips({clip: places[clip] for clip in sorted(places)})
-
-    def shapes(self, key: str) -> dict[str, tuple[int, ...]]:
-        """Clip -> shape of its features by their key; see `read`."""
-        return {x.clip: x.shape for x in self._entries() if x.key == key}
+        found = {x.clip: x for x in self._entries() if x.key == key}
+        return Clips({clip: found[clip] for clip in sorted(found)})
 
     def unfit(self) -> dict[str, str]:
         """Clip -> why it has no features; see `read`."""
@@ -133,19 +129,24 @@ class Clips(Mapping[str, NDArray[Any]]):
     """Clip -> its features, which are read when they are asked for.
 
     Attributes:
-      places: clip -> file, and the entry in it.
+      entries: clip -> where they are.
     """
 
-    places: Mapping[str, tuple[Path, str]]
+    entries: Mapping[str, _Entry]
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Clip -> shape of its features, none of which is read."""
+        return {clip: entry.shape for clip, entry in self.entries.items()}
 
     def __getitem__(self, clip: str) -> NDArray[Any]:
-        path, entry = self.places[clip]
+        path, entry = self.entries[clip][:2]
         with open_safetensors(path) as file:
             value: NDArray[Any] = file.get_tensor(entry)
         return value
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.places)
+        return iter(self.entries)
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.entries)
