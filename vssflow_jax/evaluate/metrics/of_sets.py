@@ -117,8 +117,8 @@ class OfFeatures:
         """
         if self.network and self.network not in backbones:
             raise UserError(
-                f"the weights of {self.network} compare its features: name their file by "
-                f"--config.eval.backbones.{self.network} ({_DOCS})"
+                f"the weights of {self.network} compare its features: "
+                f"{how_to_name(JUDGES[self.generated.judge])} ({_DOCS})"
             )
         for directory, cache in ((generated_dir, self.generated), (reference_dir, self.reference)):
             if cache and not cache.there(directory):
