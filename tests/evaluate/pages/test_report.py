@@ -323,6 +323,8 @@ def test_sounds_of_another_system_have_a_page_too(write):
     settings = {"benchmark": "grid", "generated": "OTHER/wav", "reference": "TRUE"}
     page = write(settings=settings | {"videos": "", "clips": ""})
     assert "sounds of OTHER/wav" in page.text
+    assert "VSSFlow on" not in page.source
+    assert "Sounds on grid" in page.source
     assert "parameters" not in page.text
 
 

@@ -67,7 +67,7 @@ def write_report(
     }
     absent = {metric: results["absent"][metric] for metric in in_order(results["absent"])}
     values = {
-        "title": f"VSSFlow on {settings['benchmark']}",
+        "title": f"{'VSSFlow' if _is_ours(settings) else 'Sounds'} on {settings['benchmark']}",
         "headlines": [rows[metric] for metric in _headlines(scores)],
         "summary": _summary(settings, results),
         "settings": {name: [text] for name, text in parts.flat(settings).items()},
@@ -130,10 +130,15 @@ def _headlines(scores: Scores) -> list[str]:
     return in_order(there[:_NUM_HEADLINES])
 
 
+def _is_ours(settings: Mapping[str, Any]) -> bool:
+    """Whether the sounds are of a model that was run, and not of another system."""
+    return "sampler" in settings
+
+
 def _summary(settings: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that a reader wants to know first; all of them are in the table below."""
     counts = {"clips": results["clips"], "failed clips": len(results["failed"])}
-    if "sampler" not in settings:  # The sounds are of another system.
+    if not _is_ours(settings):
         return {name: settings[name] for name in FILES if settings[name]} | counts
     sampler = settings["sampler"]
     adaptive = sampler["method"] == ADAPTIVE
