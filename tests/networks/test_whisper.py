@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from vssflow_jax.interop.import_weights import import_weights
 from vssflow_jax.networks.whisper import convert, mel, published
 from vssflow_jax.networks.whisper.network import Whisper, WhisperConfig
 from vssflow_jax.networks.whisper.search import Found, Rules, search
-from vssflow_jax.networks.whisper.transcribe import Recogniser, _recognise, transcribe
+from vssflow_jax.networks.whisper.transcribe import Recogniser, Transcriber, _recognise
 from vssflow_jax.networks.whisper.vocabulary import END, START, Vocabulary
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights.mapping import LEFT_OVER, MAPPED
@@ -197,9 +198,10 @@ def test_lowers_for_accelerators_in_large_v3s_size(platform: str) -> None:
     log_mels = jax.ShapeDtypeStruct((2, mel.FRAMES, cfg.bands), jnp.float32)
     prompt = jax.ShapeDtypeStruct((4,), jnp.int32)
 
-    def run(weights: nnx.State, *inputs: Any) -> Found:
-        options = {"end": 50_257, "beams": 5, "most": 224, "length_penalty": 1.0}
-        return _recognise(definition, weights, *inputs, **options, dtype="bfloat16")
+    def run(weights: nnx.State, log_mels: Any, prompt: Any, masks: Any) -> Found:
+        rules = Rules(50_257, *masks)
+        options = {"beams": 5, "most": 224, "length_penalty": 1.0, "dtype": "bfloat16"}
+        return _recognise(definition, weights, log_mels, prompt=prompt, rules=rules, **options)
 
     definition, weights = nnx.split(network)
     exported = jax.export.export(jax.jit(run), platforms=[platform])
@@ -365,17 +367,39 @@ def listener(tmp_path_factory: Any) -> Recogniser:
 
 def test_transcripts_are_of_each_sound_by_itself(listener: Recogniser) -> None:
     waveforms = [noise(samples) for samples in (3_000, 20_000, 480_000)]
-    alone = [transcribe(listener, [x], beams=2, most_tokens=6)[0] for x in waveforms]
+    hear = Transcriber(listener, beams=2, most_tokens=6, rows=2)
+    alone = [hear([x])[0] for x in waveforms]
     # Two at a time, the last with a row that is not asked for.
-    together = transcribe(listener, waveforms, beams=2, most_tokens=6, batch=2)
+    together = hear(waveforms)
     assert [said.tokens for said in together] == [said.tokens for said in alone]
     for one, other in zip(together, alone, strict=True):
         assert one.text == other.text == listener.vocabulary.text(one.tokens)
         np.testing.assert_allclose(one.log_probability, other.log_probability, rtol=1e-4)
     assert all(0 < len(said.tokens) <= 6 for said in alone)
-    assert transcribe(listener, []) == []
+    assert hear([]) == []
+
+
+def test_eight_devices_hear_the_same(listener: Recogniser, tmp_path: Path) -> None:
+    folder = tmp_path / "weights"
+    network = files.peer(max_source_positions=1500, encoder_layers=1, decoder_layers=1)
+    files.write_hugging_face(network, folder)
+    waveforms = [noise(1000 * number) for number in range(1, 12)]
+    np.savez(tmp_path / "sounds.npz", *waveforms)
+    program = (
+        "import pathlib, sys, numpy as np\n"
+        "from vssflow_jax.networks.whisper import published\n"
+        "from vssflow_jax.networks.whisper.transcribe import Transcriber\n"
+        "folder, sounds = map(pathlib.Path, sys.argv[1:])\n"
+        "hear = Transcriber(published.load(folder), beams=2, most_tokens=6, rows=1)\n"
+        "print(*(said.tokens for said in hear([*np.load(sounds).values()])), sep='\\n')"
+    )
+    command = [sys.executable, "-c", program, f"{folder}", f"{tmp_path}/sounds.npz"]
+    done = tiny.run(command, env=tiny.EIGHT_DEVICES)
+    assert done.returncode == 0, done.stderr
+    here = Transcriber(listener, beams=2, most_tokens=6)(waveforms)
+    assert done.stdout.splitlines() == [str(said.tokens) for said in here]
 
 
 def test_sounds_longer_than_the_window_are_refused(listener: Recogniser) -> None:
     with pytest.raises(UserError, match=r"sound 1 lasts 30\.1 s, and Whisper hears 30 s at once"):
-        transcribe(listener, [noise(100), noise(481_600)])
+        Transcriber(listener)([noise(100), noise(481_600)])

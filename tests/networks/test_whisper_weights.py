@@ -12,7 +12,7 @@ from data.demo import speech
 from vssflow_jax.networks.whisper import published
 from vssflow_jax.networks.whisper.mel import log_mel
 from vssflow_jax.networks.whisper.network import WhisperConfig
-from vssflow_jax.networks.whisper.transcribe import transcribe
+from vssflow_jax.networks.whisper.transcribe import Transcriber
 
 pytest.importorskip("ctranslate2")
 
@@ -89,7 +89,7 @@ def check(folder: Path, waveforms: list[np.ndarray]) -> list[list[str]]:
     heard = theirs.encode(ctranslate2.StorageView.from_array(channels_first))
     texts = []
     for beams in (1, 5):
-        found = transcribe(recogniser, waveforms, beams=beams, batch=4)
+        found = Transcriber(recogniser, beams=beams, rows=4)(waveforms)
         wanted = theirs.generate(
             heard, [prompt] * len(waveforms), beam_size=beams, return_scores=True
         )

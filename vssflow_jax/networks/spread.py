@@ -91,7 +91,16 @@ class Spread:
         self._rows = NamedSharding(mesh, PartitionSpec(_AXIS))
         self._weights = jax.device_put(weights, NamedSharding(mesh, PartitionSpec()))
         self._least, self._most = len(devices), rows * len(devices)
-        self._apply = jax.jit(apply, out_shardings=self._rows)
+        # Each device by itself: loops end where its own rows do, and nothing travels.
+        self._apply = jax.jit(
+            jax.shard_map(
+                lambda weights, inputs: apply(weights, *inputs),
+                mesh=mesh,
+                in_specs=(PartitionSpec(), PartitionSpec(_AXIS)),
+                out_specs=PartitionSpec(_AXIS),
+                check_vma=False,
+            )
+        )
         self._shape = functools.partial(jax.eval_shape, apply, self._weights)
 
     @classmethod
@@ -121,7 +130,7 @@ class Spread:
         made = []
         for start in range(0, total, self._most):
             part = [array[start : start + self._most] for array in inputs]
-            found = self._apply(self._weights, *map(self._placed, part))
+            found = self._apply(self._weights, tuple(map(self._placed, part)))
             made.append(jax.tree.map(operator.itemgetter(slice(len(part[0]))), found))
         if made:
             return jax.tree.map(lambda *parts: np.concatenate(parts), *jax.device_get(made))

@@ -20,7 +20,7 @@ from vssflow_jax.networks.clap import mel as clap
 from vssflow_jax.networks.spread import Spread
 from vssflow_jax.networks.whisper import published as whisper
 from vssflow_jax.networks.whisper.mel import SAMPLES as WHISPER_SAMPLES
-from vssflow_jax.networks.whisper.transcribe import Recogniser, transcribe
+from vssflow_jax.networks.whisper.transcribe import Transcriber
 from vssflow_jax.utils.errors import UserError
 
 _UTMOS_STEP = utmos.SAMPLING_RATE  # lengths that utterances are padded to
@@ -130,7 +130,7 @@ class Whisper(Judge):
 
     def check(self) -> None:
         """See `Judge`."""
-        _recogniser(self.weights)
+        whisper.load(self.weights)
 
     def example(self, path: Path, max_sec: float) -> Example:
         """A waveform [n], as it is."""
@@ -140,7 +140,7 @@ class Whisper(Judge):
         return waveform
 
     def features(self, examples: Sequence[Example]) -> list[Made]:
-        found = transcribe(_recogniser(self.weights), examples)
+        found = _transcriber(self.weights)(examples)
         return [
             {
                 "text": np.frombuffer(x.text.encode(), np.uint8),
@@ -168,11 +168,11 @@ def _raw(
 
 
 @functools.cache
-def _recogniser(weights: Path) -> Recogniser:
-    return whisper.load(weights)
+def _transcriber(weights: Path) -> Transcriber:
+    return Transcriber(whisper.load(weights))
 
 
 def forget() -> None:
     """Let go of the networks that are held here."""
-    for held in (_raw, _recogniser):
+    for held in (_raw, _transcriber):
         held.cache_clear()

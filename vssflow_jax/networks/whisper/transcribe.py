@@ -1,6 +1,6 @@
 """Sounds to texts, by Whisper.
 
-Letters: b sounds, n samples.
+Letters: n samples.
 """
 
 import functools
@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 from numpy.typing import NDArray
 
+from vssflow_jax.networks.spread import Spread
 from vssflow_jax.networks.whisper.mel import FRAMES, SAMPLES, SAMPLING_RATE, WINDOW_SEC, log_mel
 from vssflow_jax.networks.whisper.network import Whisper, WhisperConfig
 from vssflow_jax.networks.whisper.search import Found, Rules, search
@@ -45,72 +46,78 @@ class Transcript(NamedTuple):
     log_probability: float
 
 
-def transcribe(
-    recogniser: Recogniser,
-    waveforms: Sequence[NDArray[np.float32]],
-    *,
-    language: str = "en",
-    beams: int = 5,
-    length_penalty: float = 1.0,
-    most_tokens: int = MOST_TOKENS,
-    batch: int = 8,
-    dtype: str = "float32",
-) -> list[Transcript]:
-    """What is said in sounds, without timestamps and at temperature 0.
+class Transcriber:
+    """Transcribes sounds on all local devices, without timestamps and at temperature 0.
 
     Args:
       recogniser: see `vssflow_jax.networks.whisper.published.load`.
-      waveforms: [n] each, at 16 kHz, of full scale 1; 30 s at most.
       language: that is spoken.
       beams: texts that are followed at a time; 1 is greedy.
       length_penalty: of several texts that of the best log-probability / length ** this is taken.
       most_tokens: of a text; what is beyond is cut off.
-      batch: sounds at a time.
+      rows: sounds that a device hears at a time.
       dtype: that the network computes in.
 
     Raises:
-      UserError: a sound is too long, or the network does not know the language.
+      UserError: the network does not know the language.
     """
-    cfg, network, vocabulary = recogniser
-    for place, waveform in enumerate(waveforms):
-        if len(waveform) > SAMPLES:
-            raise UserError(
-                f"sound {place} lasts {len(waveform) / SAMPLING_RATE:.1f} s, and Whisper hears "
-                f"{WINDOW_SEC} s at once; cut it"
-            )
-    prompt = jnp.asarray(vocabulary.prompt(language), jnp.int32)
-    definition, weights = nnx.split(network)
-    rules = (_mask(cfg, vocabulary.suppressed), _mask(cfg, vocabulary.suppressed_first))
-    options = {
-        "end": vocabulary.end,
-        "beams": beams,
-        "most": min(most_tokens, cfg.tokens - len(prompt)),
-        "length_penalty": length_penalty,
-        "dtype": dtype,
-    }
-    size = min(batch, len(waveforms))
-    found = []
-    for start in range(0, len(waveforms), batch):
-        part = waveforms[start : start + batch]
-        log_mels = np.zeros((size, FRAMES, cfg.bands), np.float32)
-        log_mels[: len(part)] = [log_mel(waveform, cfg.bands) for waveform in part]
-        made = jax.device_get(_recognise(definition, weights, log_mels, prompt, rules, **options))
-        found += [_transcript(vocabulary, made, row) for row in range(len(part))]
-    return found
+
+    def __init__(
+        self,
+        recogniser: Recogniser,
+        *,
+        language: str = "en",
+        beams: int = 5,
+        length_penalty: float = 1.0,
+        most_tokens: int = MOST_TOKENS,
+        rows: int = 8,
+        dtype: str = "float32",
+    ):
+        self._cfg, network, self._vocabulary = recogniser
+        prompt = np.array(self._vocabulary.prompt(language), np.int32)
+        suppressed = self._vocabulary.suppressed, self._vocabulary.suppressed_first
+        definition, weights = nnx.split(network)
+        recognise = functools.partial(
+            _recognise,
+            definition,
+            prompt=prompt,
+            rules=Rules(self._vocabulary.end, *(_mask(self._cfg, x) for x in suppressed)),
+            beams=beams,
+            most=min(most_tokens, self._cfg.tokens - len(prompt)),
+            length_penalty=length_penalty,
+            dtype=dtype,
+        )
+        self._apply = Spread(recognise, weights, rows)
+
+    def __call__(self, waveforms: Sequence[NDArray[np.float32]]) -> list[Transcript]:
+        """What is said in sounds.
+
+        Args:
+          waveforms: [n] each, at 16 kHz, of full scale 1; 30 s at most.
+
+        Raises:
+          UserError: a sound is too long.
+        """
+        for place, waveform in enumerate(waveforms):
+            if len(waveform) > SAMPLES:
+                raise UserError(
+                    f"sound {place} lasts {len(waveform) / SAMPLING_RATE:.1f} s, and Whisper hears "
+                    f"{WINDOW_SEC} s at once; cut it"
+                )
+        log_mels = np.zeros((len(waveforms), FRAMES, self._cfg.bands), np.float32)
+        for row, waveform in zip(log_mels, waveforms, strict=True):
+            row[:] = log_mel(waveform, self._cfg.bands)
+        made = self._apply(log_mels)
+        return [_transcript(self._vocabulary, made, row) for row in range(len(waveforms))]
 
 
-@functools.partial(
-    jax.jit,
-    static_argnames=("definition", "end", "beams", "most", "length_penalty", "dtype"),
-)
 def _recognise(
     definition: nnx.GraphDef[Any],
     weights: nnx.State,
     log_mels: jax.Array,
-    prompt: jax.Array,
-    masks: tuple[jax.Array, jax.Array],
     *,
-    end: int,
+    prompt: NDArray[np.int32],
+    rules: Rules,
     beams: int,
     most: int,
     length_penalty: float,
@@ -121,8 +128,8 @@ def _recognise(
     return search(
         network.decoder,
         heard,
-        prompt,
-        Rules(end, *masks),
+        jnp.asarray(prompt),
+        rules,
         beams=beams,
         most=most,
         length_penalty=length_penalty,
