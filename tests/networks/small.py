@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 
 from tests.helpers import randomised
+from vssflow_jax.networks.audiobox import AudioboxConfig
 from vssflow_jax.networks.av_hubert import AVHubertConfig
 from vssflow_jax.networks.clip_vision import ClipVisionConfig
 from vssflow_jax.networks.passt import PaSSTConfig
@@ -64,6 +65,22 @@ CASES = {
         ),
         shape=(1600,),
         published_shape=(80_000,),
+    ),
+    "audiobox": Case(
+        AudioboxConfig(
+            width=32,
+            layers=2,
+            heads=2,
+            inner_width=48,
+            positional_window=16,
+            positional_groups=4,
+            buckets=8,
+            max_distance=4,
+            channels=16,
+            hidden=2,
+        ),
+        shape=(1600,),
+        published_shape=(160_000,),
     ),
     "rawnet3": Case(
         RawNet3Config(filters=16, channels=32, scale=4, joined=48, attention=8, embedding=12),

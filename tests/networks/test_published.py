@@ -45,6 +45,15 @@ SIZES: dict[str, dict[str, Any]] = {
         "memory": 8,
         "hidden": 24,
     },
+    "audiobox": {
+        "width": 128,
+        "layers": 2,
+        "heads": 2,
+        "inner_width": 192,
+        "positional_groups": 16,
+        "buckets": 32,
+        "channels": 16,
+    },
     "rawnet3": {
         "filters": 16,
         "channels": 32,
@@ -60,6 +69,7 @@ SHAPES = {
     "av_hubert": (9, 88, 88),
     "rawnet3": (6000,),
     "utmos": (1600,),
+    "audiobox": (1600,),
     "passt": (1000, 128),
 }
 LICENCES = {
@@ -68,6 +78,7 @@ LICENCES = {
     "av_hubert": "non-commercial research only",
     "rawnet3": "MIT",
     "utmos": "MIT",
+    "audiobox": "CC BY 4.0",
     "passt": "Apache-2.0",
 }
 
@@ -191,7 +202,7 @@ def test_each_shape_that_is_wrong_is_an_error_of_one_line(kind: str) -> None:
     held = as_read(file.tensors())
     for name in file.shapes:
         for wrong in (
-            np.concatenate([held[name]] * 2, axis=-1),
+            np.concatenate([np.atleast_1d(held[name])] * 2, axis=-1),
             held[name][..., None, None],
             held[name].reshape(-1)[:-1],
         ):
@@ -300,6 +311,7 @@ def test_a_file_of_full_width(kind: str, tmp_path: Path) -> None:
         "synchformer": (8, 768),
         "av_hubert": (25, 1024),
         "rawnet3": (256,),
+        "audiobox": (4,),
         "passt": (527 + 768,),
     }
     assert found.shape == (1, *shapes.get(kind, ()))

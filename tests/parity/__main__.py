@@ -13,6 +13,7 @@ import jax
 
 from tests.parity import (
     adamw,
+    audiobox,
     av_hubert,
     cfg,
     dit,
@@ -43,6 +44,7 @@ from vssflow_jax.utils.errors import UserError
 
 CHECKS: dict[str, Callable[[Golden], Iterator[Row]]] = {
     "adamw_small": adamw.check,
+    "audiobox": audiobox.check,
     "av_hubert": av_hubert.check,
     "cfg_small": cfg.check,
     "dit_small": dit.check,

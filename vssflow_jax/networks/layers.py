@@ -9,7 +9,7 @@ x axes of a window, i and o channels in and out.
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,8 @@ from vssflow_jax.models.layers import LayerNorm, Linear, fan_in_of, ones, weight
 
 Module = TypeVar("Module", bound=nnx.Module)
 
-# q, k and v [b, n, h, k] -> [b, n, h, k]
-Mix = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+# What an attention reads, q, k and v [b, n, h, k] before all, -> [b, n, h, k]
+Mix = Callable[..., jax.Array]
 
 attend_to_all: Mix = jax.nn.dot_product_attention
 
@@ -115,7 +115,11 @@ class Attention(nnx.Module):
         self.out = FromHeads(cfg, rngs=rngs)
 
     def __call__(self, x: jax.Array, mix: Mix = attend_to_all) -> jax.Array:
-        return self.out(mix(self.q(x), self.k(x), self.v(x)))
+        return self.out(mix(*self.read(x)))
+
+    def read(self, x: jax.Array) -> tuple[jax.Array, ...]:
+        """What is mixed: queries, keys and values."""
+        return self.q(x), self.k(x), self.v(x)
 
 
 class FeedForward(nnx.Module):
@@ -132,12 +136,12 @@ class FeedForward(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Attention and feed-forward, a residual around each."""
+    """Attention, of a class that may be chosen, and feed-forward; a residual around each."""
 
-    def __init__(self, cfg: BlockConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: BlockConfig, *, rngs: nnx.Rngs, attention: type[Attention] = Attention):
         self.norm_first = cfg.norm_first
         self.norm1 = LayerNorm(cfg.width, rngs=rngs, epsilon=cfg.epsilon)
-        self.attention = Attention(cfg, rngs=rngs)
+        self.attention = attention(cfg, rngs=rngs)
         self.norm2 = LayerNorm(cfg.width, rngs=rngs, epsilon=cfg.epsilon)
         self.ffw = FeedForward(cfg, rngs=rngs)
 
@@ -165,12 +169,23 @@ def run_stack(
     blocks: nnx.Module, x: jax.Array, step: Callable[[nnx.Module, jax.Array], jax.Array]
 ) -> jax.Array:
     """x after `step` with each of the stacked blocks in turn, which are compiled once."""
+    return trace_stack(blocks, x, step, lambda x: None)[0]
+
+
+def trace_stack(
+    blocks: nnx.Module,
+    x: jax.Array,
+    step: Callable[[nnx.Module, jax.Array], jax.Array],
+    look: Callable[[jax.Array], Any],
+) -> tuple[jax.Array, Any]:
+    """As `run_stack`, and what `look` sees of x after each block, with an axis l in front."""
     definition, stacked = nnx.split(blocks)
 
-    def run(x: jax.Array, weights: nnx.State) -> tuple[jax.Array, None]:
-        return step(nnx.merge(definition, weights), x), None
+    def run(x: jax.Array, weights: nnx.State) -> tuple[jax.Array, Any]:
+        x = step(nnx.merge(definition, weights), x)
+        return x, look(x)
 
-    return jax.lax.scan(run, x, stacked)[0]
+    return jax.lax.scan(run, x, stacked)
 
 
 # --------------------------------------------------------------------------------- convolutions

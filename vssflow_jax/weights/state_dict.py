@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 
 from vssflow_jax.parallel import distributed
 from vssflow_jax.utils.errors import UserError
-from vssflow_jax.weights.torch_files import AVERAGED, read_torch
+from vssflow_jax.weights.torch_files import AVERAGED, read_torch, read_torch_entries
 
 StateDict = dict[str, np.ndarray]
 
@@ -72,6 +72,19 @@ def read_state_dict(path: Path) -> StateDict:
     if distributed.is_main() and any(name.startswith(PLAIN) for name in network):
         print(f"{path}: takes the averaged weights; those that are not averaged are left over")
     return network
+
+
+def read_entries(path: Path) -> Mapping[Any, Any]:
+    """What the file of a model holds by name beside its tensors, if it is one of torch; else {}.
+
+    Args:
+      path: as in `read_state_dict`.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    path = _model_file(path)
+    return read_torch_entries(path) if path.suffix in _TORCH else {}
 
 
 def check_is_itself(path: Path) -> None:

@@ -137,13 +137,21 @@ def _distortion(kind: str, name: str, explanation: str) -> Metric:
     )
 
 
-def _opinion(what: str, predictor: str) -> Label:
+def _opinion(
+    what: str, predictor: str, most: int = 5, better: Literal["higher", ""] = "higher"
+) -> Label:
+    scale = f"on a scale of 1 to {most}"
     return Label(
         name=f"{predictor}, {what}",
-        better="higher",
-        explanation=f"{what} on a scale of 1 to 5, as a network predicts listeners to rate it.",
+        better=better,
+        explanation=f"{what} {scale}, as a network predicts listeners to rate it.",
         decimals=2,
     )
+
+
+def _aesthetics(scores: Cache, what: str, better: Literal["higher", ""] = "higher") -> Metric:
+    label = _opinion(what, "Audiobox", 10, better)
+    return Metric(label, of_features=OfFeatures(scores, None, of_sets.opinion))
 
 
 def _dnsmos(name: str, what: str, predictor: str = "DNSMOS") -> Metric:
@@ -277,6 +285,11 @@ METRICS: dict[str, Metric] = {
         needs=SPEECH,
         of_features=OfFeatures(files.OPINION, None, of_sets.opinion),
     ),
+    "audiobox_ce": _aesthetics(files.ENJOYMENT, "content enjoyment"),
+    "audiobox_cu": _aesthetics(files.USEFULNESS, "content usefulness"),
+    # How many things are to be heard at once: no virtue, and no fault.
+    "audiobox_pc": _aesthetics(files.COMPLEXITY, "production complexity", better=""),
+    "audiobox_pq": _aesthetics(files.QUALITY, "production quality"),
     "dnsmos_ovrl": _dnsmos("ovrl", "overall quality"),
     "dnsmos_sig": _dnsmos("sig", "speech quality"),
     "dnsmos_bak": _dnsmos("bak", "quietness of the background"),
@@ -380,7 +393,8 @@ IB-Score and DeSync."""
 
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "Words": ("wer", "cer"),
-    "Speech": ("speaker", "utmos", "dnsmos", "mcd", "speech"),
+    "Speech": ("speaker", "mcd", "speech"),
+    "As listeners would rate it": ("utmos", "audiobox", "dnsmos"),
     "In time with the picture": ("onset", "desync", "lse"),
     "What the sound is of": ("fad", "fd", "kl", "is", "ib"),
     "Spectrogram": ("mel",),

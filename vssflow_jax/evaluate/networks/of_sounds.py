@@ -1,6 +1,6 @@
 """The networks that listen to a sound alone.
 
-Letters: n samples, t frames, m mel bands, w windows.
+Letters: n samples, t frames, m mel bands, w windows, a axes.
 """
 
 import functools
@@ -15,7 +15,7 @@ from vssflow_jax.evaluate.networks import panns, vggish
 from vssflow_jax.evaluate.networks.judge import Example, Judge, at_least, row_by_row
 from vssflow_jax.evaluate.networks.sounds import read_sound
 from vssflow_jax.evaluate.networks.store import Made
-from vssflow_jax.networks import passt, utmos, wav2vec
+from vssflow_jax.networks import audiobox, passt, utmos, wav2vec
 from vssflow_jax.networks.clap import mel as clap
 from vssflow_jax.networks.spread import Spread
 from vssflow_jax.networks.whisper import published as whisper
@@ -120,6 +120,30 @@ class Utmos(Judge):
                 row[: lengths[number]] = examples[number]
             scores[chosen] = apply(rows, lengths[chosen])
         return [{"score": score} for score in scores]
+
+
+class Audiobox(Judge):
+    """Audiobox-Aesthetics: how listeners would rate any sound."""
+
+    kind, title = "audiobox", "Audiobox-Aesthetics"
+    source = "model.safetensors with config.json, or checkpoint.pt, of facebook/audiobox-aesthetics"
+
+    def example(self, path: Path, max_sec: float) -> Example:
+        """A waveform [n], as it is."""
+        return at_least(1, "Audiobox-Aesthetics", read_sound(path, max_sec=max_sec))
+
+    def features(self, examples: Sequence[Example]) -> list[Made]:
+        """A score of each axis, by its name in lower case."""
+        cut = [audiobox.windows(example) for example in examples]
+        rows, samples = (np.concatenate(part) for part in zip(*cut, strict=True))
+        scores = Spread.load("audiobox", self.weights)(rows, samples)  # [w, a]
+        ends = np.cumsum([len(own) for own, _ in cut])
+        means = (
+            audiobox.mean_of_windows(found, counts)
+            for found, (_, counts) in zip(np.split(scores, ends[:-1]), cut, strict=True)
+        )
+        names = [axis.lower() for axis in audiobox.AXES]
+        return [dict(zip(names, mean.astype(np.float32), strict=True)) for mean in means]
 
 
 class Whisper(Judge):
