@@ -130,11 +130,20 @@ def test_what_it_leaves(run: Path, clips: list[Clip]) -> None:
     assert len(listed.read_text().splitlines()) == len(clips)
 
 
-def test_run_eval_gives_the_same_again(run: Path, demo_data: Path) -> None:
-    before = figures(run / "eval")
-    again = tiny.run(tiny.command("run_eval.py", demo_data, run, train__steps=3))
+def test_run_eval_gives_the_same_again_and_other_lists_of_it(run: Path, demo_data: Path) -> None:
+    def rows_of(out: Path) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in sorted((out / "rows").iterdir())}
+
+    before, made = figures(run / "eval"), rows_of(run / "eval")
+    assert (run / "eval" / "wav" / "spk2utt").exists()
+    again = tiny.run(
+        tiny.command("run_eval.py", demo_data, run, train__steps=3, eval__lists="espnet_speechlm")
+    )
     assert again.returncode == 0, again.stderr
     assert figures(run / "eval") == before
+    assert rows_of(run / "eval") == made  # Nothing was generated anew.
+    assert not (run / "eval" / "wav" / "spk2utt").exists()
+    assert (run / "eval" / "wav" / "key_file").exists()
 
 
 def test_a_finished_run_is_not_evaluated_again(run: Path, demo_data: Path) -> None:
@@ -228,8 +237,11 @@ def test_scoring_the_sounds_gives_the_same_to_the_last_digit(
     flags = (f"--clips={whole}/clips.tsv", f"--benchmark={quick}", f"--weights={quick.parent}")
     shutil.copytree(whole / "wav", tmp_path / "copy")
     command = scoring(tmp_path / "copy", whole / "reference", tmp_path / "out", *flags)
-    done = tiny.run(command)
+    done = tiny.run([*command, "--lists=espnet_speechlm"])
     assert done.returncode == 0, done.stderr
+    listed = (tmp_path / "out" / "wav" / "utt2spk").read_text().splitlines()
+    assert listed
+    assert all(Path(line.split(maxsplit=1)[1]).is_file() for line in listed)
     found, wanted = read(tmp_path / "out" / "metrics.json"), read(whole / "metrics.json")
     assert set(found["metrics"]) == set(wanted["metrics"]) > {"wer", "utmos"}
     for name, versions in found["metrics"].items():
@@ -401,6 +413,7 @@ def test_a_sound_that_cannot_be_written_is_one_line(
         ({"config.model.transformer.heads": "1"}, "heads=1: the run in .* was trained with 2"),
         ({"config.eval.backbones.panns": "/nowhere"}, "eval.backbones.panns is /nowhere; there"),
         ({"config.eval.backbones.utmos": "README.md"}, "README.md"),
+        ({"config.eval.lists": "scp"}, "eval.lists is 'scp'; choose one of: kaldi, espnet_sp"),
     ],
 )
 def test_bad_input_is_one_line(
