@@ -21,6 +21,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 from tests import tiny
 from tests.jobs import launch
 from tests.networks import files as network_files
+from tests.test_bad_input import rewrite_shard, shard
 from vssflow_jax import media
 from vssflow_jax.audio.griffin_lim import griffin_lim
 from vssflow_jax.clip import ClipSpec, to_int16
@@ -38,6 +39,7 @@ from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.input_pipeline.example import Clip
 from vssflow_jax.input_pipeline.tasks import TASKS
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.tables import read_table
 
 SPEC = ClipSpec(duration_sec=3.0)
 BENCHMARKS = tiny.ROOT / "configs" / "benchmarks"
@@ -517,8 +519,10 @@ def test_too_short_a_sound_is_told_and_the_rest_measured() -> None:
     assert result.scores["generated"] == {"mel_distance_db_tts": (0.0, 1.0)}
 
 
-def test_evaluation_while_training(demo_data: Path, tmp_path: Path) -> None:
-    config = tiny.config(demo_data, train__steps=4, eval__every_steps=2, eval__every_clips=1)
+def test_evaluation_while_training(own_data: Path, tmp_path: Path) -> None:
+    caption = 'A door  shuts;\nthen "rain"'
+    rewrite_shard(shard(own_data, "test_v2s"), lambda values: values.update(caption=caption))
+    config = tiny.config(own_data, train__steps=4, eval__every_steps=2, eval__every_clips=1)
     logged = []
 
     class Noted(benchmark.InTraining):
@@ -532,6 +536,9 @@ def test_evaluation_while_training(demo_data: Path, tmp_path: Path) -> None:
         metrics = read(tmp_path / "eval-steps" / str(step) / "metrics.json")
         assert metrics["clips"] == 3
         assert dict(values)["wer"] == metrics["metrics"]["wer"]["generated"]["value"]
+        table = tmp_path / "eval-steps" / str(step) / "clips.tsv"
+        captions = [fields["caption"] for _, fields in read_table(table, rows.COLUMNS, "clip_id")]
+        assert sorted(captions) == ["", "", 'A door shuts; then "rain"']
 
 
 def test_a_sweep_of_samplers(run: Path, demo_data: Path, quick: Path, tmp_path: Path) -> None:

@@ -86,6 +86,7 @@ def score(
             videos={clip.clip_id: clip.video for clip in there if clip.video},
             tasks={clip.clip_id: clip.task for clip in there},
             spoken={clip.clip_id for clip in there if clip.transcript},
+            captions={clip.clip_id: clip.caption for clip in there if clip.caption},
         ),
     )
     metrics: dict[str, Any] = {}
@@ -129,6 +130,7 @@ def _row(job: tuple[int, Given, float, dict[str, Any], Path]) -> Row:
         clip.transcript,
         clip.voice,
         video=str(clip.video or ""),
+        caption=clip.caption,
         event_times_sec=clip.event_times_sec,
     )
     try:
@@ -145,7 +147,8 @@ def _row(job: tuple[int, Given, float, dict[str, Any], Path]) -> Row:
     media.write_wav(out / "reference" / f"{clip.clip_id}.wav", truth, mel.SAMPLING_RATE)
     spec = _window(len(truth))
     sounds = {"generated": of_samples(generated, spec), "ground_truth": of_samples(truth, spec)}
-    known = Reference(clip.task, clip.transcript, np.array(clip.event_times_sec))
+    times = np.array(clip.event_times_sec)
+    known = Reference(clip.task, clip.transcript, times, clip.caption)
     return score_clip(row, known, sounds, metrics)
 
 
@@ -217,7 +220,7 @@ def define_flags() -> None:
     flags.DEFINE_string("generated", None, "folder of the sounds to score", required=True)
     flags.DEFINE_string("reference", None, "folder of the true sounds", required=True)
     flags.DEFINE_string("videos", "", "folder of the clips' videos, for metrics that see")
-    flags.DEFINE_string("clips", "", "table of clips: task, transcript, voice, event_times_sec")
+    flags.DEFINE_string("clips", "", "table of what is known of clips (docs/evaluation.md)")
     flags.DEFINE_string("benchmark", None, "name of a benchmark, or path of one", required=True)
     flags.DEFINE_string("benchmarks", str(BENCHMARKS), "folder of benchmarks by name")
     flags.DEFINE_string("weights", "", "folder of folders of networks' weights")
