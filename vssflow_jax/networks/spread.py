@@ -51,6 +51,7 @@ USES: Mapping[str, Use] = {
     "audiobox": Use("audiobox", 4),
     "passt": Use("passt", 4),
     "clap_sound": Use("clap", 16, method="sound"),
+    "clap_text": Use("clap", 64, method="text"),
     "imagebind_sound": Use("imagebind", 16, imagebind.log_mels, "sound"),
     "imagebind_video": Use("imagebind", 8, clip_vision.normalise, "vision"),
     "synchformer_sound": Use("synchformer_sound", 32, synchformer_sound.log_mels),

@@ -42,6 +42,7 @@ _ADDED: dict[str, Any] = {
     },
     "model": {"transformer": {"residual_dtype": "bfloat16"}},
     "eval": {
+        "lists": "kaldi",
         "seeds": (),
         "weights": "",
         "backbones": dict.fromkeys(

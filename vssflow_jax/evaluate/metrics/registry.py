@@ -21,7 +21,7 @@ from vssflow_jax.features import faces, voice_activity, voices
 from vssflow_jax.input_pipeline.tasks import TASKS
 from vssflow_jax.utils.errors import UserError
 
-WORDS, EVENTS, SPEECH = "words", "events", "speech"
+WORDS, EVENTS, SPEECH, CAPTION = "words", "events", "speech", "caption"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Metric:
       of_words: of what is said in a clip, and what a recogniser hears.
       of_features: of features of all sounds that lie in folders.
       of_rows: of the rows of all clips, for each version.
-      needs: what a clip must have, `WORDS`, `EVENTS` or `SPEECH`; "" for nothing.
+      needs: what a clip must have, `WORDS`, `EVENTS`, `SPEECH` or `CAPTION`; "" for nothing.
       package: package that it needs, by the name to import; "" for none.
       install: the command that installs the package.
     """
@@ -70,7 +70,11 @@ class Metric:
 
     def applies(self, reference: Reference) -> bool:
         """Whether a clip can have it at all."""
-        has = {WORDS: bool(reference.transcript), EVENTS: len(reference.event_times_sec) > 0}
+        has = {
+            WORDS: bool(reference.transcript),
+            EVENTS: len(reference.event_times_sec) > 0,
+            CAPTION: bool(reference.caption),
+        }
         return has.get(self.needs, True) and self.is_of(reference.task)
 
 
@@ -365,6 +369,18 @@ METRICS: dict[str, Metric] = {
             files.IMAGEBIND_AUDIO, files.IMAGEBIND_VIDEO, of_sets.similarity, paired="clean"
         ),
     ),
+    "clap_score": Metric(
+        Label(
+            name="CLAP score",
+            better="higher",
+            explanation="cosine between LAION-CLAP's features of the sound and of its caption.",
+            decimals=3,
+        ),
+        needs=CAPTION,
+        of_features=OfFeatures(
+            files.CLAP_FEATURES, files.CLAP_TEXT, of_sets.similarity, paired="clean"
+        ),
+    ),
     "fad": Metric(_distance("features not stated", "")),  # papers print it
     "fd_vggish": _network_distance("VGGish", vggish.FEATURES),
     "fd_panns": _network_distance("PANNs", panns.FEATURES),
@@ -388,7 +404,7 @@ METRICS: dict[str, Metric] = {
 }
 """Name in `metrics.json` -> metric, in the order to show. av-benchmark calls those of networks
 FD-VGG, FD-PANN, FD-PASST, KL-PANNS-softmax, KL-PASST-softmax, ISC-PANNS-mean, ISC-PASST-mean,
-IB-Score and DeSync."""
+IB-Score, LAION-CLAP-Score and DeSync."""
 
 
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -396,7 +412,7 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "Speech": ("speaker", "mcd", "speech"),
     "As listeners would rate it": ("utmos", "audiobox", "dnsmos"),
     "In time with the picture": ("onset", "desync", "lse"),
-    "What the sound is of": ("fad", "fd", "kl", "is", "ib"),
+    "What the sound is of": ("fad", "fd", "kl", "is", "ib", "clap"),
     "Spectrogram": ("mel",),
 }
 """Heading -> first words of the names of the metrics below it."""
