@@ -214,6 +214,26 @@ def utmos(*, small: bool) -> Published:
     return Published("utmos22_strong_step7459_v1.pt", shapes, unused, torch.save)
 
 
+# ------------------------------------------------------------------------------------------ NISQA
+def nisqa(*, small: bool) -> Published:
+    """Convolutions of 8 channels at most, and blocks of 24; or as published."""
+    shapes = _golden_shapes("nisqa")
+    if small:
+        smaller = {
+            "cnn.*": {16: 4, 32: 6, 64: 8},
+            "*": {64: 24, 192: 72, 384: 48, 128: 12},
+        }
+        shapes = _made_smaller(shapes, smaller)
+    unused = {name: shapes.pop(name) for name in [*shapes] if name.endswith("tracked")}
+    return Published("nisqa.tar", shapes, unused, _save_beside_arguments)
+
+
+def _save_beside_arguments(tensors: Tensors, path: Path) -> None:
+    """Tensors beside what the network was trained by, in part."""
+    arguments = {"name": "NISQAv2", "ms_sr": None, "ms_fmax": 20_000, "cnn_pool_1": [24, 7]}
+    torch.save({"args": arguments, "model_state_dict": OrderedDict(tensors)}, path)
+
+
 # ------------------------------------------------------------------------------------------ PaSST
 def passt(*, small: bool) -> Published:
     """Two blocks of 128 channels, and nine classes; or as published."""
@@ -297,6 +317,7 @@ FILES: dict[str, Callable[..., Published]] = {
     "av_hubert": av_hubert,
     "rawnet3": rawnet3,
     "utmos": utmos,
+    "nisqa": nisqa,
     "passt": passt,
 }
 

@@ -48,6 +48,7 @@ USES: Mapping[str, Use] = {
     "av_hubert": Use("av_hubert", 2, av_hubert.normalise),
     "rawnet3": Use("rawnet3", 20),
     "utmos": Use("utmos", 8),
+    "nisqa": Use("nisqa", 8),
     "passt": Use("passt", 4),
     "clap_sound": Use("clap", 16, method="sound"),
     "imagebind_sound": Use("imagebind", 16, imagebind.log_mels, "sound"),
