@@ -162,6 +162,7 @@ def evaluation() -> dict[str, Any]:
             "clap": "",
             "syncnet": "",
             "utmos": "",
+            "nisqa": "",
             "whisper": "",
         },
         "weights": "",

@@ -45,7 +45,7 @@ _ADDED: dict[str, Any] = {
         "seeds": (),
         "weights": "",
         "backbones": dict.fromkeys(
-            ("imagebind", "passt", "clap", "syncnet", "utmos", "whisper"), ""
+            ("imagebind", "passt", "clap", "syncnet", "utmos", "nisqa", "whisper"), ""
         ),
     },
 }

@@ -156,6 +156,11 @@ def _dnsmos(name: str, what: str, predictor: str = "DNSMOS") -> Metric:
     )
 
 
+def _nisqa(name: str, what: str) -> Metric:
+    of_features = OfFeatures(files.NISQA_SCORES[name], None, of_sets.opinion)
+    return Metric(_opinion(what, "NISQA"), needs=SPEECH, of_features=of_features)
+
+
 def _distance(features: str, explanation: str) -> Label:
     return Label(
         name=f"Fréchet distance, {features}", better="lower", explanation=explanation, decimals=2
@@ -277,6 +282,11 @@ METRICS: dict[str, Metric] = {
         needs=SPEECH,
         of_features=OfFeatures(files.OPINION, None, of_sets.opinion),
     ),
+    "nisqa_mos": _nisqa("mos", "overall quality"),
+    "nisqa_noi": _nisqa("noi", "noisiness (5: none)"),
+    "nisqa_dis": _nisqa("dis", "discontinuity (5: none)"),
+    "nisqa_col": _nisqa("col", "coloration (5: none)"),
+    "nisqa_loud": _nisqa("loud", "loudness (5: as it should be)"),
     "dnsmos_ovrl": _dnsmos("ovrl", "overall quality"),
     "dnsmos_sig": _dnsmos("sig", "speech quality"),
     "dnsmos_bak": _dnsmos("bak", "quietness of the background"),
@@ -380,7 +390,7 @@ IB-Score and DeSync."""
 
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "Words": ("wer", "cer"),
-    "Speech": ("speaker", "utmos", "dnsmos", "mcd", "speech"),
+    "Speech": ("speaker", "utmos", "nisqa", "dnsmos", "mcd", "speech"),
     "In time with the picture": ("onset", "desync", "lse"),
     "What the sound is of": ("fad", "fd", "kl", "is", "ib"),
     "Spectrogram": ("mel",),

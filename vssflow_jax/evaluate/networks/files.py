@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vssflow_jax.evaluate.networks.store import Store
+from vssflow_jax.networks import nisqa
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.optional import require
 
@@ -64,6 +65,7 @@ IMAGEBIND_VIDEO: Final = Cache("imagebind_video", "video", (1024,), "imagebind_v
 IMAGEBIND_AUDIO: Final = Cache("imagebind_sound", "sound", (1024,), "imagebind_audio.pth")
 CLAP_FEATURES: Final = Cache("clap", "features", (512,))
 OPINION: Final = Cache("utmos", "score", ())
+NISQA_SCORES: Final = {name: Cache("nisqa", name, ()) for name in nisqa.SCORES}
 SYNCNET_SOUND: Final = Cache("syncnet_sound", "sound", (None, 1024))
 SYNCNET_VIDEO: Final = Cache("syncnet_video", "video", (None, 1024))
 SYNCNET_FIRST: Final = Cache("syncnet_video", "first", ())

@@ -15,7 +15,15 @@ from vssflow_jax.evaluate.networks.of_both import (
     SyncNetSound,
     SyncNetVideo,
 )
-from vssflow_jax.evaluate.networks.of_sounds import Clap, Panns, Passt, Utmos, Vggish, Whisper
+from vssflow_jax.evaluate.networks.of_sounds import (
+    Clap,
+    Nisqa,
+    Panns,
+    Passt,
+    Utmos,
+    Vggish,
+    Whisper,
+)
 from vssflow_jax.networks.spread import Spread
 from vssflow_jax.weights import folder
 
@@ -25,6 +33,7 @@ JUDGES: Mapping[str, type[Judge]] = {
     "passt": Passt,
     "clap": Clap,
     "utmos": Utmos,
+    "nisqa": Nisqa,
     "whisper": Whisper,
     "imagebind_sound": ImageBindSound,
     "imagebind_video": ImageBindVideo,
