@@ -36,6 +36,7 @@ from vssflow_jax.evaluate.networks.judges import JUDGES
 from vssflow_jax.evaluate.networks.store import Store
 from vssflow_jax.networks.clap.network import ClapConfig
 from vssflow_jax.networks.imagebind import ImageBindConfig
+from vssflow_jax.networks.nisqa import NISQAConfig
 from vssflow_jax.networks.passt import PaSSTConfig
 from vssflow_jax.networks.published import NETWORKS
 from vssflow_jax.networks.synchformer import SynchformerConfig
@@ -52,6 +53,7 @@ SMALL: Mapping[str, Any] = {
         width=24, depths=(1, 1, 1, 1), heads=(2, 2, 4, 4), text_layers=1, vocabulary=300
     ),
     "utmos": UTMOSConfig(**_TRUNK, channels=32, embedding=8, memory=16, hidden=32),
+    "nisqa": NISQAConfig(),  # which is small as published
     "imagebind": ImageBindConfig(
         vision_width=64,
         vision_layers=2,

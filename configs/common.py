@@ -164,6 +164,7 @@ def evaluation() -> dict[str, Any]:
             "syncnet": "",
             "utmos": "",
             "audiobox": "",
+            "nisqa": "",
             "whisper": "",
         },
         "weights": "",

@@ -261,6 +261,26 @@ def ratings_of(tensors: Tensors) -> dict[str, dict[str, float]]:
     return found
 
 
+# ------------------------------------------------------------------------------------------ NISQA
+def nisqa(*, small: bool) -> Published:
+    """Convolutions of 8 channels at most, and blocks of 24; or as published."""
+    shapes = _golden_shapes("nisqa")
+    if small:
+        smaller = {
+            "cnn.*": {16: 4, 32: 6, 64: 8},
+            "*": {64: 24, 192: 72, 384: 48, 128: 12},
+        }
+        shapes = _made_smaller(shapes, smaller)
+    unused = {name: shapes.pop(name) for name in [*shapes] if name.endswith("tracked")}
+    return Published("nisqa.tar", shapes, unused, _save_beside_arguments)
+
+
+def _save_beside_arguments(tensors: Tensors, path: Path) -> None:
+    """Tensors beside what the network was trained by, in part."""
+    arguments = {"name": "NISQAv2", "ms_sr": None, "ms_fmax": 20_000, "cnn_pool_1": [24, 7]}
+    torch.save({"args": arguments, "model_state_dict": OrderedDict(tensors)}, path)
+
+
 # ------------------------------------------------------------------------------------------ PaSST
 def passt(*, small: bool) -> Published:
     """Two blocks of 128 channels, and nine classes; or as published."""
@@ -345,6 +365,7 @@ FILES: dict[str, Callable[..., Published]] = {
     "rawnet3": rawnet3,
     "utmos": utmos,
     "audiobox": audiobox,
+    "nisqa": nisqa,
     "passt": passt,
 }
 

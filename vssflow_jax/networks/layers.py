@@ -47,6 +47,7 @@ def quick_gelu(x: jax.Array) -> jax.Array:
 ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": gelu,
     "quick_gelu": quick_gelu,
+    "relu": jax.nn.relu,
 }
 
 
@@ -192,7 +193,8 @@ def trace_stack(
 class Conv(nnx.Module):
     """Convolution over the axes x of a window, in the dtype of what comes in.
 
-    [b, *x, i] -> [b, *x, o], each x as long as strides, padding and dilation make it.
+    [b, *x, i] -> [b, *x, o], each x as long as strides, padding and dilation make it. The padding
+    is that of all axes, or one for each.
     """
 
     def __init__(
@@ -203,13 +205,13 @@ class Conv(nnx.Module):
         *,
         rngs: nnx.Rngs,
         stride: int = 1,
-        padding: int = 0,
+        padding: int | tuple[int, ...] = 0,
         dilation: int = 1,
         groups: int = 1,
         bias: bool = True,
     ):
-        self.stride, self.padding, self.dilation = stride, padding, dilation
-        self.groups = groups
+        self.stride, self.dilation, self.groups = stride, dilation, groups
+        self.padding = _each(padding, len(window))
         shape = (*window, channels_in // groups, channels_out)
         axes = (*["window"] * len(window), "channel", "embed")
         self.w_xio = weight(rngs, shape, axes, fan_in_of(len(window) + 1))
@@ -222,7 +224,7 @@ class Conv(nnx.Module):
             x,
             self.w_xio.astype(x.dtype),
             window_strides=(self.stride,) * axes,
-            padding=((self.padding, self.padding),) * axes,
+            padding=[(size, size) for size in self.padding],
             rhs_dilation=(self.dilation,) * axes,
             dimension_numbers=(f"N{names}C", f"{names}IO", f"N{names}C"),
             feature_group_count=self.groups,
@@ -274,15 +276,32 @@ def max_pool(
     The stride is that of all these axes, or one for each.
     """
     axes = x.ndim - 2
-    strides = (stride,) * axes if isinstance(stride, int) else stride
     return jax.lax.reduce_window(
         x,
         -jnp.inf,
         jax.lax.max,
         (1, *(window,) * axes, 1),
-        (1, *strides, 1),
+        (1, *_each(stride, axes), 1),
         ((0, 0), *((padding, padding),) * axes, (0, 0)),
     )
+
+
+def adaptive_max_pool(x: jax.Array, sizes: Sequence[int]) -> jax.Array:
+    """The largest in as many windows of each axis as `sizes` says, as PyTorch places them.
+
+    Windows are even parts of the axis, widened to whole places. [b, *x, i] -> [b, *sizes, i].
+    """
+    for axis, size in enumerate(sizes, 1):
+        n = x.shape[axis]
+        ends = [(k * n // size, -(-(k + 1) * n // size)) for k in range(size)]
+        parts = [jax.lax.slice_in_dim(x, *each, axis=axis).max(axis) for each in ends]
+        x = jnp.stack(parts, axis)
+    return x
+
+
+def _each(value: int | tuple[int, ...], axes: int) -> tuple[int, ...]:
+    """One for each axis, of one that may be that of all."""
+    return (value,) * axes if isinstance(value, int) else value
 
 
 # ---------------------------------------------------------------------------- norms, activations

@@ -20,6 +20,7 @@ from vssflow_jax.networks import (
     convert_av_hubert,
     convert_clip,
     convert_imagebind,
+    convert_nisqa,
     convert_passt,
     convert_rawnet3,
     convert_synchformer,
@@ -34,6 +35,7 @@ from vssflow_jax.networks.clap.network import Clap, ClapConfig
 from vssflow_jax.networks.clip_vision import ClipVision, ClipVisionConfig
 from vssflow_jax.networks.convert import Names
 from vssflow_jax.networks.imagebind import ImageBind, ImageBindConfig
+from vssflow_jax.networks.nisqa import NISQA, NISQAConfig
 from vssflow_jax.networks.passt import PaSST, PaSSTConfig
 from vssflow_jax.networks.rawnet3 import RawNet3, RawNet3Config
 from vssflow_jax.networks.synchformer import Synchformer, SynchformerConfig
@@ -283,6 +285,14 @@ NETWORKS: Mapping[str, Published] = {
         names=convert_audiobox.names,
         unused=convert_audiobox.unused,
         more=convert_audiobox.ratings,
+    ),
+    "nisqa": Published(
+        licence="CC BY-NC-SA 4.0: non-commercial",
+        config=NISQAConfig,
+        network=NISQA,
+        sizes=lambda tensors, _: convert_nisqa.config(tensors),
+        names=lambda _: convert_nisqa.NAMES,
+        unused=lambda _: (),
     ),
     "passt": Published(
         licence="Apache-2.0",

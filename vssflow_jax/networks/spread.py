@@ -49,6 +49,7 @@ USES: Mapping[str, Use] = {
     "rawnet3": Use("rawnet3", 20),
     "utmos": Use("utmos", 8),
     "audiobox": Use("audiobox", 4),
+    "nisqa": Use("nisqa", 8),
     "passt": Use("passt", 4),
     "clap_sound": Use("clap", 16, method="sound"),
     "clap_text": Use("clap", 64, method="text"),

@@ -46,7 +46,7 @@ _ADDED: dict[str, Any] = {
         "seeds": (),
         "weights": "",
         "backbones": dict.fromkeys(
-            ("imagebind", "passt", "clap", "syncnet", "utmos", "audiobox", "whisper"), ""
+            ("imagebind", "passt", "clap", "syncnet", "utmos", "audiobox", "nisqa", "whisper"), ""
         ),
     },
 }

@@ -29,7 +29,7 @@ CONFIG_FILE = "config.json"
 SAFETENSORS = ".safetensors"
 
 _INDEX = f"*{SAFETENSORS}.index.json"
-_TORCH = (".ckpt", ".pt", ".pth", ".bin", ".model")
+_TORCH = (".ckpt", ".pt", ".pth", ".bin", ".model", ".tar")
 # What DistributedDataParallel, torch.compile, FSDP and activation checkpointing put into names.
 _WRAPPERS = re.compile(
     r"(?:(?<=\.)|^)(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
@@ -48,9 +48,9 @@ def read_state_dict(path: Path) -> StateDict:
     Where the model is there twice, as it is and averaged, a line is printed on which is taken.
 
     Args:
-      path: a `.safetensors` file, a file of torch (`.ckpt`, `.pt`, `.pth`, `.bin`, `.model`; a
-        Lightning checkpoint's `state_dict` is taken out), or a folder with one of them or with the
-        shards that a `*.safetensors.index.json` lists.
+      path: a `.safetensors` file, a file of torch (`.ckpt`, `.pt`, `.pth`, `.bin`, `.model` or
+        `.tar`; a Lightning checkpoint's `state_dict` is taken out), or a folder with one of them
+        or with the shards that a `*.safetensors.index.json` lists.
 
     Raises:
       UserError: names the file, and the key where one is cut off or missing.

@@ -168,6 +168,11 @@ def _dnsmos(name: str, what: str, predictor: str = "DNSMOS") -> Metric:
     )
 
 
+def _nisqa(name: str, what: str) -> Metric:
+    of_features = OfFeatures(files.NISQA_SCORES[name], None, of_sets.opinion)
+    return Metric(_opinion(what, "NISQA"), needs=SPEECH, of_features=of_features)
+
+
 def _distance(features: str, explanation: str) -> Label:
     return Label(
         name=f"Fréchet distance, {features}", better="lower", explanation=explanation, decimals=2
@@ -294,6 +299,11 @@ METRICS: dict[str, Metric] = {
     # How many things are to be heard at once: no virtue, and no fault.
     "audiobox_pc": _aesthetics(files.COMPLEXITY, "production complexity", better=""),
     "audiobox_pq": _aesthetics(files.QUALITY, "production quality"),
+    "nisqa_mos": _nisqa("mos", "overall quality"),
+    "nisqa_noi": _nisqa("noi", "noisiness (5: none)"),
+    "nisqa_dis": _nisqa("dis", "discontinuity (5: none)"),
+    "nisqa_col": _nisqa("col", "coloration (5: none)"),
+    "nisqa_loud": _nisqa("loud", "loudness (5: as it should be)"),
     "dnsmos_ovrl": _dnsmos("ovrl", "overall quality"),
     "dnsmos_sig": _dnsmos("sig", "speech quality"),
     "dnsmos_bak": _dnsmos("bak", "quietness of the background"),
@@ -410,7 +420,7 @@ IB-Score, LAION-CLAP-Score and DeSync."""
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "Words": ("wer", "cer"),
     "Speech": ("speaker", "mcd", "speech"),
-    "As listeners would rate it": ("utmos", "audiobox", "dnsmos"),
+    "As listeners would rate it": ("utmos", "audiobox", "nisqa", "dnsmos"),
     "In time with the picture": ("onset", "desync", "lse"),
     "What the sound is of": ("fad", "fd", "kl", "is", "ib", "clap"),
     "Spectrogram": ("mel",),

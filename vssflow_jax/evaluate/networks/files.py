@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vssflow_jax.evaluate.networks.store import Store
+from vssflow_jax.networks import nisqa
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.optional import require
 
@@ -71,6 +72,7 @@ ENJOYMENT: Final = Cache("audiobox", "ce", ())
 USEFULNESS: Final = Cache("audiobox", "cu", ())
 COMPLEXITY: Final = Cache("audiobox", "pc", ())
 QUALITY: Final = Cache("audiobox", "pq", ())
+NISQA_SCORES: Final = {name: Cache("nisqa", name, ()) for name in nisqa.SCORES}
 SYNCNET_SOUND: Final = Cache("syncnet_sound", "sound", (None, 1024))
 SYNCNET_VIDEO: Final = Cache("syncnet_video", "video", (None, 1024))
 SYNCNET_FIRST: Final = Cache("syncnet_video", "first", ())

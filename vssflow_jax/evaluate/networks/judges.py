@@ -19,6 +19,7 @@ from vssflow_jax.evaluate.networks.of_captions import ClapText
 from vssflow_jax.evaluate.networks.of_sounds import (
     Audiobox,
     Clap,
+    Nisqa,
     Panns,
     Passt,
     Utmos,
@@ -36,6 +37,7 @@ JUDGES: Mapping[str, type[Judge]] = {
     "clap_text": ClapText,
     "utmos": Utmos,
     "audiobox": Audiobox,
+    "nisqa": Nisqa,
     "whisper": Whisper,
     "imagebind_sound": ImageBindSound,
     "imagebind_video": ImageBindVideo,
