@@ -38,7 +38,6 @@ from vssflow_jax.networks.audiobox import AudioboxConfig
 from vssflow_jax.networks.clap.network import ClapConfig
 from vssflow_jax.networks.imagebind import ImageBindConfig
 from vssflow_jax.networks.nisqa import NISQAConfig
-from vssflow_jax.networks.nisqa import NISQAConfig
 from vssflow_jax.networks.passt import PaSSTConfig
 from vssflow_jax.networks.published import NETWORKS
 from vssflow_jax.networks.synchformer import SynchformerConfig
@@ -57,7 +56,6 @@ SMALL: Mapping[str, Any] = {
     "utmos": UTMOSConfig(**_TRUNK, channels=32, embedding=8, memory=16, hidden=32),
     "nisqa": NISQAConfig(),  # which is small as published
     "audiobox": AudioboxConfig(**_TRUNK, channels=32, hidden=2),
-    "nisqa": NISQAConfig(channels=(4, 6, 8), width=16, inner_width=24, hidden=12),
     "imagebind": ImageBindConfig(
         vision_width=64,
         vision_layers=2,
