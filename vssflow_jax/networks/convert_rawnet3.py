@@ -102,6 +102,9 @@ def filters(
       window: [half], the left half of what tapers a filter.
       angles: [1, half], 2 pi time, in seconds before the middle.
     """
+    # Angles reach 400, whose sines in float32 would have five digits.
+    exact = (x.astype(np.float64) for x in (low_hz, band_hz, window, angles))
+    low_hz, band_hz, window, angles = exact
     low = _LOWEST_HERTZ + np.abs(low_hz)
     high = np.clip(low + _LEAST_BAND_HERTZ + np.abs(band_hz), _LEAST_BAND_HERTZ, SAMPLING_RATE / 2)
     width = 2 * (high - low)
