@@ -1,8 +1,9 @@
 """RawNet3 (Jung et al. 2022, arXiv 2203.08488): whose voice it is, stream `speaker`.
 
 Learned band-pass filters of the waveform, three blocks of dilated convolutions, and statistics over
-time that attention weights. Weights: MIT, `model.pt` of `jungjee/RawNet3` at Hugging Face;
-`vssflow_jax.networks.convert_rawnet3` imports them.
+time that attention weights. Weights at Hugging Face: `model.pt` of `jungjee/RawNet3`, MIT, and
+`40epoch.pth` of `espnet/voxcelebs12_rawnet3`, CC BY 4.0, by which VERSA compares voices;
+`vssflow_jax.networks.convert_rawnet3` imports both.
 
 Letters: b sounds, n samples, t frames, d channels.
 """
