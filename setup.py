@@ -88,6 +88,7 @@ setup(
         "numpy>=2.0",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8",
+        "pyyaml>=6.0",
         "safetensors>=0.8",
         "scipy>=1.15",
         "soundfile>=0.13",

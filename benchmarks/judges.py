@@ -40,6 +40,7 @@ from vssflow_jax.networks.imagebind import ImageBindConfig
 from vssflow_jax.networks.nisqa import NISQAConfig
 from vssflow_jax.networks.passt import PaSSTConfig
 from vssflow_jax.networks.published import NETWORKS
+from vssflow_jax.networks.rawnet3 import ESPNET
 from vssflow_jax.networks.synchformer import SynchformerConfig
 from vssflow_jax.networks.synchformer_sound import SynchformerSoundConfig
 from vssflow_jax.networks.syncnet import SyncNetConfig
@@ -52,6 +53,9 @@ SMALL: Mapping[str, Any] = {
     "passt": PaSSTConfig(**_TRUNK),
     "clap": ClapConfig(
         width=24, depths=(1, 1, 1, 1), heads=(2, 2, 4, 4), text_layers=1, vocabulary=300
+    ),
+    "rawnet3": dataclasses.replace(
+        ESPNET, filters=16, channels=32, joined=48, attention=8, embedding=12
     ),
     "utmos": UTMOSConfig(**_TRUNK, channels=32, embedding=8, memory=16, hidden=32),
     "nisqa": NISQAConfig(),  # which is small as published

@@ -162,6 +162,7 @@ def evaluation() -> dict[str, Any]:
             "passt": "",
             "clap": "",
             "syncnet": "",
+            "rawnet3": "",
             "utmos": "",
             "audiobox": "",
             "nisqa": "",

@@ -1,5 +1,6 @@
 """What networks are shown of an evaluation, what is taken from elsewhere, and what is said."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,42 @@ def test_what_a_named_folder_has_is_taken_and_the_rest_is_made(
         has = {version for version, found in row.scores.items() if "utmos" in found}
         assert has == ({"generated", "ground_truth"} if row.task == "visualtts" else set())
     assert set(judged.networks(BENCHMARK)) == {"utmos", "fd_vggish"}
+
+
+def test_voices_are_compared_where_somebody_speaks(shown: Shown, tmp_path: Path) -> None:
+    file = network_files.rawnet3_espnet(small=True)
+    file.write(file.tensors(), tmp_path / file.file)
+    shutil.copy(shown.sounds["reference"]["a"], shown.sounds["generated"]["a"])
+    judged = Judged(
+        {"rawnet3": tmp_path / file.file}, {side: tmp_path / "features" / side for side in SOUNDS}
+    )
+    benchmark = Benchmark("mine", metrics=("speaker_similarity_rawnet3",), recogniser="none")
+    judged.check(benchmark)
+    judged.extract(benchmark, shown)
+    good = rows()
+    scores, absent = judged.scores(benchmark, good)
+    assert not absent
+    assert not scores  # They are of single clips, and a true sound has none.
+    a, b, c = (row.scores.get("generated", {}) for row in good)
+    name, *others = a
+    assert (name, others) == ("speaker_similarity_rawnet3", [])
+    assert a[name] == (pytest.approx(1, abs=1e-6), 1.0)
+    assert 0 < b[name][0] < a[name][0] - 1e-5
+    assert not c  # Nobody speaks.
+    assert all("ground_truth" not in row.scores for row in good)
+    assert judged.networks(benchmark)[name].startswith("RawNet3, sha256 ")
+
+
+def test_voices_by_two_networks_are_not_compared(tmp_path: Path) -> None:
+    for side, width in (("generated", 192), ("reference", 256)):
+        made = {clip: {"features": np.ones(width, np.float32)} for clip in "ab"}
+        store = Store(tmp_path / side / "rawnet3")
+        store.claim({"sha256": side})
+        store.add(made, {})
+    judged = Judged({}, {side: tmp_path / side for side in SOUNDS})
+    benchmark = Benchmark("mine", metrics=("speaker_similarity_rawnet3",), recogniser="none")
+    _, absent = judged.scores(benchmark, rows())
+    assert "are of 192 and of 256 numbers" in absent["speaker_similarity_rawnet3"]
 
 
 def test_features_of_clips_that_are_gone_do_not_count(

@@ -167,19 +167,22 @@ def _save_beside_settings(tensors: Tensors, path: Path) -> None:
 
 
 # ---------------------------------------------------------------------------------------- RawNet3
+RAWNET3_SMALLER: Smaller = {
+    "*conv*.filterbank.*": {128: 8},
+    "*layer?.conv[s0-9]*": {1024: 32, 256: 16, 128: 4},
+    "*layer?.bns.*": {128: 4},
+    "*attention.*": {4608: 144, 1536: 48, 128: 8},
+    "fc6.*": {3072: 96, 256: 12},
+    "projector.fc.*": {3072: 96, 192: 12},
+    "*": {1024: 32, 3072: 96, 1536: 48, 256: 16},
+}
+
+
 def rawnet3(*, small: bool) -> Published:
     """Blocks of 32 channels in 8 parts, and 16 filters; or as published."""
     shapes = _golden_shapes("rawnet3")
     if small:
-        smaller = {
-            "conv1.*": {128: 8},
-            "layer?.conv[s0-9]*": {1024: 32, 256: 16, 128: 4},
-            "layer?.bns.*": {128: 4},
-            "attention.*": {4608: 144, 1536: 48, 128: 8},
-            "fc6.*": {3072: 96, 256: 12},
-            "*": {1024: 32, 3072: 96, 1536: 48, 256: 16},
-        }
-        shapes = _made_smaller(shapes, smaller)
+        shapes = _made_smaller(shapes, RAWNET3_SMALLER)
     unused = {
         name: shapes.pop(name)
         for name in [*shapes]
@@ -188,6 +191,16 @@ def rawnet3(*, small: bool) -> Published:
     return Published(
         "model.pt", shapes, unused, lambda tensors, path: torch.save({"model": tensors}, path)
     )
+
+
+def rawnet3_espnet(*, small: bool) -> Published:
+    """The same as ESPnet's trainer keeps it, with what its loss knows of three speakers."""
+    shapes = _golden_shapes("rawnet3_espnet")
+    if small:
+        shapes = _made_smaller(shapes, RAWNET3_SMALLER)
+    unused = {name: shapes.pop(name) for name in [*shapes] if name.endswith("tracked")}
+    loss: Shapes = {"loss.weight": (3, *shapes["projector.fc.bias"])}
+    return Published("40epoch.pth", shapes, unused | loss, torch.save)
 
 
 # ------------------------------------------------------------------------------------------ UTMOS

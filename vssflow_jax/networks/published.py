@@ -37,7 +37,7 @@ from vssflow_jax.networks.convert import Names
 from vssflow_jax.networks.imagebind import ImageBind, ImageBindConfig
 from vssflow_jax.networks.nisqa import NISQA, NISQAConfig
 from vssflow_jax.networks.passt import PaSST, PaSSTConfig
-from vssflow_jax.networks.rawnet3 import RawNet3, RawNet3Config
+from vssflow_jax.networks.rawnet3 import ESPNET, RawNet3, RawNet3Config
 from vssflow_jax.networks.synchformer import Synchformer, SynchformerConfig
 from vssflow_jax.networks.synchformer_sound import SynchformerSound, SynchformerSoundConfig
 from vssflow_jax.networks.syncnet import SyncNet, SyncNetConfig
@@ -62,6 +62,7 @@ class Published(NamedTuple):
       names: from the tensors of a file to where the weights are.
       unused: from the tensors of a file to what names of those that are not needed start with.
       more: from the tensors of a file, and its path, to weights that are kept elsewhere.
+      others: sizes of other weights that are published too.
       beside: names of files that belong to the weights, where they lie beside them.
     """
 
@@ -72,6 +73,7 @@ class Published(NamedTuple):
     names: Callable[[StateDict], Names]
     unused: Callable[[StateDict], tuple[str, ...]]
     more: Callable[[StateDict, Path], StateDict] = lambda *_: {}
+    others: tuple[Config, ...] = ()
     beside: tuple[str, ...] = ()
 
     def make(self, cfg: Config) -> nnx.Module:
@@ -172,13 +174,19 @@ def _read_source(kind: str, path: Path) -> StateDict:
 
 
 def other_sizes(kind: str, cfg: Config) -> str:
-    """Sizes that are not those of the published weights, in words; "" if all are."""
-    ours, theirs = (dataclasses.asdict(sizes) for sizes in (cfg, NETWORKS[kind].config()))
-    return ", ".join(
+    """Sizes that are not those of the published weights most like them, in words; "" if all are."""
+    published = NETWORKS[kind]
+    fewest = min((_differences(cfg, x) for x in (published.config(), *published.others)), key=len)
+    return ", ".join(fewest)
+
+
+def _differences(cfg: Config, other: Config) -> list[str]:
+    ours, theirs = dataclasses.asdict(cfg), dataclasses.asdict(other)
+    return [
         f"{name} is {size}, not {theirs[name]}"
         for name, size in ours.items()
         if size != theirs[name]
-    )
+    ]
 
 
 def _clip_sizes(tensors: StateDict, source: Path) -> ClipVisionConfig:
@@ -189,6 +197,13 @@ def _clip_sizes(tensors: StateDict, source: Path) -> ClipVisionConfig:
 def _clap_sizes(tensors: StateDict, source: Path) -> ClapConfig:
     belongs = convert_clap.is_hugging_face(tensors)
     return convert_clap.config(tensors, _options_beside(source) if belongs else {})
+
+
+def _rawnet3_sizes(tensors: StateDict, source: Path) -> RawNet3Config:
+    belongs = convert_rawnet3.is_espnet(tensors)
+    found = _files_beside(source, convert_rawnet3.CONFIG_FILE) if belongs else []
+    options = convert_rawnet3.read_options(found[0]) if found else {}
+    return convert_rawnet3.config(tensors, options)
 
 
 def _options_beside(source: Path) -> Mapping[str, Any]:
@@ -238,12 +253,13 @@ NETWORKS: Mapping[str, Published] = {
         unused=convert_av_hubert.unused,
     ),
     "rawnet3": Published(
-        licence="MIT",
+        licence="MIT (its authors' file), CC BY 4.0 (ESPnet's)",
         config=RawNet3Config,
         network=RawNet3,
-        sizes=lambda tensors, _: convert_rawnet3.config(tensors),
+        sizes=_rawnet3_sizes,
         names=convert_rawnet3.names,
-        unused=lambda _: convert_rawnet3.UNUSED,
+        unused=convert_rawnet3.unused,
+        others=(ESPNET,),
     ),
     "imagebind": Published(
         licence="CC BY-NC-SA 4.0: non-commercial",

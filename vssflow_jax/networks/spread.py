@@ -47,6 +47,7 @@ USES: Mapping[str, Use] = {
     "synchformer": Use("synchformer", 16, synchformer.normalise),
     "av_hubert": Use("av_hubert", 2, av_hubert.normalise),
     "rawnet3": Use("rawnet3", 20),
+    "rawnet3_sound": Use("rawnet3", 4),
     "utmos": Use("utmos", 8),
     "audiobox": Use("audiobox", 4),
     "nisqa": Use("nisqa", 8),
@@ -59,7 +60,7 @@ USES: Mapping[str, Use] = {
     "syncnet_sound": Use("syncnet", 256, method="sound"),
     "syncnet_video": Use("syncnet", 16, method="picture"),
 }
-"""Name -> use; one that is called like its network is the network's only one."""
+"""Name -> use; one that is called like its network is that by encoders, or the only one."""
 
 _AXIS = "data"
 

@@ -46,7 +46,11 @@ _ADDED: dict[str, Any] = {
         "seeds": (),
         "weights": "",
         "backbones": dict.fromkeys(
-            ("imagebind", "passt", "clap", "syncnet", "utmos", "audiobox", "nisqa", "whisper"), ""
+            (
+                *("imagebind", "passt", "clap", "syncnet", "rawnet3", "utmos", "audiobox"),
+                *("nisqa", "whisper"),
+            ),
+            "",
         ),
     },
 }

@@ -5,6 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import librosa
 import numpy as np
 import pytest
 import soundfile
@@ -20,6 +21,7 @@ from vssflow_jax.evaluate.networks.extract import extract
 from vssflow_jax.evaluate.networks.judges import JUDGES, digest
 from vssflow_jax.evaluate.networks.sounds import read_pictures, read_sound
 from vssflow_jax.evaluate.networks.store import Store
+from vssflow_jax.networks.rawnet3 import LEAST_SAMPLES
 from vssflow_jax.utils.errors import MissingPackage, UserError
 
 RATE = 16_000
@@ -45,12 +47,15 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     torch.save(zeros(vggish.shapes()) | known, folder / "vggish.pth")
     utmos = network_files.utmos(small=True)
     utmos.write(utmos.tensors(), folder / utmos.file)
+    rawnet3 = network_files.rawnet3_espnet(small=True)
+    rawnet3.write(rawnet3.tensors(), folder / rawnet3.file)
     imagebind = small("imagebind")
     imagebind.write(imagebind.tensors(), folder / imagebind.file)
     return {
         "panns": folder / "cnn14.pth",
         "vggish": folder / "vggish.pth",
         "utmos": folder / utmos.file,
+        "rawnet3": folder / rawnet3.file,
         "imagebind": folder / imagebind.file,
     }
 
@@ -256,9 +261,57 @@ def alone_and_together(kind: str, weights: Path, examples: Sequence[np.ndarray])
 
 def test_clips_do_not_know_one_another(weights: dict[str, Path], tmp_path: Path) -> None:
     lengths = (20_000, 31_999, 16_001)
-    alone_and_together("utmos", weights["utmos"], [noise(n, n) for n in lengths])
+    for kind in ("utmos", "rawnet3"):
+        alone_and_together(kind, weights[kind], [noise(n, n) for n in lengths])
     pieces = [noise(3 * 32_000, seed).reshape(3, 32_000) for seed in range(2)]
     alone_and_together("imagebind_sound", weights["imagebind"], pieces)
+
+
+def test_voices_are_compared_whoever_wrote_the_files(
+    weights: dict[str, Path], tmp_path: Path
+) -> None:
+    """Of the first channel, as VERSA does."""
+    sides = {side: tmp_path / side for side in ("generated", "reference")}
+    for path in sides.values():
+        path.mkdir()
+    voice = noise(20_000)
+    fast, slow = (librosa.resample(voice, orig_sr=RATE, target_sr=rate) for rate in (44_100, 8_000))
+    stereo = np.stack([fast, noise(len(fast), 1)], axis=1)
+    written = {
+        "same.wav": (voice, RATE),
+        "stereo.wav": (stereo, 44_100),
+        "mono.wav": (fast, 44_100),
+        "slow.flac": (slow, 8_000),
+        "other.wav": (noise(20_000, 2), RATE),
+        "short.wav": (voice[:700], RATE),
+    }
+    for name, (samples, rate) in written.items():
+        soundfile.write(sides["generated"] / name, samples, rate)
+        soundfile.write(sides["reference"] / f"{Path(name).stem}.wav", voice, RATE)
+    encode(sides["generated"] / "lossy.m4a", "aac", stereo[:, [0, 0]], 44_100)
+    soundfile.write(sides["reference"] / "lossy.wav", voice, RATE)
+    out = tmp_path / "features"
+    for side, path in sides.items():
+        sounds = {file.stem: file for file in path.iterdir()}
+        extract("rawnet3", weights["rawnet3"], sounds, out / side)
+    unfit = Store(out / "generated" / "rawnet3").unfit()
+    assert unfit == {"short": f"RawNet3: 700 samples, at least {LEAST_SAMPLES}"}
+    of_features = METRICS["speaker_similarity_rawnet3"].of_features
+    assert of_features
+    found, clips = of_features.measure(out / "generated", out / "reference", {})
+    assert isinstance(found, dict)
+    assert clips == len(found) == 6
+    assert found["same"] == pytest.approx(1, abs=1e-6)
+    assert found["stereo"] == pytest.approx(found["mono"], abs=1e-6)
+    assert all(0 < found[name] < 1 - 1e-4 for name in ("other", "mono", "slow", "lossy"))
+
+
+def test_weights_of_another_network_are_no_judge_of_voices(weights: dict[str, Path]) -> None:
+    JUDGES["rawnet3"](weights["rawnet3"]).check()
+    for other in ("utmos", "panns"):
+        with pytest.raises(UserError, match=r"no tensor '.*'; it is no file of RawNet3") as error:
+            JUDGES["rawnet3"](weights[other]).check()
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (96, 64), (64, 64)])

@@ -222,7 +222,18 @@ def inception(generated: Clips, reference: Clips) -> float:
 
 
 def similarity(generated: Clips, reference: Clips) -> NDArray[np.float64]:
-    return cosine_similarity(_rows(reference), _rows(generated))
+    """The cosine of each clip and its reference [n].
+
+    Raises:
+      UserError: they are not of the same network.
+    """
+    ours, theirs = _rows(generated), _rows(reference)
+    if ours.shape != theirs.shape:
+        raise UserError(
+            f"features are of {ours.shape[1]} and of {theirs.shape[1]} numbers; extract both again "
+            "with the same weights"
+        )
+    return cosine_similarity(theirs, ours)
 
 
 def synchrony(generated: Clips, reference: Clips, head: synchformer.Head) -> NDArray[np.float64]:

@@ -266,6 +266,17 @@ METRICS: dict[str, Metric] = {
         package=voices.PACKAGE,
         install=voices.INSTALL,
     ),
+    "speaker_similarity_rawnet3": Metric(
+        Label(
+            name="Speaker similarity, RawNet3",
+            better="higher",
+            explanation="cosine between RawNet3's vectors of the voice and of that of the original "
+            "sound; VERSA's figure, if the weights are ESPnet's.",
+            decimals=3,
+        ),
+        needs=SPEECH,
+        of_features=OfFeatures(files.VOICE, files.VOICE, of_sets.similarity, paired="exact"),
+    ),
     "mcd": _distortion("plain", "", "from the original sound, frame by frame."),
     "mcd_dtw": _distortion(
         "dtw", ", DTW", "after both sounds are aligned by dynamic time warping."

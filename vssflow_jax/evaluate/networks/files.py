@@ -67,6 +67,7 @@ IMAGEBIND_VIDEO: Final = Cache("imagebind_video", "video", (1024,), "imagebind_v
 IMAGEBIND_AUDIO: Final = Cache("imagebind_sound", "sound", (1024,), "imagebind_audio.pth")
 CLAP_FEATURES: Final = Cache("clap", "features", (512,), "clap_laion_audio.pth")
 CLAP_TEXT: Final = Cache("clap_text", "features", (512,), "clap_laion_text.pth")
+VOICE: Final = Cache("rawnet3", "features", (None,))
 OPINION: Final = Cache("utmos", "score", ())
 ENJOYMENT: Final = Cache("audiobox", "ce", ())
 USEFULNESS: Final = Cache("audiobox", "cu", ())

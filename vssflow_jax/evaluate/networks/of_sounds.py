@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from vssflow_jax.evaluate.networks import panns, vggish
 from vssflow_jax.evaluate.networks.judge import Example, Judge, at_least, row_by_row
-from vssflow_jax.evaluate.networks.sounds import rate_of, read_sound
+from vssflow_jax.evaluate.networks.sounds import SAMPLING_RATE, rate_of, read_sound
 from vssflow_jax.evaluate.networks.store import Made
-from vssflow_jax.networks import audiobox, nisqa, passt, utmos, wav2vec
+from vssflow_jax.networks import audiobox, nisqa, passt, rawnet3, wav2vec
 from vssflow_jax.networks.clap import mel as clap
 from vssflow_jax.networks.spread import Spread
 from vssflow_jax.networks.whisper import published as whisper
@@ -23,8 +23,7 @@ from vssflow_jax.networks.whisper.mel import SAMPLES as WHISPER_SAMPLES
 from vssflow_jax.networks.whisper.transcribe import Transcriber
 from vssflow_jax.utils.errors import UserError
 
-# Multiples of what utterances are padded to, in samples and in segments of 40 ms.
-_UTMOS_STEP, _NISQA_STEP = utmos.SAMPLING_RATE, 50
+_NISQA_STEP = 50  # segments of 40 ms, multiples of which utterances are padded to
 
 
 class Panns(Judge):
@@ -110,10 +109,24 @@ class Utmos(Judge):
         return at_least(wav2vec.LEAST_SAMPLES, "UTMOS", read_sound(path, max_sec=max_sec))
 
     def features(self, examples: Sequence[Example]) -> list[Made]:
-        samples = [len(example) for example in examples]
-        padded = [_up_to(_UTMOS_STEP, n) for n in samples]
-        made = _by_padded_length(Spread.load("utmos", self.weights), examples, padded, samples)
+        made = _by_seconds(Spread.load("utmos", self.weights), examples)
         return [{"score": score} for score in made]
+
+
+class RawNet3(Judge):
+    """RawNet3: whose voice it is, of the whole sound, as VERSA asks ESPnet's."""
+
+    kind, title = "rawnet3", "RawNet3"
+    source = "40epoch.pth from espnet/voxcelebs12_rawnet3 at Hugging Face"
+
+    def example(self, path: Path, max_sec: float) -> Example:
+        """A waveform [n], the first channel as it is."""
+        waveform = read_sound(path, max_sec=max_sec, first_channel=True)
+        return at_least(rawnet3.LEAST_SAMPLES, "RawNet3", waveform)
+
+    def features(self, examples: Sequence[Example]) -> list[Made]:
+        apply = Spread.load("rawnet3_sound", self.weights)
+        return [{"features": x} for x in _by_seconds(apply, examples)]
 
 
 class Nisqa(Judge):
@@ -197,6 +210,13 @@ def _by_shape(apply: Spread, examples: Sequence[Example]) -> list[tuple[NDArray[
         made = apply(np.stack([examples[number] for number in chosen]))
         found |= zip(chosen, zip(*made, strict=True), strict=True)
     return [found[number] for number in range(len(examples))]
+
+
+def _by_seconds(apply: Spread, waveforms: Sequence[Example]) -> list[NDArray[np.float32]]:
+    """What a network makes of waveforms [n], those of as many seconds, begun ones too, together."""
+    samples = [len(waveform) for waveform in waveforms]
+    padded = [_up_to(SAMPLING_RATE, n) for n in samples]
+    return _by_padded_length(apply, waveforms, padded, samples)
 
 
 def _by_padded_length(

@@ -23,7 +23,8 @@ from vssflow_jax.input_pipeline.tasks import TASKS, on_pages
 _HEADLINES: Final = (
     *("wer", "onset_f1", "wer_joint", "onset_recall_joint"),
     *("fd_passt", "is_panns", "ib_score", "desync"),
-    *("wer_tts", "lse_d", "utmos", "speaker_similarity", "dnsmos_ovrl", "mcd_dtw"),
+    *("wer_tts", "lse_d", "utmos", "speaker_similarity_rawnet3", "speaker_similarity"),
+    *("dnsmos_ovrl", "mcd_dtw"),
     *("mel_distance_db_visualtts", "mel_distance_db_tts", "mel_distance_db_v2s"),
     *("mel_distance_db_joint", "fd_mel_statistics"),
 )
