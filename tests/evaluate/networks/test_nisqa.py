@@ -111,9 +111,9 @@ def test_weights_of_another_network_are_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_pages_show_its_scores_with_those_of_speech() -> None:
+def test_pages_show_its_scores_with_those_of_listeners() -> None:
     for name in SCORES:
         metric = METRICS[f"nisqa_{name}"]
-        assert group(f"nisqa_{name}") == "Speech"
+        assert group(f"nisqa_{name}") == "As listeners would rate it"
         assert metric.is_of("visualtts")
         assert not metric.is_of("v2s")
