@@ -261,8 +261,15 @@ def read_sound(path: Path, sampling_rate: int) -> np.ndarray:
     except UserError as error:
         raise Rejected(f"unreadable file: {error}") from error
     except (soundfile.SoundFileError, librosa.ParameterError, OSError) as error:
-        kind = "unreadable" if path.exists() else "missing"
+        kind = "unreadable" if _exists(path) else "missing"
         raise Rejected(f"{kind} file: {path}") from error
     if not np.isfinite(waveform).all():
         raise Rejected(f"not finite: {path}: NaN or infinity")
     return to_int16(waveform)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that no file can have
+        return False
