@@ -86,6 +86,14 @@ def test_a_missing_client_is_told_of(monkeypatch):
         as_path("s3://bucket/x")
 
 
+def test_clients_are_imported_when_they_are_needed():
+    code = "import sys, vssflow_jax.train.loop, vssflow_jax.cli; print(*sys.modules)"
+    done = tiny.run([sys.executable, "-c", code])
+    modules = {name.partition(".")[0] for name in done.stdout.split()}
+    assert "vssflow_jax" in modules
+    assert not modules & {"fsspec", "gcsfs", "s3fs", "aiohttp", "botocore"}
+
+
 # ----------------------------------------------------------------------------------------- objects
 def test_objects_come_and_go(folder: BucketPath):
     assert not folder.exists()

@@ -86,6 +86,7 @@ class ObjectCache:
                     "again"
                 )
             partial.replace(copy)
+            self._make_room(0)  # Others may have fetched at the same time.
         except OSError as error:
             if error.filename == str(path):
                 raise
@@ -97,7 +98,14 @@ class ObjectCache:
             partial.unlink(missing_ok=True)
 
     def _make_room(self, size: int) -> None:
-        """Remove the copies that were not used for longest, until there is room for another."""
+        """Remove the copies that were not used for longest, until there is room for another.
+
+        The one that was used last stays in any case.
+        """
+        with lock(self.folder / _LOCKS / "room", wait=True):
+            self._remove_oldest(size)
+
+    def _remove_oldest(self, size: int) -> None:
         found = []
         for path in self.folder.iterdir():
             try:
@@ -107,7 +115,7 @@ class ObjectCache:
             if path.is_file() and path.suffix != ".partial":
                 found.append((stat.st_mtime_ns, stat.st_size, path))
         total = size + sum(size for _, size, _ in found)
-        for _, length, path in sorted(found):
+        for _, length, path in sorted(found)[: None if size else -1]:
             if total <= self.max_bytes:
                 return
             path.unlink(missing_ok=True)
