@@ -61,6 +61,8 @@ def test_parts_of_a_bucket_path_are_those_of_a_path():
 def test_what_is_joined_to_a_path_may_be_a_url():
     assert str(as_path("runs", "s3://bucket/x")) == "s3://bucket/x"
     assert str(as_path("gs://bucket/x", "s3://bucket/y")) == "s3://bucket/y"
+    assert as_path("gs://bucket/x", "/data/y") == Path("/data/y")
+    assert str(as_path("gs://bucket/x", "y", "z")) == "gs://bucket/x/y/z"
 
 
 def test_a_bucket_path_is_refused_by_what_knows_only_files():

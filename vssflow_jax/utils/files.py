@@ -37,7 +37,8 @@ def as_path(path: str | Path, *below: str | Path) -> Path:
     """
     if below:
         *others, last = below
-        return as_path(last) if is_url(last) else as_path(path, *others) / last
+        alone = is_url(last) or (not bucket_path(last) and Path(last).is_absolute())
+        return as_path(last) if alone else as_path(path, *others) / last
     if isinstance(path, BucketPath):
         return path
     return cast(Path, BucketPath.parse(str(path))) if is_url(path) else Path(path)
