@@ -159,7 +159,10 @@ def _find(flag: str, given: Sequence[str]) -> tuple[str, slice] | None:
 
 def _config_of_run(path: str) -> str:
     """The run's config as ml_collections takes it; "" if the path is not that of a run."""
-    run, _ = run_config.run_and_step(as_path(path))
+    try:
+        run, _ = run_config.run_and_step(as_path(path))
+    except UserError:
+        return ""  # `_check_paths` will say so, and of which flag
     return f"{run_config.__file__}:{run}" if path and run_config.exists(run) else ""
 
 
