@@ -51,6 +51,8 @@ def data() -> dict[str, Any]:
         "threads": 4,  # of each process that reads
         "batches_ahead": 4,  # made by each process before they are asked for
         "max_bad_records": 10,  # that cannot be used and are passed over
+        "cache_dir": "",  # of copies of shards in buckets; "": only of those that need it, in ~
+        "cache_gb": 64.0,  # that they may take
         "mixture": {
             # Shares of the tasks; about the rows that the paper has.
             "weights": {"v2s": 0.53, "visualtts": 0.47, "tts": 0.0, "joint": 0.0},

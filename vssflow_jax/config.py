@@ -34,6 +34,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "data.threads": (1, INFINITY),
     "data.batches_ahead": (1, INFINITY),
     "data.max_bad_records": (0, INFINITY),
+    "data.cache_gb": (0, INFINITY),
     "model.widths.phonemes.features": (NUM_IDS, INFINITY),
     "model.transformer.layers": (1, INFINITY),
     "model.transformer.ffw_multiple": (1, INFINITY),

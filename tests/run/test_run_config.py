@@ -302,20 +302,20 @@ def test_without_a_run_there_is_no_config(tmp_path: Path, monkeypatch):
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        (["--workdir=gs://bucket/run"], "--checkpoint: gs://bucket/run is not a path"),
+        (["--workdir=az://bucket/run"], "--checkpoint: az://bucket/run: no path"),
         (
-            ["--manifest=train:s3://bucket/a.csv"],
-            "--manifest: train:s3://bucket/a.csv is not a path",
+            ["--manifest=train:hf://bucket/a.csv"],
+            "--manifest: hf://bucket/a.csv: no path",
         ),
         (
-            [f"--config={demo.__file__}", "--config.data.path=gs://b/d"],
-            "--config.data.path: gs://b/d is not a path",
+            [f"--config={demo.__file__}", "--config.data.path=az://b/d"],
+            "--config.data.path: az://b/d: no path",
         ),
         (
             [f"--config={demo.__file__}", "--config.eval.backbones.panns=https://x.org/p.pth"],
-            "--config.eval.backbones.panns: https://x.org/p.pth is not a path",
+            "--config.eval.backbones.panns: https://x.org/p.pth: no path",
         ),
-        (["gs://bucket/run"], "the command line: gs://bucket/run is not a path"),
+        (["az://bucket/run"], "the command line: az://bucket/run: no path"),
     ],
 )
 def test_buckets_and_urls_are_refused(argv, says, tmp_path: Path, monkeypatch, capsys):

@@ -22,6 +22,7 @@ from vssflow_jax.run import restore
 from vssflow_jax.run.checkpoint import Checkpoints
 from vssflow_jax.run.experiment import AVERAGED, LAST, WEIGHTS_OF_A_RUN, joined
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import as_path
 from vssflow_jax.weights.mapping import Weights
 from vssflow_jax.weights.state_dict import SAFETENSORS, write_state_dict
 
@@ -106,7 +107,7 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     if bool(values.checkpoint) == bool(values.source):
         raise UserError("give either --checkpoint or --source")
-    out = Path(values.out)
+    out = as_path(values.out)
     check_out(out)
     distributed.start()
     if values.adapters:
@@ -120,7 +121,7 @@ def main(argv: list[str]) -> None:
     if values.checkpoint:
         found = of_run(values.checkpoint, values.weights)
     else:
-        found = of_folder(Path(values.source))
+        found = of_folder(as_path(values.source))
     state_dict = to_reference(*found)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_state_dict(out, state_dict)

@@ -17,7 +17,7 @@ from flax.traverse_util import flatten_dict
 from vssflow_jax.models.vssflow import COMPUTED_ALIKE
 from vssflow_jax.parallel import distributed
 from vssflow_jax.utils.errors import UserError
-from vssflow_jax.utils.files import write_atomically
+from vssflow_jax.utils.files import as_path, write_atomically
 
 _FILE = "config.json"
 CHECKPOINTS = "checkpoints"
@@ -26,7 +26,12 @@ CHECKPOINTS = "checkpoints"
 # Fields that configs of earlier versions lack, with what they did.
 _ADDED: dict[str, Any] = {
     "plugins": "",
-    "data": {"weights": "", "mixture": {"speech_sources": ()}},
+    "data": {
+        "weights": "",
+        "cache_dir": "",
+        "cache_gb": 64.0,
+        "mixture": {"speech_sources": ()},
+    },
     "train": {
         "init_weights": "ema",
         "init": "fan_in",
@@ -83,6 +88,8 @@ RESUMABLE = (
     "data.threads",
     "data.batches_ahead",
     "data.max_bad_records",
+    "data.cache_dir",
+    "data.cache_gb",
     "codec.path",
     *_HOW_COMPUTED,
 )
@@ -102,7 +109,7 @@ def get_config(run: str) -> ml_collections.ConfigDict:
     Raises:
       UserError: there is none, or it is damaged.
     """
-    config = read(Path(run))
+    config = read(as_path(run))
     if config.train.get("decay_steps", math.inf) <= config.train.steps:
         config.train.decay_steps = 0
     return config

@@ -8,7 +8,8 @@ import os
 from pathlib import Path
 
 from vssflow_jax.parallel import distributed
-from vssflow_jax.utils.files import JsonLines, whole_lines
+from vssflow_jax.utils.files import whole_lines
+from vssflow_jax.utils.logs import JsonLines
 
 METRICS, HELD_OUT = "metrics.jsonl", "held_out.jsonl"
 

@@ -76,6 +76,7 @@ def train(
 
         def save() -> None:
             with writer.pause():
+                writer.put()  # first: rows that a checkpoint is ahead of are never written again
                 progress = progress_of(batches, dataset, throughput.goodput)
                 checkpoints.save(done, state, progress, resolved)
             writer.last_saved = done

@@ -17,6 +17,7 @@ from vssflow_jax.run.workdir import MetricsLog
 from vssflow_jax.train.step import Metrics
 from vssflow_jax.train.throughput import StepTimes, Throughput
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.logs import Folder
 
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
@@ -43,7 +44,8 @@ class MetricWriter(contextlib.ExitStack):
         self._log = self.enter_context(MetricsLog(workdir))
         self._speed_log = self.enter_context(MetricsLog(workdir, "throughput.jsonl"))
         main = distributed.is_main()
-        self._folder, self._done = str(workdir / "tensorboard"), done
+        self._folder = self.enter_context(Folder(workdir / "tensorboard"))
+        self._done = done
         self._bar = self.enter_context(
             tqdm.tqdm(
                 total=train.steps,
@@ -64,7 +66,11 @@ class MetricWriter(contextlib.ExitStack):
         from tensorboardX import SummaryWriter
 
         return self.enter_context(
-            SummaryWriter(self._folder, purge_step=self._done, write_to_disk=distributed.is_main())
+            SummaryWriter(
+                str(self._folder.local),
+                purge_step=self._done,
+                write_to_disk=distributed.is_main(),
+            )
         )
 
     def write(self, step: int, metrics: Metrics, times: Future[StepTimes], num_bad: int) -> None:
@@ -117,6 +123,18 @@ class MetricWriter(contextlib.ExitStack):
         self.flush()
         with self._throughput.pause():
             yield
+
+    def put(self) -> None:
+        """Return when all that was reported is where a kill leaves it.
+
+        Raises:
+          UserError: the bucket that it is for does not take it.
+        """
+        self._log.put()
+        self._speed_log.put()
+        if "board" in self.__dict__:
+            self.board.flush()
+        self._folder.put()
 
     def scalars(self, group: str, step: int, values: Iterable[tuple[str, float]]) -> None:
         """Show values in TensorBoard."""

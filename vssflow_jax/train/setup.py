@@ -14,6 +14,7 @@ from vssflow_jax.input_pipeline.batches import train_batches, windows
 from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.input_pipeline.mixture import Mixture
 from vssflow_jax.input_pipeline.prefetch import Batches, BatchIterator, OnDevices, ReadOptions
+from vssflow_jax.input_pipeline.shards import CacheOptions
 from vssflow_jax.parallel import chips, distributed
 from vssflow_jax.run import run_config
 from vssflow_jax.run.checkpoint import Checkpoints
@@ -54,6 +55,7 @@ def open_dataset(
         config.data.durations,
         config.data.durations_path,
         experiment.model.feature_widths,
+        CacheOptions.from_config(config.data),
     )
     if dataset.lacking and distributed.is_main():
         lacking = ", ".join(dataset.lacking)
