@@ -117,6 +117,11 @@ def train() -> dict[str, Any]:
         "beta2": 0.999,
         "weight_decay": 0.01,
         "grad_clip_norm": 0.0,  # of all gradients together; 0: not clipped
+        # A step whose loss or gradient is not finite is dropped; then "stop" ends the run, "skip"
+        # goes on, "rewind" goes back to the last checkpoint and passes over the batch.
+        "bad_step": "stop",
+        "bad_step_deviations": 0.0,  # above the usual that are bad too; 0: none are
+        "max_bad_steps": 10,  # in a row, before the run ends all the same
         "ema_decay": 0.0,  # of the running mean of the weights; 0: none is kept
         "loss_mask": "window",  # "clip": the loss is of a clip's own frames alone
         "condition_dropout": 0.1,

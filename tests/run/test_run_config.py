@@ -46,7 +46,7 @@ def test_a_config_is_read_as_it_was_written(tmp_path: Path, made: ml_collections
 
 def test_runs_of_earlier_versions_are_read(tmp_path: Path):
     values = run_config.resolved_values(config())
-    for name in ("init_weights", "lora", "held_out_every", "held_out_clips"):
+    for name in ("init_weights", "lora", "held_out_every", "held_out_clips", "bad_step"):
         del values["train"][name]
     del values["model"]["transformer"]["residual_dtype"]
     widths = values["model"]["widths"]

@@ -15,6 +15,7 @@ from vssflow_jax.config import clear_misfits
 from vssflow_jax.input_pipeline.streams import STREAMS
 from vssflow_jax.models.conditions import PLACEMENTS
 from vssflow_jax.models.convert_vssflow import abstract_weights, input_channels
+from vssflow_jax.models.parts import part_of
 from vssflow_jax.models.vssflow import ModelConfig
 from vssflow_jax.utils import plugins
 from vssflow_jax.weights.mapping import flatten
@@ -48,8 +49,7 @@ def count_parameters(cfg: ModelConfig) -> dict[str, int]:
     counts: Counter[str] = Counter()
     known = parts()
     for name, weight in flatten(abstract_weights(cfg)).items():
-        start = max((start for start in known if name.startswith(start)), key=len)
-        counts[known[start]] += weight.size
+        counts[part_of(name, known)] += weight.size
     return {part: counts[part] for part in dict.fromkeys(known.values()) if counts[part]}
 
 

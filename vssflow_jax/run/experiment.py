@@ -28,6 +28,15 @@ AVERAGED, LAST = "ema", "params"
 WEIGHTS_OF_A_RUN = (AVERAGED, LAST)
 """Parts of a state that hold trained weights: their running mean, and those of the last step."""
 
+WATCHED = ("loss", "grad_norm")
+"""What tells a bad step (`train.bad_steps`)."""
+RECENT_STEPS = 128
+"""From how many steps it is known what is usual."""
+
+STOP, SKIP, REWIND = AFTER_BAD_STEPS = ("stop", "skip", "rewind")
+"""What a run does about a bad step: end, go on, or go back to its last whole checkpoint and pass
+over the batch."""
+
 FAN_IN, REFERENCE = INITS = ("fan_in", "reference")
 """How maps around the blocks are drawn: each by its own channels and the last one zero, or as the
 reference draws them (`models.convert_vssflow.drawn_as_reference`)."""
@@ -45,6 +54,8 @@ class TrainState:
       ema: running mean of `params`; empty where none is kept.
       opt_state: state of the optimizer.
       codec: parameters of the audio codec.
+      recent: losses and norms of gradients of the newest `RECENT_STEPS` steps, that of step i at
+        place i modulo their number, NaN where there is none.
     """
 
     step: Leaf
@@ -53,6 +64,7 @@ class TrainState:
     ema: Params
     opt_state: optax.OptState
     codec: CodecParams
+    recent: dict[str, Leaf] = dataclasses.field(default_factory=dict)
 
     @property
     def averaged(self) -> Params:
@@ -227,6 +239,7 @@ class Experiment:
             ema=jax.tree.map(jnp.copy, params) if self.train.ema_decay else {},
             opt_state=self.optimizer.init(params),
             codec=codec_params,
+            recent={name: jnp.full(RECENT_STEPS, jnp.nan) for name in WATCHED},
         )
 
     def merge(self, params: Params, frozen: Params, network: Network | None = None) -> VSSFlow:
@@ -286,6 +299,7 @@ class Experiment:
                 transform_non_params=lambda _: whole,
             ),
             codec=jax.tree.map(lambda _: whole, shapes.codec),
+            recent=jax.tree.map(lambda _: whole, shapes.recent),
         )
         return jax.tree.map(_leaf, shapes, shardings)
 
