@@ -85,6 +85,7 @@ def model() -> dict[str, Any]:
             "attention": "xla",
             "token_multiple": 256,  # tiles of TPUs and GPUs
             "residual_dtype": "float32",  # or "bfloat16", as the reference's
+            "qk_norm": False,  # True norms queries and keys, which the reference does not
         },
         "dtype": "bfloat16",
     }

@@ -4,10 +4,12 @@ XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m tests.eight_devices
 
 OUT gets `<strategy>.npz` and, of a mesh of one device, `alone.npz`: the loss of each step, the
 optimizer's mean of the gradients after the last, by the names of the weights, and generated clips.
+`<name>-qk_norm.npz` are of a network that norms queries and keys.
 """
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import ml_collections
@@ -22,6 +24,7 @@ from vssflow_jax.train.step import jit_train_step
 from vssflow_jax.weights.mapping import flatten
 
 STEPS = 3
+NORMED = "fsdp_tp-qk_norm"
 CLIPS = 3  # to be generated: not as many as divide over the devices
 CHANGES = {
     "clip__duration_sec": 0.56,  # 14 frames
@@ -34,9 +37,9 @@ CHANGES = {
 }
 
 
-def small_config(strategy: str) -> ml_collections.ConfigDict:
+def small_config(strategy: str, **changes: Any) -> ml_collections.ConfigDict:
     """A config whose model divides over every mesh here."""
-    config = tiny.config(Path("unused"), **CHANGES)
+    config = tiny.config(Path("unused"), **CHANGES, **changes)
     config.sharding = tiny.sharding_config(strategy)
     return config
 
@@ -74,6 +77,9 @@ def main(out: Path) -> None:
     np.savez(out / "alone.npz", **run(small_config("dp"), jax.devices()[:1]))
     for strategy in STRATEGIES:
         np.savez(out / f"{strategy}.npz", **run(small_config(strategy), jax.devices()))
+    normed = {"model__transformer__qk_norm": True}
+    np.savez(out / "alone-qk_norm.npz", **run(small_config("dp", **normed), jax.devices()[:1]))
+    np.savez(out / f"{NORMED}.npz", **run(small_config("fsdp_tp", **normed), jax.devices()))
 
 
 if __name__ == "__main__":

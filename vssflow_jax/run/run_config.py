@@ -43,7 +43,7 @@ _ADDED: dict[str, Any] = {
         "held_out_every": 0,
         "held_out_clips": 16,
     },
-    "model": {"transformer": {"residual_dtype": "bfloat16"}},
+    "model": {"transformer": {"residual_dtype": "bfloat16", "qk_norm": False}},
     "eval": {
         "seeds": (),
         "weights": "",
