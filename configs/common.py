@@ -113,7 +113,8 @@ def train() -> dict[str, Any]:
         "learning_rate": 1e-4,
         "warmup_steps": 2000,
         "schedule": "constant",
-        "decay_steps": 0,  # where a linear schedule ends; 0: where the run was first to end
+        "decay_steps": 0,  # where a schedule that decays ends; 0: where the run was first to end
+        "cooldown": 0.1,  # share of the steps in which "wsd" decays
         "beta1": 0.9,
         "beta2": 0.999,
         "weight_decay": 0.01,

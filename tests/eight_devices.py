@@ -19,7 +19,7 @@ from tests import tiny
 from vssflow_jax.flow.sampler import Sampler
 from vssflow_jax.generate.sampler import draw_start, make_generate
 from vssflow_jax.parallel.sharding import STRATEGIES
-from vssflow_jax.run.experiment import Experiment
+from vssflow_jax.run.experiment import Experiment, TrainState
 from vssflow_jax.train.step import jit_train_step
 from vssflow_jax.weights.mapping import flatten
 
@@ -44,8 +44,10 @@ def small_config(strategy: str, **changes: Any) -> ml_collections.ConfigDict:
     return config
 
 
-def run(config: ml_collections.ConfigDict, devices: list[jax.Device]) -> dict[str, np.ndarray]:
-    """Losses and gradients of some steps on random batches, and what is generated then."""
+def train(
+    config: ml_collections.ConfigDict, devices: list[jax.Device], steps: int
+) -> tuple[Experiment, TrainState, Any, np.ndarray]:
+    """Some steps on random batches: the state then, the last batch, and all losses."""
     experiment = Experiment.from_config(config, devices=devices)
     codec = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), experiment.codec.abstract)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, experiment.abstract_state)
@@ -53,7 +55,7 @@ def run(config: ml_collections.ConfigDict, devices: list[jax.Device]) -> dict[st
     step = jit_train_step(experiment)
     rng = np.random.default_rng(0)
     losses = []
-    for _ in range(STEPS):
+    for _ in range(steps):
         batch = {
             name: rng.integers(0, 71, leaf.shape, np.int32)
             if leaf.dtype == np.int32
@@ -62,12 +64,18 @@ def run(config: ml_collections.ConfigDict, devices: list[jax.Device]) -> dict[st
         }
         state, metrics = step(state, batch)
         losses.append(metrics["loss"])
+    return experiment, state, batch, np.array(losses)
+
+
+def run(config: ml_collections.ConfigDict, devices: list[jax.Device]) -> dict[str, np.ndarray]:
+    """Losses and gradients of some steps, and what is generated then."""
+    experiment, state, batch, losses = train(config, devices, STEPS)
     adam = state.opt_state[1][0]
     clips = [f"clip-{index}" for index in range(CLIPS)]
     features = jax.tree.map(lambda x: x[:CLIPS], batch)
     generate = make_generate(experiment, Sampler.from_config(config.eval.sampler))
     return {
-        "loss": np.array(losses),
+        "loss": losses,
         "generated": np.asarray(generate(state, features, draw_start(experiment, 0, clips))),
         **jax.tree.map(np.asarray, flatten(adam.mu)),
     }

@@ -19,6 +19,7 @@ from vssflow_jax.models import attention
 from vssflow_jax.models.conditions import PLACEMENTS
 from vssflow_jax.models.lora import Lora
 from vssflow_jax.models.transformer import REMAT
+from vssflow_jax.run import optimizer
 from vssflow_jax.run.experiment import AFTER_BAD_STEPS, INITS, WEIGHTS_OF_A_RUN
 from vssflow_jax.run.optimizer import OPTIMIZERS, SCHEDULES
 from vssflow_jax.utils import plugins
@@ -45,6 +46,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "train.learning_rate": (0, INFINITY),
     "train.warmup_steps": (0, INFINITY),
     "train.decay_steps": (0, INFINITY),
+    "train.cooldown": (0, 1),
     "train.beta1": (0, 1),
     "train.beta2": (0, 1),
     "train.weight_decay": (0, INFINITY),
@@ -129,6 +131,7 @@ def _check(config: ml_collections.ConfigDict) -> None:
     for name, possible in choices().items():
         check_choice(name, _get(config, name), possible)
     _check_conditions(config.model)
+    optimizer.check(config.train)
     sampler = Sampler.from_config(config.eval.sampler)
     Mixture.from_config(config.data.mixture)
     ratios = config.train.mask_ratios

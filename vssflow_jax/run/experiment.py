@@ -17,8 +17,13 @@ from vssflow_jax.input_pipeline.streams import STREAMS
 from vssflow_jax.models import attention
 from vssflow_jax.models.lora import Lora
 from vssflow_jax.models.vssflow import ModelConfig, VSSFlow
-from vssflow_jax.parallel.sharding import MeshRules, make_mesh_rules, param_shardings
-from vssflow_jax.run.optimizer import make_optimizer
+from vssflow_jax.parallel.sharding import (
+    MeshRules,
+    like_weights,
+    make_mesh_rules,
+    param_shardings,
+)
+from vssflow_jax.run.optimizer import keeps_mean, make_optimizer
 from vssflow_jax.utils.errors import UserError
 
 Leaf = Any  # an array, or its shape, or its sharding
@@ -51,7 +56,7 @@ class TrainState:
       step: steps done, int32.
       params: trained weights: the network's, or adapters of some of them.
       frozen: weights that are not trained.
-      ema: running mean of `params`; empty where none is kept.
+      ema: running mean of `params`, or the optimizer's own; empty where none is kept.
       opt_state: state of the optimizer.
       codec: parameters of the audio codec.
       recent: losses and norms of gradients of the newest `RECENT_STEPS` steps, that of step i at
@@ -236,7 +241,7 @@ class Experiment:
             step=jnp.zeros((), jnp.int32),
             params=params,
             frozen=frozen,
-            ema=jax.tree.map(jnp.copy, params) if self.train.ema_decay else {},
+            ema=jax.tree.map(jnp.copy, params) if keeps_mean(self.train) else {},
             opt_state=self.optimizer.init(params),
             codec=codec_params,
             recent={name: jnp.full(RECENT_STEPS, jnp.nan) for name in WATCHED},
@@ -290,14 +295,8 @@ class Experiment:
             step=whole,
             params=placed,
             frozen=jax.tree.map(lambda leaf: leaf.sharding, kept),
-            ema=placed if self.train.ema_decay else {},
-            opt_state=optax.tree_utils.tree_map_params(
-                self.optimizer,
-                lambda _, sharding: sharding,
-                shapes.opt_state,
-                placed,
-                transform_non_params=lambda _: whole,
-            ),
+            ema=placed if keeps_mean(self.train) else {},
+            opt_state=like_weights(shapes.opt_state, jax.tree.map(_leaf, shapes.params, placed)),
             codec=jax.tree.map(lambda _: whole, shapes.codec),
             recent=jax.tree.map(lambda _: whole, shapes.recent),
         )

@@ -22,6 +22,7 @@ from vssflow_jax.run import run_config
 from vssflow_jax.run.checkpoint import Checkpoints
 from vssflow_jax.run.experiment import Experiment, TrainState
 from vssflow_jax.run.initial import check_source, initial_state
+from vssflow_jax.run.optimizer import ends_at_zero
 from vssflow_jax.train.step import compiled_step
 from vssflow_jax.train.throughput import Goodput, Throughput
 
@@ -182,8 +183,8 @@ def progress_of(batches: OnDevices, dataset: Dataset, goodput: Goodput) -> dict[
 def note_end_of_schedule(train: ml_collections.ConfigDict, done: int) -> None:
     """Say so where the rest of a run has a learning rate of 0."""
     if (
-        train.schedule == "linear"
-        and done < train.steps > train.decay_steps
+        done < train.steps > train.decay_steps
+        and ends_at_zero(train, train.decay_steps)
         and distributed.is_main()
     ):
         print(

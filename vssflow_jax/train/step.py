@@ -21,7 +21,7 @@ from vssflow_jax.input_pipeline.streams import maskable
 from vssflow_jax.models.flops import step_flops
 from vssflow_jax.models.parts import GROUPS, part_of
 from vssflow_jax.run.experiment import Batch, Experiment, Params, TrainState
-from vssflow_jax.run.optimizer import make_schedule
+from vssflow_jax.run.optimizer import AVERAGING, make_schedule, own_mean
 from vssflow_jax.train import bad_steps
 
 Metrics = dict[str, jax.Array]
@@ -147,7 +147,9 @@ def make_train_step(
             updates, opt_state = experiment.optimizer.update(grads, state.opt_state, state.params)
             params = optax.apply_updates(state.params, updates)
         ema = state.ema
-        if ema:
+        if train.optimizer in AVERAGING:
+            ema = own_mean(opt_state, params)
+        elif ema:
             # A young average must not remember the random start.
             decay = jnp.minimum(train.ema_decay, (1 + state.step) / (10 + state.step))
             ema = optax.incremental_update(params, ema, 1 - decay)
