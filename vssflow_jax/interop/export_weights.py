@@ -21,6 +21,7 @@ from vssflow_jax.parallel import distributed
 from vssflow_jax.run import restore
 from vssflow_jax.run.checkpoint import Checkpoints
 from vssflow_jax.run.experiment import AVERAGED, LAST, WEIGHTS_OF_A_RUN, joined
+from vssflow_jax.run.optimizer import keeps_mean
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.files import as_path
 from vssflow_jax.weights.mapping import Weights
@@ -64,7 +65,7 @@ def _parts_of_run(checkpoint: str, which: str) -> tuple[Weights, Weights, ModelC
     check(config)
     assert run is not None
     cfg, lora = ModelConfig.from_config(config.model), Lora.from_config(config.train.lora)
-    part = which if config.train.ema_decay else LAST
+    part = which if keeps_mean(config.train) else LAST
     network = nnx.eval_shape(lambda: VSSFlow(cfg, rngs=nnx.Rngs(0)))
     params, frozen = (nnx.state(network, kind) for kind in (nnx.Param, nnx.Not(nnx.Param)))
     device = SingleDeviceSharding(jax.devices()[0])

@@ -22,6 +22,7 @@ from etils import epath
 
 from vssflow_jax.models import earlier
 from vssflow_jax.parallel import distributed
+from vssflow_jax.run import added
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.files import bucket_path, move_tree
 
@@ -201,8 +202,10 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         states, problem, passing = ocp.PyTreeCheckpointHandler(), "", False
         try:
             metadata = states.metadata(on_store / "state")
-            is_earlier = earlier.is_earlier(_by_name(getattr(metadata, "tree", metadata)))
-            stored = earlier.layouts(abstract) if is_earlier else abstract
+            names = _by_name(getattr(metadata, "tree", metadata))
+            is_earlier, lacking = earlier.is_earlier(names), added.lacking(names, abstract)
+            there = added.without(abstract, lacking)
+            stored = earlier.layouts(there) if is_earlier else there
             _check_shapes(folder, metadata, stored)
             state = states.restore(
                 on_store / "state",
@@ -233,7 +236,8 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         for name, found in checksums(state).items():
             if kept.get(name, found) != found:
                 raise DamagedError(folder, f"the numbers of {name} are not those that were saved")
-        return earlier.upgraded(state, abstract) if is_earlier else state, progress
+        state = earlier.upgraded(state, there) if is_earlier else state
+        return added.completed(state, abstract, lacking), progress
 
     def _set_aside(self, step: int, why: str) -> None:
         if distributed.is_main():

@@ -23,6 +23,7 @@ from vssflow_jax.run.experiment import (
     TrainState,
     joined,
 )
+from vssflow_jax.run.optimizer import keeps_mean
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.files import as_path
 from vssflow_jax.weights.folder import place
@@ -88,7 +89,7 @@ def _of_run(experiment: Experiment, source: Path) -> tuple[Params, Params, Codec
     """The weights of a run, those that can be trained apart from the others, and its codec."""
     run, step = run_config.run_and_step(source)
     train = run_config.read(run).train
-    weights = AVERAGED if experiment.train.init_weights == AVERAGED and train.ema_decay else LAST
+    weights = AVERAGED if experiment.train.init_weights == AVERAGED and keeps_mean(train) else LAST
     theirs = experiment.trained_by(train)
     abstract = theirs.abstract_state
     parts = {weights: abstract.params, "frozen": abstract.frozen, "codec": abstract.codec}

@@ -16,6 +16,7 @@ from flax.traverse_util import flatten_dict
 
 from vssflow_jax.models.vssflow import COMPUTED_ALIKE
 from vssflow_jax.parallel import distributed
+from vssflow_jax.run.optimizer import ends_at_zero
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.files import as_path, write_atomically
 
@@ -36,6 +37,10 @@ _ADDED: dict[str, Any] = {
         "init_weights": "ema",
         "init": "fan_in",
         "optimizer": "adamw",
+        "cooldown": 0.1,
+        "bad_step": "stop",
+        "bad_step_deviations": 0.0,
+        "max_bad_steps": 10,
         "lora": {
             "rank": 0,
             "alpha": 16.0,
@@ -45,7 +50,7 @@ _ADDED: dict[str, Any] = {
         "held_out_every": 0,
         "held_out_clips": 16,
     },
-    "model": {"transformer": {"residual_dtype": "bfloat16"}},
+    "model": {"transformer": {"residual_dtype": "bfloat16", "qk_norm": False}},
     "eval": {
         "seeds": (),
         "weights": "",
@@ -77,6 +82,9 @@ RESUMABLE = (
     "train.sample_every",
     "train.held_out_every",
     "train.held_out_clips",
+    "train.bad_step",
+    "train.bad_step_deviations",
+    "train.max_bad_steps",
     "train.init_from",
     "train.init_weights",
     "train.init",
@@ -190,7 +198,7 @@ def for_training(workdir: Path, config: ml_collections.ConfigDict) -> ml_collect
     resumed = exists(workdir)
     first = read(workdir).train if resumed else config.train
     end = config.train.decay_steps or first.decay_steps or first.steps
-    if config.train.schedule == "linear" and config.train.steps > end and not resumed:
+    if config.train.steps > end and not resumed and ends_at_zero(config.train, end):
         raise UserError(
             f"train.steps is {config.train.steps}, but the learning rate is 0 from step {end} on; "
             "leave out train.decay_steps or raise it"
