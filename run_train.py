@@ -45,6 +45,7 @@ def main(argv: list[str]) -> None:
         from vssflow_jax.evaluate.benchmark import load
 
         benchmark = load(config.eval.benchmark, BENCHMARKS)
+        evaluator.check_ready(config, benchmark)
         if config.eval.every_steps:
             evaluators.append(evaluator.InTraining(config, benchmark, workdir))
     if distributed.is_main():

@@ -34,8 +34,10 @@ from vssflow_jax.evaluate.networks import panns, vggish
 from vssflow_jax.evaluate.networks.extract import extract
 from vssflow_jax.evaluate.networks.judges import JUDGES
 from vssflow_jax.evaluate.networks.store import Store
+from vssflow_jax.networks.audiobox import AudioboxConfig
 from vssflow_jax.networks.clap.network import ClapConfig
 from vssflow_jax.networks.imagebind import ImageBindConfig
+from vssflow_jax.networks.nisqa import NISQAConfig
 from vssflow_jax.networks.passt import PaSSTConfig
 from vssflow_jax.networks.published import NETWORKS
 from vssflow_jax.networks.synchformer import SynchformerConfig
@@ -52,6 +54,8 @@ SMALL: Mapping[str, Any] = {
         width=24, depths=(1, 1, 1, 1), heads=(2, 2, 4, 4), text_layers=1, vocabulary=300
     ),
     "utmos": UTMOSConfig(**_TRUNK, channels=32, embedding=8, memory=16, hidden=32),
+    "nisqa": NISQAConfig(),  # which is small as published
+    "audiobox": AudioboxConfig(**_TRUNK, channels=32, hidden=2),
     "imagebind": ImageBindConfig(
         vision_width=64,
         vision_layers=2,
@@ -68,7 +72,7 @@ SMALL: Mapping[str, Any] = {
 }
 """Kind -> small sizes; both sides of Synchformer are kinds of their own here."""
 RAW = {"panns": panns.shapes, "vggish": vggish.shapes}
-WITHOUT = ("whisper", "syncnet_video")  # folders of others; faces
+WITHOUT = ("whisper", "clap_text", "syncnet_video")  # tokenizers of others; faces
 _SECONDS = 5.0
 _SHORT = {"panns": 1.0, "vggish": 1.0}  # which are of their published size
 _RATE = 16_000

@@ -157,6 +157,7 @@ def evaluation() -> dict[str, Any]:
         },
         "batch_size": 32,
         "report_clips": 24,
+        "lists": "kaldi",  # of the sounds, or "espnet_speechlm" (docs/evaluation.md)
         # Of samplers: every combination of the values that are given is evaluated.
         "sweep": {"method": (), "steps": (), "guidance": ()},
         # Folders of features as av-benchmark writes them; what they have is not made here.
@@ -171,6 +172,8 @@ def evaluation() -> dict[str, Any]:
             "clap": "",
             "syncnet": "",
             "utmos": "",
+            "audiobox": "",
+            "nisqa": "",
             "whisper": "",
         },
         "weights": "",

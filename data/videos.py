@@ -24,8 +24,8 @@ from vssflow_jax.utils.files import as_path
 from vssflow_jax.utils.tables import BEYOND, read_table
 
 COLUMNS = (
-    "video clip_id split task transcript voice voice_sample mouth_box start_sec end_sec".split()
-)
+    "video clip_id split task transcript caption voice voice_sample mouth_box start_sec end_sec"
+).split()
 SPLITS = ("train", "test")
 
 _INT16_MAX = 32767
@@ -96,6 +96,7 @@ class Videos:
         return {
             **{name: row[name] for name in ("clip_id", "task", "voice", "video")},
             "transcript": " ".join(reading.words) if reading else "",
+            "caption": row.get("caption", ""),
             "duration_sec": duration_sec,
             "event_times_sec": row["event_times_sec"],
             "audio": samples,
@@ -238,6 +239,7 @@ def _row(videos_dir: Path, fields: Mapping[str, str]) -> dict[str, Any]:
         "video": piece,
         "duration_sec": None,  # as long as the file, or the piece of it
         "transcript": transcript,
+        "caption": " ".join(fields["caption"].split()),
         "voice": fields["voice"],
         "voice_sample": str(sample) if fields["voice_sample"] else "",
         "speech_end_sec": None,

@@ -100,6 +100,7 @@ def _card(found: Found, spec: ClipSpec) -> dict[str, Any]:
         "duration": f"{values[DURATION]:.2f} s",
         "voice": values["voice"],
         "transcript": values["transcript"],
+        "caption": values["caption"],
         "phonemes": " ".join(symbols),
         "video": values["video"],
     }

@@ -155,12 +155,13 @@ def test_a_row_needs_no_more_than_a_video(folder: Path) -> None:
 
 
 def test_a_row_of_speech(folder: Path) -> None:
-    header = "clip_id\tvideo\tsplit\ttranscript\tvoice\tvoice_sample\tmouth_box"
-    line = f"a\tspeech.mkv\ttest\t{TEXT}\tann\tann.wav\t20 30 40 50"
+    header = "clip_id\tvideo\tsplit\ttranscript\tvoice\tvoice_sample\tmouth_box\tcaption"
+    line = f'a\tspeech.mkv\ttest\t{TEXT}\tann\tann.wav\t20 30 40 50\t"A ""tone"",  in  speech"'
     (row,) = rows_of(folder, header, line)
     assert (row["clip_id"], row["split"], row["task"]) == ("a", "test", "visualtts")
     record = source().record(row)
     assert record["transcript"] == "bin blue at f two now"
+    assert record["caption"] == 'A "tone", in speech'
     # With pauses where it has marks, and its letter by name.
     assert record["phonemes"].tolist() == phoneme_ids(read(TEXT).symbols).tolist()
     assert read(TEXT).symbols.count(BLANK) == 4
@@ -266,8 +267,8 @@ def test_the_command_builds_a_dataset(folder: Path, tmp_path: Path) -> None:
         np.save(features / f"{name}.npy", array)
     path = table(
         folder / "all.tsv",
-        "video\tclip_id\tsplit\ttranscript\tvoice",
-        f"speech.mkv\ta\ttrain\t{TEXT}\tann",
+        "video\tclip_id\tsplit\ttranscript\tvoice\tcaption",
+        f"speech.mkv\ta\ttrain\t{TEXT}\tann\tA tone, naïve",
         f"speech.mkv\tb\ttest\t{TEXT}\tben",
         f"sound.mp4\tc\ttrain\t{TEXT}\tann",
         "sound.mp4\td\ttrain",
@@ -287,6 +288,7 @@ def test_the_command_builds_a_dataset(folder: Path, tmp_path: Path) -> None:
     assert opened.counts == {"test_visualtts": 1, "train_v2s": 1, "train_visualtts": 2}
     assert opened.widths == WEIGHTS_FREE.widths | {"lips": 1024, "speaker": 256}
     clips = opened.clips("train", "visualtts")
+    assert {clips[index].caption for index in range(2)} == {"A tone, naïve", ""}
     spoken = {clips[index].clip_id: clips[index].features for index in range(2)}["a"]
     np.testing.assert_array_equal(spoken.streams["lips"], lips.astype(np.float16))
     np.testing.assert_array_equal(spoken.streams["speaker"], lips[0, :256])

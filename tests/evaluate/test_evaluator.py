@@ -21,6 +21,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 from tests import tiny
 from tests.jobs import launch
 from tests.networks import files as network_files
+from tests.test_bad_input import rewrite_shard, shard
 from vssflow_jax import media
 from vssflow_jax.audio.griffin_lim import griffin_lim
 from vssflow_jax.clip import ClipSpec, to_int16
@@ -38,6 +39,7 @@ from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.input_pipeline.example import Clip
 from vssflow_jax.input_pipeline.tasks import TASKS
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.tables import read_table
 
 SPEC = ClipSpec(duration_sec=3.0)
 BENCHMARKS = tiny.ROOT / "configs" / "benchmarks"
@@ -130,11 +132,20 @@ def test_what_it_leaves(run: Path, clips: list[Clip]) -> None:
     assert len(listed.read_text().splitlines()) == len(clips)
 
 
-def test_run_eval_gives_the_same_again(run: Path, demo_data: Path) -> None:
-    before = figures(run / "eval")
-    again = tiny.run(tiny.command("run_eval.py", demo_data, run, train__steps=3))
+def test_run_eval_gives_the_same_again_and_other_lists_of_it(run: Path, demo_data: Path) -> None:
+    def rows_of(out: Path) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in sorted((out / "rows").iterdir())}
+
+    before, made = figures(run / "eval"), rows_of(run / "eval")
+    assert (run / "eval" / "wav" / "spk2utt").exists()
+    again = tiny.run(
+        tiny.command("run_eval.py", demo_data, run, train__steps=3, eval__lists="espnet_speechlm")
+    )
     assert again.returncode == 0, again.stderr
     assert figures(run / "eval") == before
+    assert rows_of(run / "eval") == made  # Nothing was generated anew.
+    assert not (run / "eval" / "wav" / "spk2utt").exists()
+    assert (run / "eval" / "wav" / "key_file").exists()
 
 
 def test_a_finished_run_is_not_evaluated_again(run: Path, demo_data: Path) -> None:
@@ -228,8 +239,11 @@ def test_scoring_the_sounds_gives_the_same_to_the_last_digit(
     flags = (f"--clips={whole}/clips.tsv", f"--benchmark={quick}", f"--weights={quick.parent}")
     shutil.copytree(whole / "wav", tmp_path / "copy")
     command = scoring(tmp_path / "copy", whole / "reference", tmp_path / "out", *flags)
-    done = tiny.run(command)
+    done = tiny.run([*command, "--lists=espnet_speechlm"])
     assert done.returncode == 0, done.stderr
+    listed = (tmp_path / "out" / "wav" / "utt2spk").read_text().splitlines()
+    assert listed
+    assert all(Path(line.split(maxsplit=1)[1]).is_file() for line in listed)
     found, wanted = read(tmp_path / "out" / "metrics.json"), read(whole / "metrics.json")
     assert set(found["metrics"]) == set(wanted["metrics"]) > {"wer", "utmos"}
     for name, versions in found["metrics"].items():
@@ -401,6 +415,7 @@ def test_a_sound_that_cannot_be_written_is_one_line(
         ({"config.model.transformer.heads": "1"}, "heads=1: the run in .* was trained with 2"),
         ({"config.eval.backbones.panns": "/nowhere"}, "eval.backbones.panns is /nowhere; there"),
         ({"config.eval.backbones.utmos": "README.md"}, "README.md"),
+        ({"config.eval.lists": "scp"}, "eval.lists is 'scp'; choose one of: kaldi, espnet_sp"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -504,8 +519,10 @@ def test_too_short_a_sound_is_told_and_the_rest_measured() -> None:
     assert result.scores["generated"] == {"mel_distance_db_tts": (0.0, 1.0)}
 
 
-def test_evaluation_while_training(demo_data: Path, tmp_path: Path) -> None:
-    config = tiny.config(demo_data, train__steps=4, eval__every_steps=2, eval__every_clips=1)
+def test_evaluation_while_training(own_data: Path, tmp_path: Path) -> None:
+    caption = 'A door  shuts;\nthen "rain"'
+    rewrite_shard(shard(own_data, "test_v2s"), lambda values: values.update(caption=caption))
+    config = tiny.config(own_data, train__steps=4, eval__every_steps=2, eval__every_clips=1)
     logged = []
 
     class Noted(benchmark.InTraining):
@@ -519,6 +536,9 @@ def test_evaluation_while_training(demo_data: Path, tmp_path: Path) -> None:
         metrics = read(tmp_path / "eval-steps" / str(step) / "metrics.json")
         assert metrics["clips"] == 3
         assert dict(values)["wer"] == metrics["metrics"]["wer"]["generated"]["value"]
+        table = tmp_path / "eval-steps" / str(step) / "clips.tsv"
+        captions = [fields["caption"] for _, fields in read_table(table, rows.COLUMNS, "clip_id")]
+        assert sorted(captions) == ["", "", 'A door shuts; then "rain"']
 
 
 def test_a_sweep_of_samplers(run: Path, demo_data: Path, quick: Path, tmp_path: Path) -> None:

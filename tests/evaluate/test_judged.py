@@ -89,7 +89,7 @@ def test_it_is_said_what_is_missing(weights: dict[str, Path], tmp_path: Path) ->
     own = {side: tmp_path / side for side in SOUNDS}
     wanted = Benchmark("x", metrics=("ib_score", "fd_passt", "wer"), recogniser="whisper")
     _, absent = Judged({"imagebind": tmp_path}, own).scores(wanted, rows())
-    assert "no clip has a sound for ImageBind" in absent["ib_score"]
+    assert "no clip has a video for ImageBind" in absent["ib_score"]
     assert "get passt-s-f128-p16-s10-ap.476-swa.pt from kkoutini/PaSST" in absent["fd_passt"]
     without = Judged({}, own).add_words(wanted, rows())
     assert "get a folder openai/whisper-*" in without["wer"]

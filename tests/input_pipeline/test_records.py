@@ -20,6 +20,7 @@ def values() -> dict:
         "transcript": "a " * 100,  # longer than a size of one byte says
         "voice": "",
         "video": "clips/1.mp4",
+        "caption": "rain; then a door",
         "duration_sec": 2.5,
         "audio": rng.integers(-(2**15), 2**15, 40_000, np.int16),
         "posterior": rng.standard_normal((7, 256), np.float32),
@@ -99,6 +100,19 @@ def test_other_records_are_none() -> None:
         records.decode(np.random.default_rng(0).bytes(1000), WIDTHS)
     with pytest.raises(ValueError, match="reshape"):
         records.decode(records.encode(values(), WIDTHS), {**WIDTHS, "visual": 4})
+
+
+def test_a_record_may_be_of_the_time_before_captions() -> None:
+    given = values()
+    del given["caption"]
+    record = records.encode(given, WIDTHS)
+    assert records.decode(record, WIDTHS)["caption"] == ""
+    assert records.features(WIDTHS).deserialize_example_np(record)["caption"] == b""
+    example = tf_example_pb2.Example.FromString(record)
+    del example.features.feature["caption"]
+    found = records.decode(example.SerializeToString(deterministic=True), WIDTHS)
+    assert found.keys() == values().keys()
+    assert (found["caption"], found["transcript"]) == ("", given["transcript"])
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])

@@ -214,6 +214,73 @@ def utmos(*, small: bool) -> Published:
     return Published("utmos22_strong_step7459_v1.pt", shapes, unused, torch.save)
 
 
+# --------------------------------------------------------------------------- Audiobox-Aesthetics
+RATINGS = "target_transform"
+
+
+def audiobox(*, small: bool) -> Published:
+    """Two blocks of 128 channels; or as published. The ratings are numbers, not tensors, there."""
+    shapes = _golden_shapes("audiobox")
+    if small:
+        smaller = {
+            "layer_weights.*": {13: 3},
+            "*.conv_layers.*": {512: 16},
+            "wavlm_model.layer_norm.*": {512: 16},
+            "*.post_extract_proj.weight": {768: 128, 512: 16},
+            "*.relative_attention_bias.*": {320: 32, 12: 2},
+            "*.grep_a": {12: 2},
+            "*.weight_g": {},
+            "*.weight_v": {768: 128, 48: 8},
+            "*": {768: 128, 3072: 192},
+        }
+        shapes = _made_smaller(shapes, smaller, without="*.encoder.layers.[2-9].*")
+        shapes = _made_smaller(shapes, {}, without="*.encoder.layers.1[01].*")
+    numbers = {f"{RATINGS}.{x}.{y}": () for x in ("CE", "CU", "PC", "PQ") for y in ("mean", "std")}
+    named = {f"model.{name}": shape for name, shape in shapes.items()}
+    unused = {"model.wavlm_model.mask_emb": named.pop("model.wavlm_model.mask_emb")}
+    return Published("checkpoint.pt", numbers | named, unused, _save_beside_ratings)
+
+
+def _save_beside_ratings(tensors: Tensors, path: Path) -> None:
+    """Tensors under `state_dict`, beside the sizes of the perceptrons and the ratings."""
+    held = {name: x for name, x in tensors.items() if not name.startswith(RATINGS)}
+    settings = {"proj_num_layer": 5, "proj_ln": True, "nth_layer": 13, "normalize_embed": True}
+    torch.save(
+        {"state_dict": held, "model_cfg": settings, RATINGS: ratings_of(tensors)},
+        path,
+    )
+
+
+def ratings_of(tensors: Tensors) -> dict[str, dict[str, float]]:
+    """Mean and deviation of each axis, as the publisher keeps them."""
+    found: dict[str, dict[str, float]] = {}
+    for name, number in tensors.items():
+        if name.startswith(RATINGS):
+            _, axis, what = name.split(".")
+            found.setdefault(axis, {})[what] = number.item()
+    return found
+
+
+# ------------------------------------------------------------------------------------------ NISQA
+def nisqa(*, small: bool) -> Published:
+    """Convolutions of 8 channels at most, and blocks of 24; or as published."""
+    shapes = _golden_shapes("nisqa")
+    if small:
+        smaller = {
+            "cnn.*": {16: 4, 32: 6, 64: 8},
+            "*": {64: 24, 192: 72, 384: 48, 128: 12},
+        }
+        shapes = _made_smaller(shapes, smaller)
+    unused = {name: shapes.pop(name) for name in [*shapes] if name.endswith("tracked")}
+    return Published("nisqa.tar", shapes, unused, _save_beside_arguments)
+
+
+def _save_beside_arguments(tensors: Tensors, path: Path) -> None:
+    """Tensors beside what the network was trained by, in part."""
+    arguments = {"name": "NISQAv2", "ms_sr": None, "ms_fmax": 20_000, "cnn_pool_1": [24, 7]}
+    torch.save({"args": arguments, "model_state_dict": OrderedDict(tensors)}, path)
+
+
 # ------------------------------------------------------------------------------------------ PaSST
 def passt(*, small: bool) -> Published:
     """Two blocks of 128 channels, and nine classes; or as published."""
@@ -297,6 +364,8 @@ FILES: dict[str, Callable[..., Published]] = {
     "av_hubert": av_hubert,
     "rawnet3": rawnet3,
     "utmos": utmos,
+    "audiobox": audiobox,
+    "nisqa": nisqa,
     "passt": passt,
 }
 

@@ -8,8 +8,10 @@ import numpy as np
 from flax import nnx
 
 from tests.helpers import randomised
+from vssflow_jax.networks.audiobox import AudioboxConfig
 from vssflow_jax.networks.av_hubert import AVHubertConfig
 from vssflow_jax.networks.clip_vision import ClipVisionConfig
+from vssflow_jax.networks.nisqa import NISQAConfig
 from vssflow_jax.networks.passt import PaSSTConfig
 from vssflow_jax.networks.published import NETWORKS
 from vssflow_jax.networks.rawnet3 import SEGMENT, RawNet3Config
@@ -64,6 +66,27 @@ CASES = {
         ),
         shape=(1600,),
         published_shape=(80_000,),
+    ),
+    "audiobox": Case(
+        AudioboxConfig(
+            width=32,
+            layers=2,
+            heads=2,
+            inner_width=48,
+            positional_window=16,
+            positional_groups=4,
+            buckets=8,
+            max_distance=4,
+            channels=16,
+            hidden=2,
+        ),
+        shape=(1600,),
+        published_shape=(160_000,),
+    ),
+    "nisqa": Case(
+        NISQAConfig(channels=(4, 6, 8), width=16, inner_width=24, hidden=12),
+        shape=(32, 48),
+        published_shape=(211, 48),
     ),
     "rawnet3": Case(
         RawNet3Config(filters=16, channels=32, scale=4, joined=48, attention=8, embedding=12),

@@ -67,16 +67,20 @@ STRANGE = [
 ]
 
 
-@pytest.fixture(scope="module")
-def tokenizer_folder(tmp_path_factory: Any) -> Path:
-    """The files of a small tokenizer like RoBERTa's, one of all three kinds."""
-    made = tmp_path_factory.mktemp("tokenizer")
+def write_tokenizer(folder: Path) -> None:
+    """Write the files of a small tokenizer like RoBERTa's, one of all three kinds."""
     learned = ByteLevelBPETokenizer()
     learned.train_from_iterator(
         CORPUS, vocab_size=370, special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     )
-    learned.save_model(str(made))
-    learned.save(str(made / "tokenizer.json"))
+    learned.save_model(str(folder))
+    learned.save(str(folder / "tokenizer.json"))
+
+
+@pytest.fixture(scope="module")
+def tokenizer_folder(tmp_path_factory: Any) -> Path:
+    made = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(made)
     return made
 
 

@@ -82,7 +82,7 @@ def function_and_inputs(kind: str, chips: Sequence[jax.Device]) -> tuple[Any, tu
 
     rows = jax.ShapeDtypeStruct(
         (len(chips), *small.CASES[kind].published_shape),
-        jnp.float32 if kind in ("rawnet3", "utmos", "passt") else jnp.uint8,
+        jnp.float32 if kind in ("rawnet3", "utmos", "audiobox", "nisqa", "passt") else jnp.uint8,
     )
     frames = [jax.ShapeDtypeStruct((len(chips),), jnp.int32)] if kind == "av_hubert" else []
     apply = jax.jit(spread.function(kind, definition, "bfloat16"))

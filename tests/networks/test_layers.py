@@ -12,7 +12,14 @@ from flax import nnx
 from tests.parity.golden import FORWARD, compare
 from vssflow_jax.networks import convert, layers
 from vssflow_jax.networks.convert import Names
-from vssflow_jax.networks.layers import Block, BlockConfig, Conv, Patches, max_pool
+from vssflow_jax.networks.layers import (
+    Block,
+    BlockConfig,
+    Conv,
+    Patches,
+    adaptive_max_pool,
+    max_pool,
+)
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights import mapping
 
@@ -112,6 +119,7 @@ def test_biases_of_queries_keys_and_values_can_be_left_out() -> None:
         (1, {"padding": 2, "dilation": 2}, {"padding": 2, "dilation": 2}),
         (1, {"padding": 4, "groups": 2}, {"padding": 4, "groups": 2}),
         (2, {"padding": 1, "stride": 2}, {"padding": 1, "stride": 2}),
+        (2, {"padding": (1, 0)}, {"padding": (1, 0)}),
         (3, {"padding": 1}, {"padding": 1}),
     ],
 )
@@ -144,6 +152,13 @@ def test_max_pooling(window: int, stride: int, padding: int) -> None:
     theirs = torch.nn.MaxPool2d(window, stride, padding)
     wanted = theirs(torch.from_numpy(x).movedim(-1, 1)).movedim(1, -1)
     assert_same(max_pool(jnp.asarray(x), window, stride=stride, padding=padding), wanted)
+
+
+@pytest.mark.parametrize("sizes", [(24, 7), (12, 5), (6, 3), (48, 15), (1, 1)])
+def test_adaptive_max_pooling(sizes: tuple[int, int]) -> None:
+    x = random(2, 48, 15, 3) - 3
+    wanted = torch.nn.AdaptiveMaxPool2d(sizes)(torch.from_numpy(x).movedim(-1, 1)).movedim(1, -1)
+    assert_same(adaptive_max_pool(jnp.asarray(x), sizes), wanted)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import jax
 
 from tests.parity import (
     adamw,
+    audiobox,
     av_hubert,
     cfg,
     dit,
@@ -27,6 +28,7 @@ from tests.parity import (
     metrics_mcd,
     metrics_wer,
     mix,
+    nisqa,
     passt,
     phones,
     rawnet3,
@@ -43,6 +45,7 @@ from vssflow_jax.utils.errors import UserError
 
 CHECKS: dict[str, Callable[[Golden], Iterator[Row]]] = {
     "adamw_small": adamw.check,
+    "audiobox": audiobox.check,
     "av_hubert": av_hubert.check,
     "cfg_small": cfg.check,
     "dit_small": dit.check,
@@ -56,6 +59,7 @@ CHECKS: dict[str, Callable[[Golden], Iterator[Row]]] = {
     "metrics_mcd": metrics_mcd.check,
     "metrics_wer": metrics_wer.check,
     "mix": mix.check,
+    "nisqa": nisqa.check,
     "passt": passt.check,
     "phones": phones.check,
     "rawnet3": rawnet3.check,

@@ -232,7 +232,7 @@ class Evaluation:
                 media.replace_audio(video, generated.waveform, mel.SAMPLING_RATE, mp4)
             except UserError as error:
                 problems["mp4"] = str(error)
-        reference = Reference(clip.task, clip.transcript, clip.event_times_sec)
+        reference = Reference(clip.task, clip.transcript, clip.event_times_sec, clip.caption)
         row = Row(
             place.task,
             place.index,
@@ -240,6 +240,7 @@ class Evaluation:
             clip.transcript,
             clip.voice,
             video=self._video(clip),
+            caption=" ".join(clip.caption.split()),
             event_times_sec=tuple(map(float, clip.event_times_sec)),
             problems=problems,
             generate_sec=renderer.generate_sec,

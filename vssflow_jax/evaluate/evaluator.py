@@ -9,7 +9,7 @@ from typing import Any
 
 import ml_collections
 
-from vssflow_jax.evaluate import rows
+from vssflow_jax.evaluate import kaldi, rows
 from vssflow_jax.evaluate.benchmark import Benchmark, Place
 from vssflow_jax.evaluate.clips import Evaluation
 from vssflow_jax.evaluate.judged import Judged, Shown
@@ -30,6 +30,7 @@ from vssflow_jax.run import run_config
 from vssflow_jax.run import workdir as run_files
 from vssflow_jax.run.experiment import Experiment, TrainState
 from vssflow_jax.run.restore import digest, restore
+from vssflow_jax.utils.checks import check_choice
 from vssflow_jax.utils.files import as_path
 
 REPORT = "report.html"
@@ -50,8 +51,8 @@ def evaluate(
       config: config of the model; its `eval` section says how sounds are generated. What may not
         differ from the config of the run (`run_config.USABLE`) is taken from there.
       benchmark: says which clips, and what is measured.
-      out: gets `metrics.json`, `per_clip.csv`, `report.html`, `wav/`, Kaldi's lists, `mp4/` if the
-        benchmark asks for it, and `evaluation.json` with all settings.
+      out: gets `metrics.json`, `per_clip.csv`, `report.html`, `wav/` with lists of what is in it,
+        `mp4/` if the benchmark asks for it, and `evaluation.json` with all settings.
       run: folder of the run; None for the weights that `train.init_from` names.
       step: step of the checkpoint; the newest, if None.
       replace: whether an evaluation of something else in `out` is deleted; else it is an error.
@@ -65,6 +66,16 @@ def evaluate(
     """
     subject = Subject.restore(config, benchmark, run, step)
     return subject.evaluate(subject.renderer(), out, replace=replace)
+
+
+def check_ready(config: ml_collections.ConfigDict, benchmark: Benchmark) -> None:
+    """Checks what a model is not needed for, so that it is heard before anything is generated.
+
+    Raises:
+      UserError: the kind of lists is unknown, or weights of networks cannot be read.
+    """
+    check_choice("eval.lists", config.eval.lists, kaldi.LISTS)
+    Judged.of(config, Path()).check(benchmark)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +111,7 @@ class Subject:
         step: int | None,
     ) -> "Subject":
         """Open the dataset and restore the model; arguments and errors as in `evaluate`."""
-        Judged.of(config, Path()).check(benchmark)  # to hear at once if weights are not there
+        check_ready(config, benchmark)
         if run:
             config = run_config.for_use(run, config)
         experiment = Experiment.from_config(config)
@@ -165,7 +176,6 @@ class InTraining:
             benchmark, max_clips=config.eval.every_clips, versions=(), mp4=False
         )
         self._renderer: Renderer | None = None  # one, so that it compiles once
-        Judged.of(config, workdir).check(self._benchmark)  # to hear at once of bad weights
 
     def __call__(
         self, experiment: Experiment, dataset: Dataset, state: TrainState
@@ -202,7 +212,8 @@ def _measure(
     judged.extract(evaluation.benchmark, Shown.written(out))
     metrics = {}
     if distributed.is_main():
-        metrics = sum_up(out, evaluation.benchmark, judged, evaluation.places, settings)
+        lists = evaluation.config.eval.lists
+        metrics = sum_up(out, evaluation.benchmark, judged, evaluation.places, settings, lists)
     distributed.wait_for_all(f"summed up {out}")
     return metrics
 

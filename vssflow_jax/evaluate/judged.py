@@ -14,7 +14,7 @@ from vssflow_jax.evaluate import rows
 from vssflow_jax.evaluate.benchmark import Benchmark
 from vssflow_jax.evaluate.metrics import wer
 from vssflow_jax.evaluate.metrics.of_sets import OfSet
-from vssflow_jax.evaluate.metrics.registry import METRICS, Metric
+from vssflow_jax.evaluate.metrics.registry import CAPTION, METRICS, Metric
 from vssflow_jax.evaluate.networks import files, judges
 from vssflow_jax.evaluate.networks.extract import extract
 from vssflow_jax.evaluate.networks.files import Cache
@@ -45,12 +45,14 @@ class Shown(NamedTuple):
       videos: clip -> file of its pictures, of those that have some.
       tasks: clip -> its task.
       spoken: clips with a transcript.
+      captions: clip -> its caption, of those that have one.
     """
 
     sounds: Mapping[str, Mapping[str, Path]]
     videos: Mapping[str, Path]
     tasks: Mapping[str, str]
     spoken: Set[str]
+    captions: Mapping[str, str] = {}
 
     @classmethod
     def written(cls, out: Path) -> "Shown":
@@ -64,15 +66,22 @@ class Shown(NamedTuple):
             videos={row.clip_id: as_path(row.video) for row in good if row.video},
             tasks={row.clip_id: row.task for row in good},
             spoken={row.clip_id for row in good if row.transcript},
+            captions={row.clip_id: row.caption for row in good if row.caption},
         )
 
-    def of(self, kind: str, side: str) -> Mapping[str, Path]:
-        """The files of a kind, "video" or "sound"."""
-        return self.videos if kind == "video" else self.sounds[side]
+    def of(self, kind: str, side: str) -> Mapping[str, Path | str]:
+        """What networks of a kind are shown of clips."""
+        if kind == "sound":
+            return self.sounds[side]
+        return self.videos if kind == "video" else self.captions
 
     def fits(self, clip: str, metric: Metric) -> bool:
         """Whether a clip can have a metric."""
-        return metric.is_of(self.tasks[clip]) and (clip in self.spoken or not metric.of_words)
+        return (
+            metric.is_of(self.tasks[clip])
+            and (clip in self.spoken or not metric.of_words)
+            and (clip in self.captions or metric.needs != CAPTION)
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,24 +138,26 @@ class Judged:
             judge = JUDGES[name]
             metrics = _metrics_by(benchmark, name)
             caches = [x for metric in metrics for x in _caches(metric, benchmark)]
-            for side in ["reference"] if judge.shown == "video" else [*SOUNDS]:
+            for side in [*SOUNDS] if judge.shown == "sound" else ["reference"]:
                 if all(self.folder(side, x) != self.own[side] for x in caches if x.judge == name):
                     continue
-                paths = {
-                    clip: path
-                    for clip, path in shown.of(judge.shown, side).items()
+                fit = {
+                    clip: one
+                    for clip, one in shown.of(judge.shown, side).items()
                     if any(shown.fits(clip, metric) for metric in metrics)
                 }
-                if paths:
+                if fit:
                     weights = self.weights[judge.kind]
-                    extract(name, weights, paths, self.own[side], benchmark.clip_sec)
+                    extract(name, weights, fit, self.own[side], benchmark.clip_sec)
 
     def _judges(self, benchmark: Benchmark) -> list[str]:
-        """Those that metrics need and whose weights are at hand."""
+        """Those that metrics need, and that are at hand with all that belongs to them."""
         return [
             name
             for name, judge in JUDGES.items()
-            if judge.kind in self.weights and _metrics_by(benchmark, name)
+            if judge.kind in self.weights
+            and _metrics_by(benchmark, name)
+            and not judge(self.weights[judge.kind]).lacking
         ]
 
     def _check_there(self, side: str, cache: Cache) -> None:
@@ -155,7 +166,10 @@ class Judged:
         if cache.there(self.folder(side, cache)) or not judge or judge.kind not in self.weights:
             return
         what = "transcript" if cache == files.TEXT else judge.shown
-        raise UserError(f"no clip has a {what} for {judge.title} to look at (docs/evaluation.md)")
+        raise UserError(
+            judge(self.weights[judge.kind]).lacking
+            or f"no clip has a {what} for {judge.title} to look at (docs/evaluation.md)"
+        )
 
     # ------------------------------------------------------------------------ what they have said
     def add_words(self, benchmark: Benchmark, good: Sequence[Row]) -> dict[str, str]:
@@ -259,8 +273,9 @@ class Judged:
         assert of_features
         reference_side = of_features.reference or of_features.generated
         reference = self.folder("reference", reference_side)
-        self._check_there("generated", of_features.generated)
+        # The reference first, for which there may be nothing to look at in any clip.
         self._check_there("reference", reference_side)
+        self._check_there("generated", of_features.generated)
         values = {}
         for version, side in _VERSIONS.items():
             folder = self.folder(side, of_features.generated)

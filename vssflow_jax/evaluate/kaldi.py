@@ -1,7 +1,7 @@
-"""Lists of sounds as Kaldi keeps them, so that ESPnet's and VERSA's scorers read a folder of wavs.
+"""Lists of the sounds of an evaluation, as Kaldi keeps them, which other people's scorers read.
 
-An utterance is called like its clip, and so like its file: the lists of two folders, and scores by
-file, go together. Its speaker is its voice, or itself where that is not known.
+`LISTS` has the kinds. Each is some files of lines `KEY VALUE` beside the generated sounds, in the
+order in which `LC_ALL=C sort` has the keys.
 
 Paths are absolute, because those tools resolve others from where they run, which is their own
 folder as a rule; a folder that has been moved wants its lists written again.
@@ -9,47 +9,105 @@ folder as a rule; a folder that has been moved wants its lists written again.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from vssflow_jax.evaluate.rows import Row
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.files import write_atomically
 
+Table = Mapping[str, str]
+"""Key -> what its line says of it."""
+MakeLists = Callable[[Path, Sequence[Row]], Mapping[str, Table]]
+"""Of the absolute folder of an evaluation, and rows of its clips: name of a file -> its lines."""
 
-def write_lists(directory: Path, rows: Iterable[Row]) -> None:
-    """Write `wav.scp`, `text`, `utt2spk` and `spk2utt` into a folder of sounds.
 
-    Clips without a transcript are not in `text`, where VERSA does not bear an empty one.
+def write_lists(out: Path, rows: Iterable[Row], kind: str) -> None:
+    """Write lists of one kind into `out/wav`; those of another kind that lie there are deleted.
 
     Args:
-      directory: holds CLIP_ID.wav for each row.
+      out: folder of an evaluation, with `wav/CLIP_ID.wav` and `reference/CLIP_ID.wav`.
       rows: rows of clips that did not fail, in any order.
+      kind: a key of `LISTS`.
 
     Raises:
-      UserError: two clips would be one utterance.
+      UserError: two clips would have one key.
     """
-    utterances: dict[str, Row] = {}
+    lists = LISTS[kind](out.resolve(), [*rows])
+    for name in {name for make in LISTS.values() for name in make(out, [])} - lists.keys():
+        (out / "wav" / name).unlink(missing_ok=True)
+    for name, table in lists.items():
+        # By code point, which is how LC_ALL=C sorts UTF-8.
+        lines = (f"{key} {table[key]}".rstrip() for key in sorted(table))
+        write_atomically(out / "wav" / name, "".join(f"{line}\n" for line in lines))
+
+
+def _kaldi(out: Path, rows: Sequence[Row]) -> dict[str, Table]:
+    """What ESPnet's and VERSA's scorers read: `wav.scp`, `text`, `utt2spk` and `spk2utt`.
+
+    An utterance is called like its clip, and so like its file: the lists of two folders, and scores
+    by file, go together. Its speaker is its voice, or itself where that is not known. Clips without
+    a transcript are not in `text`, where VERSA does not bear an empty one.
+    """
+    utterances = _by_key(out, rows, lambda row: _word(row.clip_id))
+    speakers = {key: _word(row.voice or row.clip_id) for key, row in utterances.items()}
+    spoken: dict[str, list[str]] = defaultdict(list)
+    for key in sorted(speakers):
+        spoken[speakers[key]].append(key)
+    texts = {key: _text(row) for key, row in utterances.items()}
+    return {
+        "wav.scp": _paths(out / "wav", utterances),
+        "text": {key: text for key, text in texts.items() if text},
+        "utt2spk": speakers,
+        "spk2utt": {speaker: " ".join(keys) for speaker, keys in spoken.items()},
+    }
+
+
+def _espnet_speechlm(out: Path, rows: Sequence[Row]) -> dict[str, Table]:
+    """What `scripts/utils/speechlm_eval/eval_tts.sh` of ESPnet's recipes reads.
+
+    Keys are `TASK_ID_sample0`, as of the first of several samples. The speaker of `utt2spk` is the
+    file of the true sound, for VERSA to hold the voice against, and `key_file` names what there are
+    samples of, `TASK_ID`. The scripts lay lists beside one another line by line, so that all have
+    the same keys: those of clips with a transcript.
+    """
+    spoken = [row for row in rows if _text(row)]
+    samples = _by_key(out, spoken, lambda row: f"{_name_of_samples(row)}_sample0")
+    return {
+        "wav.scp": _paths(out / "wav", samples),
+        "text": {key: _text(row) for key, row in samples.items()},
+        "utt2spk": _paths(out / "reference", samples),
+        "key_file": {_name_of_samples(row): "" for row in spoken},
+    }
+
+
+LISTS: dict[str, MakeLists] = {"kaldi": _kaldi, "espnet_speechlm": _espnet_speechlm}
+"""Kind of lists -> what makes them."""
+
+
+def _by_key(out: Path, rows: Iterable[Row], key: Callable[[Row], str]) -> dict[str, Row]:
+    """Rows by their keys.
+
+    Raises:
+      UserError: two have one.
+    """
+    found: dict[str, Row] = {}
     for row in rows:
-        name = _word(row.clip_id)
-        other = utterances.setdefault(name, row)
+        other = found.setdefault(key(row), row)
         if other is not row:
             raise UserError(
-                f"Kaldi lists of {directory}: clips '{other.clip_id}' and '{row.clip_id}' are both "
-                f"called '{name}' there; rename one"
+                f"lists of {out / 'wav'}: clips '{other.clip_id}' and '{row.clip_id}' are both "
+                f"called '{key(row)}' there; rename one"
             )
-    # By code point, which is how LC_ALL=C sorts UTF-8.
-    ordered = {name: utterances[name] for name in sorted(utterances)}
-    speakers = {name: _word(row.voice or row.clip_id) for name, row in ordered.items()}
-    spoken: dict[str, list[str]] = defaultdict(list)
-    for name, speaker in speakers.items():
-        spoken[speaker].append(name)
-    root = directory.resolve()
-    _write(directory / "wav.scp", {n: f"{root / row.clip_id}.wav" for n, row in ordered.items()})
-    texts = {name: " ".join(row.transcript.split()) for name, row in ordered.items()}
-    _write(directory / "text", {name: text for name, text in texts.items() if text})
-    _write(directory / "utt2spk", speakers)
-    _write(directory / "spk2utt", {name: " ".join(spoken[name]) for name in sorted(spoken)})
+    return found
+
+
+def _paths(folder: Path, rows: Mapping[str, Row]) -> Table:
+    return {key: f"{folder / row.clip_id}.wav" for key, row in rows.items()}
+
+
+def _text(row: Row) -> str:
+    return " ".join(row.transcript.split())
 
 
 def _word(name: str) -> str:
@@ -57,5 +115,11 @@ def _word(name: str) -> str:
     return re.sub(r"\s+", "_", name)
 
 
-def _write(path: Path, table: Mapping[str, str]) -> None:
-    write_atomically(path, "".join(f"{key} {value}\n" for key, value in table.items()))
+def _name_of_samples(row: Row) -> str:
+    """What the keys of a clip's samples begin with.
+
+    ESPnet reads keys out of JSON whose quotes it exchanges, and out of the brackets of `.trn`
+    files, and what follows the first `_sample` is the number of the sample.
+    """
+    plain = re.sub(r"[^\w.-]", "_", row.clip_id)
+    return f"{row.task}_{plain}".replace("_sample", "-sample")

@@ -4,7 +4,9 @@ A clip that has a row is not evaluated again. Each process appends to a file of 
 them a row is in does not matter, so an evaluation may go on with another number of processes.
 """
 
+import csv
 import dataclasses
+import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,7 +16,7 @@ from vssflow_jax.utils.logs import JsonLines
 
 FOLDER = "rows"
 TABLE = "clips.tsv"
-COLUMNS = ("clip_id", "task", "transcript", "voice", "event_times_sec")
+COLUMNS = ("clip_id", "task", "transcript", "caption", "voice", "event_times_sec")
 """Of the table of what is known of clips, which `vssflow_jax.evaluate.score` reads."""
 SCORED = "scores.jsonl"
 
@@ -29,6 +31,7 @@ class Row:
       transcript: what is said.
       voice: name of the speaker.
       video: file of its pictures, or "".
+      caption: what is to be heard, in words.
       event_times_sec: when the picture shows an event that sounds.
       failed: why there is nothing of it, or "".
       problems: what could not be done or measured -> why.
@@ -44,6 +47,7 @@ class Row:
     transcript: str = ""
     voice: str = ""
     video: str = ""
+    caption: str = ""
     event_times_sec: tuple[float, ...] = ()
     failed: str = ""
     problems: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -79,12 +83,13 @@ def read(directory: Path) -> list[Row]:
 
 def write_table(directory: Path, good: Sequence[Row]) -> None:
     """Write what is known of clips, for their sounds to be scored again."""
-    lines = [
-        (row.clip_id, row.task, row.transcript, row.voice, " ".join(map(repr, row.event_times_sec)))
-        for row in good
-    ]
-    text = "\n".join("\t".join(fields) for fields in [COLUMNS, *lines])
-    write_atomically(directory / TABLE, text + "\n")
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, COLUMNS, delimiter="\t", lineterminator="\n")
+    table.writeheader()
+    for row in good:
+        times = " ".join(map(repr, row.event_times_sec))
+        table.writerow({name: getattr(row, name) for name in COLUMNS} | {"event_times_sec": times})
+    write_atomically(directory / TABLE, text.getvalue())
 
 
 def of_seed(directory: Path, seed: int) -> Path:

@@ -1,4 +1,4 @@
-"""Rows of clips to what an evaluation says: `metrics.json`, `per_clip.csv`, Kaldi's lists."""
+"""Rows of clips to what an evaluation says: `metrics.json`, `per_clip.csv`, lists of sounds."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,6 +25,7 @@ def sum_up(
     judged: Judged,
     places: Sequence[Place],
     settings: Mapping[str, Any],
+    lists: str,
 ) -> dict[str, Any]:
     """Write the scores of all rows into the files that docs/evaluation.md lists.
 
@@ -34,6 +35,7 @@ def sum_up(
       judged: what networks say of the clips.
       places: the clips, in their order.
       settings: what `evaluation.json` holds.
+      lists: kind of the lists of sounds, a key of `kaldi.LISTS`.
 
     Returns:
       what `metrics.json` holds.
@@ -70,7 +72,7 @@ def sum_up(
     }
     rows.write_scored(out, good)
     write_per_clip(out / PER_CLIP, good)
-    kaldi.write_lists(out / "wav", good)
+    kaldi.write_lists(out, good, lists)
     rows.write_table(out, good)
     write_atomically(out / METRICS_FILE, json.dumps(metrics, indent=2) + "\n")
     return metrics

@@ -289,6 +289,7 @@ def to_clip(record: records.Values, dataset: Dataset, where: str) -> Clip:
         voice=record["voice"],
         event_times_sec=record["event_times_sec"],
         video=record["video"],
+        caption=record["caption"],
         phoneme_ids=ids,
         phoneme_frames=aligned,
         posterior=record["posterior"],

@@ -39,7 +39,8 @@ class Clip:
     `phoneme_ids` int32 [p] are those of the transcript, `phoneme_frames` int32 [p] how many latent
     frames each of them lasts; the latter is empty where the dataset does not know. `posterior`
     float32 [t, 2 c] is what a codec knows of the latents of the padded sound, means and
-    log-variances; it has no frames where that was not computed.
+    log-variances; it has no frames where that was not computed. `caption` says in words what is to
+    be heard; it is empty where nobody says so.
     """
 
     clip_id: str
@@ -48,6 +49,7 @@ class Clip:
     voice: str
     event_times_sec: np.ndarray
     video: str
+    caption: str
     phoneme_ids: np.ndarray
     phoneme_frames: np.ndarray
     posterior: np.ndarray

@@ -21,7 +21,8 @@ SCHEMA_VERSION = "2.0.0"
 
 Values = Mapping[str, Any]
 
-TEXTS = ("schema_version", "clip_id", "task", "transcript", "voice", "video")
+TEXTS = ("schema_version", "clip_id", "task", "transcript", "voice", "video", "caption")
+_MAY_LACK = ("caption",)  # texts that earlier records do without, and sources that know of none
 DURATION = "duration_sec"
 _ARRAYS = {  # beside the streams
     "audio": "<i2",
@@ -75,11 +76,12 @@ def features(streams: Iterable[str]) -> tfds.features.FeaturesDict:
 
 
 def encode(values: Values, streams: Iterable[str]) -> bytes:
-    """The record of all `TEXTS`, `DURATION` and any of the arrays; the same bytes each time."""
+    """The record of `TEXTS`, `DURATION` and any of the arrays; the same bytes each time."""
     example = tf_example_pb2.Example()
     feature = example.features.feature
     for name in TEXTS:
-        feature[name].bytes_list.value.append(values[name].encode())
+        text = values.get(name, "") if name in _MAY_LACK else values[name]
+        feature[name].bytes_list.value.append(text.encode())
     feature[DURATION].float_list.value.append(values[DURATION])
     for name, dtype in dtypes(streams).items():
         array = np.ascontiguousarray(values.get(name, ()), dtype)
@@ -98,7 +100,9 @@ def decode(record: bytes, widths: Mapping[str, int]) -> dict[str, Any]:
       ValueError, KeyError: it is no such record.
     """
     found = _places(record)
-    values: dict[str, Any] = {name: record[found[name]].decode() for name in TEXTS}
+    texts = [name for name in TEXTS if name in found or name not in _MAY_LACK]
+    values: dict[str, Any] = dict.fromkeys(_MAY_LACK, "")
+    values |= {name: record[found[name]].decode() for name in texts}
     # 1.8 as float32 is a little less: the number of frames in it must not be.
     duration_sec = np.frombuffer(record[found[DURATION]], _FLOAT32).item()
     values[DURATION] = round(duration_sec, _DURATION_DIGITS)

@@ -15,7 +15,7 @@ from vssflow_jax.media.container import SUFFIXES, located
 from vssflow_jax.media.encode import write_video
 from vssflow_jax.media.pictures import View, blocks, read_video
 from vssflow_jax.media.remux import Plan, plan, replace_audio
-from vssflow_jax.media.sound import mono, read_audio, read_voice, write_wav
+from vssflow_jax.media.sound import audio_rate, mono, read_audio, read_voice, write_wav
 from vssflow_jax.media.track import Track, read_track
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Plan",
     "Track",
     "View",
+    "audio_rate",
     "blocks",
     "located",
     "mono",

@@ -77,6 +77,17 @@ def read_audio(path: str | Path, sampling_rate: int) -> np.ndarray:
         return waveform[:length]
 
 
+def audio_rate(path: str | Path) -> int:
+    """Samples a second that the sound of a file has.
+
+    Raises:
+      UserError: the file is missing, unreadable, or has no audio.
+    """
+    path, _ = located(path)
+    with opened(path) as container:
+        return int(audio_stream(container, path).rate)
+
+
 def read_voice(path: str | Path, sampling_rate: int, longest_sec: float) -> np.ndarray:
     """Reads the start of a speaker's sample.
 

@@ -41,7 +41,7 @@ class Tensor(NamedTuple):
     """A tensor that is a weight by itself, no part of a module.
 
     Attributes:
-      name: its name.
+      name: its name; `*` is the number of a block.
       dropped: axes of it, all of length 1, that ours has not.
     """
 
@@ -63,6 +63,14 @@ class Names:
     modules: Mapping[str, Stem]
     tensors: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
     rules: Sequence[Rule] = ()
+
+    def joined(self, other: "Names") -> "Names":
+        """With those of other parts of the network."""
+        return Names(
+            {**self.modules, **other.modules},
+            {**self.tensors, **other.tensors},
+            (*self.rules, *other.rules),
+        )
 
 
 def thirds(module: str, stem: str) -> dict[str, Stem]:
@@ -162,12 +170,7 @@ def folded_over_window(length: np.ndarray, direction: np.ndarray) -> np.ndarray:
 
 
 def _rule(target: str, shape: tuple[int, ...], names: Names) -> Rule:
-    if target in names.tensors:
-        source = names.tensors[target]
-        return Rule(target, (source.name,), lambda tensor: np.squeeze(tensor, source.dropped))
-    module, _, leaf = target.rpartition(".")
-    stem = names.modules[module]
-    parts, layout = _LEAVES[leaf]
+    stem, parts, layout = _source(target, names)
     text = stem.stem if isinstance(stem, Part) else stem
     is_stack = "*" in text
     blocks = [text.replace("*", str(i)) for i in range(shape[0])] if is_stack else [text]
@@ -181,6 +184,15 @@ def _rule(target: str, shape: tuple[int, ...], names: Names) -> Rule:
         return np.stack(made) if is_stack else made[0]
 
     return Rule(target, tuple(f"{block}{part}" for block in blocks for part in parts), convert)
+
+
+def _source(target: str, names: Names) -> tuple[Stem, tuple[str, ...], Layout]:
+    """What the names of the tensors of a weight start and end with, and what becomes of them."""
+    if target in names.tensors:
+        name, dropped = names.tensors[target]
+        return name, ("",), lambda _, tensor: np.squeeze(tensor, dropped)
+    module, _, leaf = target.rpartition(".")
+    return names.modules[module], *_LEAVES[leaf]
 
 
 def _matrix(shape: tuple[int, ...], tensor: np.ndarray, inputs: int = 1) -> np.ndarray:

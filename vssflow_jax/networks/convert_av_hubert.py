@@ -4,18 +4,18 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from vssflow_jax.networks import convert
+from vssflow_jax.networks import convert, convert_wav2vec
 from vssflow_jax.networks.av_hubert import BLOCKS_OF_A_LAYER, AVHubertConfig
 from vssflow_jax.networks.convert import Names
+from vssflow_jax.networks.convert_wav2vec import Source
 from vssflow_jax.weights.mapping import Rule
 
 PUBLISHED = "AV-HuBERT (self_large_vox_433h.pt)"
-HEAD_WIDTH = 64
 _RESNET = "feature_extractor_video.resnet."
 _STEM = f"{_RESNET}frontend3D.0.weight"
 # The decoder of the fine-tuned network; within the encoder, sound and what only training needs.
 _UNUSED = ("decoder.",)
-_UNUSED_WITHIN = ("feature_extractor_audio.", "mask_emb", "label_embs", "final_proj.")
+_UNUSED_WITHIN = ("feature_extractor_audio.", convert_wav2vec.MASK, "label_embs", "final_proj.")
 
 
 def unused(tensors: Mapping[str, np.ndarray]) -> tuple[str, ...]:
@@ -30,25 +30,14 @@ def config(tensors: Mapping[str, np.ndarray]) -> AVHubertConfig:
     Raises:
       UserError: the file is of another network.
     """
-    prefix = _prefix(tensors)
-
-    def shape(name: str, axes: int) -> tuple[int, ...]:
-        return convert.shape_of(tensors, f"{prefix}{name}", axes, PUBLISHED)
-
-    stages = convert.count(tensors, f"{prefix}{_RESNET}trunk.layer")
-    d, per_group, window = shape("encoder.pos_conv.0.weight_v", 3)
-    inner_width, _ = shape("encoder.layers.0.fc1.weight", 2)
+    source = Source(tensors, _prefix(tensors), PUBLISHED)
+    stages = convert.count(tensors, f"{source.prefix}{_RESNET}trunk.layer")
     return AVHubertConfig(
+        **convert_wav2vec.trunk_sizes(source),
         channels=tuple(
-            shape(f"{_RESNET}trunk.layer{stage}.0.conv1.weight", 4)[0]
+            source.shape(f"{_RESNET}trunk.layer{stage}.0.conv1.weight", 4)[0]
             for stage in range(1, stages + 1)
         ),
-        width=d,
-        layers=convert.count(tensors, f"{prefix}encoder.layers."),
-        heads=convert.parts_of(d, HEAD_WIDTH, "a head", PUBLISHED),
-        inner_width=inner_width,
-        positional_window=window,
-        positional_groups=convert.parts_of(d, per_group, "a group of channels", PUBLISHED),
     )
 
 
@@ -59,9 +48,7 @@ def names(tensors: Mapping[str, np.ndarray]) -> Names:
       UserError: it is of another network.
     """
     prefix = _prefix(tensors)
-    block = f"{prefix}encoder.layers.*."
-    lengths = tuple(f"{prefix}encoder.pos_conv.0.weight_{part}" for part in "gv")
-    return Names(
+    own = Names(
         modules={
             "resnet.norm": f"{prefix}{_RESNET}frontend3D.1.",
             "resnet.activation": f"{prefix}{_RESNET}frontend3D.2.",
@@ -69,19 +56,10 @@ def names(tensors: Mapping[str, np.ndarray]) -> Names:
             "project": f"{prefix}feature_extractor_video.proj.",
             "norm": f"{prefix}layer_norm.",
             "fuse": f"{prefix}post_extract_proj.",
-            "trunk.positions": f"{prefix}encoder.pos_conv.0.",
-            "trunk.norm": f"{prefix}encoder.layer_norm.",
-            "trunk.blocks.norm1": f"{block}self_attn_layer_norm.",
-            **convert.projections("trunk.blocks.attention", f"{block}self_attn."),
-            "trunk.blocks.norm2": f"{block}final_layer_norm.",
-            "trunk.blocks.ffw.inner": f"{block}fc1.",
-            "trunk.blocks.ffw.outer": f"{block}fc2.",
         },
-        rules=(
-            Rule("resnet.stem.w_xio", (f"{prefix}{_STEM}",), _frames_as_channels),
-            Rule("trunk.positions.w_xio", lengths, convert.folded_over_window),
-        ),
+        rules=(Rule("resnet.stem.w_xio", (f"{prefix}{_STEM}",), _frames_as_channels),),
     )
+    return convert_wav2vec.trunk(prefix).joined(own)
 
 
 def _residual_blocks(prefix: str, layers: int) -> dict[str, str]:

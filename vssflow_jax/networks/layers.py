@@ -9,7 +9,7 @@ x axes of a window, i and o channels in and out.
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,8 @@ from vssflow_jax.models.layers import LayerNorm, Linear, fan_in_of, ones, weight
 
 Module = TypeVar("Module", bound=nnx.Module)
 
-# q, k and v [b, n, h, k] -> [b, n, h, k]
-Mix = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+# What an attention reads, q, k and v [b, n, h, k] before all, -> [b, n, h, k]
+Mix = Callable[..., jax.Array]
 
 attend_to_all: Mix = jax.nn.dot_product_attention
 
@@ -47,6 +47,7 @@ def quick_gelu(x: jax.Array) -> jax.Array:
 ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": gelu,
     "quick_gelu": quick_gelu,
+    "relu": jax.nn.relu,
 }
 
 
@@ -115,7 +116,11 @@ class Attention(nnx.Module):
         self.out = FromHeads(cfg, rngs=rngs)
 
     def __call__(self, x: jax.Array, mix: Mix = attend_to_all) -> jax.Array:
-        return self.out(mix(self.q(x), self.k(x), self.v(x)))
+        return self.out(mix(*self.read(x)))
+
+    def read(self, x: jax.Array) -> tuple[jax.Array, ...]:
+        """What is mixed: queries, keys and values."""
+        return self.q(x), self.k(x), self.v(x)
 
 
 class FeedForward(nnx.Module):
@@ -132,12 +137,12 @@ class FeedForward(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Attention and feed-forward, a residual around each."""
+    """Attention, of a class that may be chosen, and feed-forward; a residual around each."""
 
-    def __init__(self, cfg: BlockConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: BlockConfig, *, rngs: nnx.Rngs, attention: type[Attention] = Attention):
         self.norm_first = cfg.norm_first
         self.norm1 = LayerNorm(cfg.width, rngs=rngs, epsilon=cfg.epsilon)
-        self.attention = Attention(cfg, rngs=rngs)
+        self.attention = attention(cfg, rngs=rngs)
         self.norm2 = LayerNorm(cfg.width, rngs=rngs, epsilon=cfg.epsilon)
         self.ffw = FeedForward(cfg, rngs=rngs)
 
@@ -165,19 +170,31 @@ def run_stack(
     blocks: nnx.Module, x: jax.Array, step: Callable[[nnx.Module, jax.Array], jax.Array]
 ) -> jax.Array:
     """x after `step` with each of the stacked blocks in turn, which are compiled once."""
+    return trace_stack(blocks, x, step, lambda x: None)[0]
+
+
+def trace_stack(
+    blocks: nnx.Module,
+    x: jax.Array,
+    step: Callable[[nnx.Module, jax.Array], jax.Array],
+    look: Callable[[jax.Array], Any],
+) -> tuple[jax.Array, Any]:
+    """As `run_stack`, and what `look` sees of x after each block, with an axis l in front."""
     definition, stacked = nnx.split(blocks)
 
-    def run(x: jax.Array, weights: nnx.State) -> tuple[jax.Array, None]:
-        return step(nnx.merge(definition, weights), x), None
+    def run(x: jax.Array, weights: nnx.State) -> tuple[jax.Array, Any]:
+        x = step(nnx.merge(definition, weights), x)
+        return x, look(x)
 
-    return jax.lax.scan(run, x, stacked)[0]
+    return jax.lax.scan(run, x, stacked)
 
 
 # --------------------------------------------------------------------------------- convolutions
 class Conv(nnx.Module):
     """Convolution over the axes x of a window, in the dtype of what comes in.
 
-    [b, *x, i] -> [b, *x, o], each x as long as strides, padding and dilation make it.
+    [b, *x, i] -> [b, *x, o], each x as long as strides, padding and dilation make it. The padding
+    is that of all axes, or one for each.
     """
 
     def __init__(
@@ -188,13 +205,13 @@ class Conv(nnx.Module):
         *,
         rngs: nnx.Rngs,
         stride: int = 1,
-        padding: int = 0,
+        padding: int | tuple[int, ...] = 0,
         dilation: int = 1,
         groups: int = 1,
         bias: bool = True,
     ):
-        self.stride, self.padding, self.dilation = stride, padding, dilation
-        self.groups = groups
+        self.stride, self.dilation, self.groups = stride, dilation, groups
+        self.padding = _each(padding, len(window))
         shape = (*window, channels_in // groups, channels_out)
         axes = (*["window"] * len(window), "channel", "embed")
         self.w_xio = weight(rngs, shape, axes, fan_in_of(len(window) + 1))
@@ -207,7 +224,7 @@ class Conv(nnx.Module):
             x,
             self.w_xio.astype(x.dtype),
             window_strides=(self.stride,) * axes,
-            padding=((self.padding, self.padding),) * axes,
+            padding=[(size, size) for size in self.padding],
             rhs_dilation=(self.dilation,) * axes,
             dimension_numbers=(f"N{names}C", f"{names}IO", f"N{names}C"),
             feature_group_count=self.groups,
@@ -259,15 +276,32 @@ def max_pool(
     The stride is that of all these axes, or one for each.
     """
     axes = x.ndim - 2
-    strides = (stride,) * axes if isinstance(stride, int) else stride
     return jax.lax.reduce_window(
         x,
         -jnp.inf,
         jax.lax.max,
         (1, *(window,) * axes, 1),
-        (1, *strides, 1),
+        (1, *_each(stride, axes), 1),
         ((0, 0), *((padding, padding),) * axes, (0, 0)),
     )
+
+
+def adaptive_max_pool(x: jax.Array, sizes: Sequence[int]) -> jax.Array:
+    """The largest in as many windows of each axis as `sizes` says, as PyTorch places them.
+
+    Windows are even parts of the axis, widened to whole places. [b, *x, i] -> [b, *sizes, i].
+    """
+    for axis, size in enumerate(sizes, 1):
+        n = x.shape[axis]
+        ends = [(k * n // size, -(-(k + 1) * n // size)) for k in range(size)]
+        parts = [jax.lax.slice_in_dim(x, *each, axis=axis).max(axis) for each in ends]
+        x = jnp.stack(parts, axis)
+    return x
+
+
+def _each(value: int | tuple[int, ...], axes: int) -> tuple[int, ...]:
+    """One for each axis, of one that may be that of all."""
+    return (value,) * axes if isinstance(value, int) else value
 
 
 # ---------------------------------------------------------------------------- norms, activations

@@ -16,9 +16,11 @@ from flax import nnx
 from vssflow_jax.networks import (
     byte_pairs,
     convert,
+    convert_audiobox,
     convert_av_hubert,
     convert_clip,
     convert_imagebind,
+    convert_nisqa,
     convert_passt,
     convert_rawnet3,
     convert_synchformer,
@@ -26,12 +28,14 @@ from vssflow_jax.networks import (
     convert_syncnet,
     convert_utmos,
 )
+from vssflow_jax.networks.audiobox import Audiobox, AudioboxConfig
 from vssflow_jax.networks.av_hubert import AVHubert, AVHubertConfig
 from vssflow_jax.networks.clap import convert as convert_clap
 from vssflow_jax.networks.clap.network import Clap, ClapConfig
 from vssflow_jax.networks.clip_vision import ClipVision, ClipVisionConfig
 from vssflow_jax.networks.convert import Names
 from vssflow_jax.networks.imagebind import ImageBind, ImageBindConfig
+from vssflow_jax.networks.nisqa import NISQA, NISQAConfig
 from vssflow_jax.networks.passt import PaSST, PaSSTConfig
 from vssflow_jax.networks.rawnet3 import RawNet3, RawNet3Config
 from vssflow_jax.networks.synchformer import Synchformer, SynchformerConfig
@@ -57,6 +61,7 @@ class Published(NamedTuple):
       sizes: from the tensors of a file, and the path of that, to the sizes.
       names: from the tensors of a file to where the weights are.
       unused: from the tensors of a file to what names of those that are not needed start with.
+      more: from the tensors of a file, and its path, to weights that are kept elsewhere.
       beside: names of files that belong to the weights, where they lie beside them.
     """
 
@@ -66,6 +71,7 @@ class Published(NamedTuple):
     sizes: Callable[[StateDict, Path], Config]
     names: Callable[[StateDict], Names]
     unused: Callable[[StateDict], tuple[str, ...]]
+    more: Callable[[StateDict, Path], StateDict] = lambda *_: {}
     beside: tuple[str, ...] = ()
 
     def make(self, cfg: Config) -> nnx.Module:
@@ -92,9 +98,14 @@ class Published(NamedTuple):
         Raises:
           UserError: as `convert`, or the file cannot be read.
         """
-        tensors = read_state_dict(source)
+        tensors = self.tensors(source)
         cfg = self.sizes(tensors, source)
         return cfg, self.convert(tensors, cfg)
+
+    def tensors(self, source: Path) -> StateDict:
+        """All that weights are made of; see `read`."""
+        tensors = read_state_dict(source)
+        return tensors | self.more(tensors, source)
 
     def files_beside(self, source: Path) -> list[Path]:
         """The files that belong to the weights of a source, such as a tokenizer's."""
@@ -119,7 +130,7 @@ def config(kind: str, path: Path) -> Config:
     """
     published = NETWORKS[kind]
     if not weights.is_imported(path):
-        return published.sizes(_read_source(path), path)
+        return published.sizes(_read_source(kind, path), path)
     saved = weights.read_config(path, kind)
     try:
         return published.config(
@@ -139,7 +150,7 @@ def load(kind: str, path: Path) -> nnx.Module:
     if weights.is_imported(path):
         nnx.update(network, weights.load(path, kind, state))
     else:
-        nnx.update(network, published.convert(_read_source(path), cfg)[0])
+        nnx.update(network, published.convert(_read_source(kind, path), cfg)[0])
         _read_source.cache_clear()
     return network
 
@@ -156,8 +167,8 @@ def digest(kind: str, path: Path) -> str:
 
 
 @functools.lru_cache(maxsize=1)  # Sizes are asked for first, then weights.
-def _read_source(path: Path) -> StateDict:
-    return read_state_dict(path)
+def _read_source(kind: str, path: Path) -> StateDict:
+    return NETWORKS[kind].tensors(path)
 
 
 def other_sizes(kind: str, cfg: Config) -> str:
@@ -265,6 +276,23 @@ NETWORKS: Mapping[str, Published] = {
         sizes=lambda tensors, _: convert_utmos.config(tensors),
         names=lambda _: convert_utmos.NAMES,
         unused=lambda _: convert_utmos.UNUSED,
+    ),
+    "audiobox": Published(
+        licence="CC BY 4.0",
+        config=AudioboxConfig,
+        network=Audiobox,
+        sizes=lambda tensors, _: convert_audiobox.config(tensors),
+        names=convert_audiobox.names,
+        unused=convert_audiobox.unused,
+        more=convert_audiobox.ratings,
+    ),
+    "nisqa": Published(
+        licence="CC BY-NC-SA 4.0: non-commercial",
+        config=NISQAConfig,
+        network=NISQA,
+        sizes=lambda tensors, _: convert_nisqa.config(tensors),
+        names=lambda _: convert_nisqa.NAMES,
+        unused=lambda _: (),
     ),
     "passt": Published(
         licence="Apache-2.0",

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from vssflow_jax.models.layers import LayerNorm, Linear, weight, zeros
-from vssflow_jax.networks.wav2vec import FeatureExtractor, Trunk, TrunkConfig, frames_of
+from vssflow_jax.models.layers import Linear, weight, zeros
+from vssflow_jax.networks.wav2vec import TrunkConfig, Wav2Vec, frames_of
 
 SAMPLING_RATE = 16_000
 _GATES = 4
@@ -45,15 +45,12 @@ class UTMOSConfig(TrunkConfig):
     hidden: int = 2048
 
 
-class UTMOS(nnx.Module):
+class UTMOS(Wav2Vec):
     """Utterances at 16 kHz in [-1, 1], [b, n], to their mean opinion scores, float32 [b]."""
 
     def __init__(self, cfg: UTMOSConfig, *, rngs: nnx.Rngs):
-        c, d, e = cfg.channels, cfg.width, cfg.embedding
-        self.extractor = FeatureExtractor(c, rngs=rngs)
-        self.norm = LayerNorm(c, rngs=rngs, epsilon=cfg.epsilon)
-        self.project = Linear((c, d), ("embed_in", "embed"), rngs=rngs, bias=True)
-        self.trunk = Trunk(cfg, rngs=rngs)
+        super().__init__(cfg, cfg.channels, rngs=rngs)
+        d, e = cfg.width, cfg.embedding
         self.domain_d = weight(rngs, (e,), ("embed",), zeros)
         self.judge_d = weight(rngs, (e,), ("embed",), zeros)
         self.forward, self.backward = (Memory(d + 2 * e, cfg.memory, rngs=rngs) for _ in "ab")
@@ -93,8 +90,7 @@ class UTMOS(nnx.Module):
         samples: jax.Array | None = None,
     ) -> jax.Array:
         """What wav2vec makes of utterances, float32 [b, t, d]."""
-        frames = self.extractor(jnp.asarray(waveforms, jnp.float32), dtype, samples)
-        x = self.project(self.norm(frames, dtype)).astype(jnp.float32)
+        x = self.embed(waveforms, dtype, samples)
         return self.trunk(x, dtype, None if samples is None else frames_of(samples))
 
 

@@ -52,10 +52,11 @@ _ADDED: dict[str, Any] = {
     },
     "model": {"transformer": {"residual_dtype": "bfloat16", "qk_norm": False}},
     "eval": {
+        "lists": "kaldi",
         "seeds": (),
         "weights": "",
         "backbones": dict.fromkeys(
-            ("imagebind", "passt", "clap", "syncnet", "utmos", "whisper"), ""
+            ("imagebind", "passt", "clap", "syncnet", "utmos", "audiobox", "nisqa", "whisper"), ""
         ),
     },
 }

@@ -1,6 +1,7 @@
 """Tables that people write: a header, tabs between the fields, a line for each thing."""
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -8,12 +9,16 @@ from vssflow_jax.utils.errors import UserError
 
 BEYOND = ""
 """Under this name is what a line has behind the fields of its header, with tabs between."""
+_QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 
 
 def read_table(
     path: Path, columns: Sequence[str], needed: str
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Number and fields of each line, empty where there is no such column or field.
+
+    A field that is quoted as a whole, as spreadsheets and data frames write what has quotes in it,
+    is read without; any other quote stands for itself, and none reaches over a tab or a line.
 
     Args:
       path: the table, in UTF-8, with a byte order mark or without.
@@ -26,7 +31,7 @@ def read_table(
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             lines = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, restval="")
-            found = lines.fieldnames or []
+            found = lines.fieldnames = [_plain(name) for name in lines.fieldnames or ()]
             unknown = [name for name in found if name not in columns]
             if unknown or needed not in found:
                 what = f"unknown column '{unknown[0]}'" if unknown else f"no column '{needed}'"
@@ -34,7 +39,13 @@ def read_table(
             if len(set(found)) < len(found):
                 raise UserError(f"{path}: its header names a column twice")
             for fields in lines:
-                known = {name: (fields.get(name) or "").strip() for name in columns}
+                known = {name: _plain(fields.get(name) or "") for name in columns}
                 yield lines.line_num, known | {BEYOND: "\t".join(fields.get(None) or ())}
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path}: no table in UTF-8 that can be read; {error}") from error
+
+
+def _plain(field: str) -> str:
+    """A field as it was before it was quoted, without the space around it."""
+    quoted = _QUOTED.fullmatch(field.strip())
+    return (quoted[1].replace('""', '"') if quoted else field).strip()

@@ -20,7 +20,7 @@ from vssflow_jax.parallel import distributed
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.files import whole
 from vssflow_jax.utils.object_cache import local
-from vssflow_jax.weights.torch_files import AVERAGED, read_torch
+from vssflow_jax.weights.torch_files import AVERAGED, read_torch, read_torch_entries
 
 StateDict = dict[str, np.ndarray]
 
@@ -31,7 +31,7 @@ CONFIG_FILE = "config.json"
 SAFETENSORS = ".safetensors"
 
 _INDEX = f"*{SAFETENSORS}.index.json"
-_TORCH = (".ckpt", ".pt", ".pth", ".bin", ".model")
+_TORCH = (".ckpt", ".pt", ".pth", ".bin", ".model", ".tar")
 # What DistributedDataParallel, torch.compile, FSDP and activation checkpointing put into names.
 _WRAPPERS = re.compile(
     r"(?:(?<=\.)|^)(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
@@ -50,9 +50,9 @@ def read_state_dict(path: Path) -> StateDict:
     Where the model is there twice, as it is and averaged, a line is printed on which is taken.
 
     Args:
-      path: a `.safetensors` file, a file of torch (`.ckpt`, `.pt`, `.pth`, `.bin`, `.model`; a
-        Lightning checkpoint's `state_dict` is taken out), or a folder with one of them or with the
-        shards that a `*.safetensors.index.json` lists.
+      path: a `.safetensors` file, a file of torch (`.ckpt`, `.pt`, `.pth`, `.bin`, `.model` or
+        `.tar`; a Lightning checkpoint's `state_dict` is taken out), or a folder with one of them
+        or with the shards that a `*.safetensors.index.json` lists.
 
     Raises:
       UserError: names the file, and the key where one is cut off or missing.
@@ -74,6 +74,19 @@ def read_state_dict(path: Path) -> StateDict:
     if distributed.is_main() and any(name.startswith(PLAIN) for name in network):
         print(f"{path}: takes the averaged weights; those that are not averaged are left over")
     return network
+
+
+def read_entries(path: Path) -> Mapping[Any, Any]:
+    """What the file of a model holds by name beside its tensors, if it is one of torch; else {}.
+
+    Args:
+      path: as in `read_state_dict`.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    path = _model_file(path)
+    return read_torch_entries(path) if path.suffix in _TORCH else {}
 
 
 def check_is_itself(path: Path) -> None:

@@ -48,22 +48,36 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
       UserError: the file is damaged, asks to run code, or has no state dict; says what it holds.
         Or it holds averaged weights that cannot be told by name.
     """
+    torch, loaded = _load(path)
+    return {
+        name: _as_numpy(value) for name, value in _state_dict(path, loaded, torch.Tensor).items()
+    }
+
+
+def read_torch_entries(path: Path) -> Mapping[Any, Any]:
+    """What a file of PyTorch holds by name, such as settings of a trainer; {} if nothing is named.
+
+    Raises:
+      UserError: the file is damaged or asks to run code.
+    """
+    _, loaded = _load(path)
+    return loaded if isinstance(loaded, Mapping) else {}
+
+
+def _load(path: Path) -> tuple[Any, Any]:
+    """PyTorch, and what a file of it holds."""
     torch = require("torch", "convert")
     # Not `weights_only`, which refuses the whole file where it holds more than tensors.
     options = {"weights_only": False, "pickle_module": restricted(path)}
     try:
         if program := open_program(path):  # which `torch.load` would run
-            loaded = read_program(path, program)
-        else:
-            loaded = torch.load(local(path), map_location="cpu", mmap=False, **options)
+            return torch, read_program(path, program)
+        return torch, torch.load(local(path), map_location="cpu", mmap=False, **options)
     except UserError:
         raise
     except Exception as error:  # Of damaged files torch and pickle raise anything.
         reason = str(error).partition(".")[0] or "it ends too early"
         raise UserError(f"{path} is not a whole file of torch: {reason}; get it again") from error
-    return {
-        name: _as_numpy(value) for name, value in _state_dict(path, loaded, torch.Tensor).items()
-    }
 
 
 def _as_numpy(value: Any) -> np.ndarray:

@@ -73,6 +73,7 @@ def files():
             "passt_features_embed.pth": tensors(GENERATED, 768),
             "passt_logits.pth": tensors(GENERATED, 527),
             "imagebind_audio.pth": tensors(GENERATED, 1024),
+            "clap_laion_audio.pth": tensors(GENERATED, 512),
             "synchformer_audio.pth": tensors(GENERATED, SEGMENTS, 6, 768),
         },
         "reference": {
@@ -81,6 +82,8 @@ def files():
             "passt_features_embed.pth": tensors(NAMES, 768, seed=7),
             "passt_logits.pth": tensors(NAMES, 527, seed=7),
             "imagebind_video.pth": tensors(NAMES, 1024, seed=7),
+            "clap_laion_audio.pth": tensors(NAMES, 512, seed=7),
+            "clap_laion_text.pth": tensors(NAMES, 512, seed=8),
             "synchformer_video.pth": tensors(NAMES, SEGMENTS, 8, 768, seed=7),
         },
     }
@@ -125,6 +128,8 @@ def test_scores_are_those_of_the_paired_features(files, folders):
     all_panns = list(generated["pann_features.pth"])
     images = [stacked(reference["imagebind_video.pth"], NAMES[:14])]
     sounds = [stacked(generated["imagebind_audio.pth"], GENERATED[:14])]
+    heard = both("clap_laion_audio.pth")
+    captions = stacked(reference["clap_laion_text.pth"], NAMES[:14])
     expected = {
         "fd_vggish": frechet_distance(*windows),
         "fd_panns": frechet_distance(*both("pann_features.pth", "2048", all_panns, NAMES)),
@@ -136,6 +141,8 @@ def test_scores_are_those_of_the_paired_features(files, folders):
         ).mean(),
         "is_passt": inception_scores(passt[0]).mean(),
         "ib_score": cosine_similarity(*images, *sounds).mean(),
+        "fd_clap": frechet_distance(*heard),
+        "clap_score": cosine_similarity(captions, heard[0]).mean(),
     }
     assert scores == pytest.approx(expected, rel=1e-12)
 

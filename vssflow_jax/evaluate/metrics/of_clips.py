@@ -32,11 +32,13 @@ class Reference:
       task: task of the clip.
       transcript: what is said, or "".
       event_times_sec: when the picture shows an event that sounds [k].
+      caption: what is to be heard, in words, or "".
     """
 
     task: str
     transcript: str
     event_times_sec: np.ndarray
+    caption: str = ""
 
 
 class Prediction:

@@ -21,7 +21,7 @@ from vssflow_jax.features import faces, voice_activity, voices
 from vssflow_jax.input_pipeline.tasks import TASKS
 from vssflow_jax.utils.errors import UserError
 
-WORDS, EVENTS, SPEECH = "words", "events", "speech"
+WORDS, EVENTS, SPEECH, CAPTION = "words", "events", "speech", "caption"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Metric:
       of_words: of what is said in a clip, and what a recogniser hears.
       of_features: of features of all sounds that lie in folders.
       of_rows: of the rows of all clips, for each version.
-      needs: what a clip must have, `WORDS`, `EVENTS` or `SPEECH`; "" for nothing.
+      needs: what a clip must have, `WORDS`, `EVENTS`, `SPEECH` or `CAPTION`; "" for nothing.
       package: package that it needs, by the name to import; "" for none.
       install: the command that installs the package.
     """
@@ -70,7 +70,11 @@ class Metric:
 
     def applies(self, reference: Reference) -> bool:
         """Whether a clip can have it at all."""
-        has = {WORDS: bool(reference.transcript), EVENTS: len(reference.event_times_sec) > 0}
+        has = {
+            WORDS: bool(reference.transcript),
+            EVENTS: len(reference.event_times_sec) > 0,
+            CAPTION: bool(reference.caption),
+        }
         return has.get(self.needs, True) and self.is_of(reference.task)
 
 
@@ -137,13 +141,21 @@ def _distortion(kind: str, name: str, explanation: str) -> Metric:
     )
 
 
-def _opinion(what: str, predictor: str) -> Label:
+def _opinion(
+    what: str, predictor: str, most: int = 5, better: Literal["higher", ""] = "higher"
+) -> Label:
+    scale = f"on a scale of 1 to {most}"
     return Label(
         name=f"{predictor}, {what}",
-        better="higher",
-        explanation=f"{what} on a scale of 1 to 5, as a network predicts listeners to rate it.",
+        better=better,
+        explanation=f"{what} {scale}, as a network predicts listeners to rate it.",
         decimals=2,
     )
+
+
+def _aesthetics(scores: Cache, what: str, better: Literal["higher", ""] = "higher") -> Metric:
+    label = _opinion(what, "Audiobox", 10, better)
+    return Metric(label, of_features=OfFeatures(scores, None, of_sets.opinion))
 
 
 def _dnsmos(name: str, what: str, predictor: str = "DNSMOS") -> Metric:
@@ -154,6 +166,11 @@ def _dnsmos(name: str, what: str, predictor: str = "DNSMOS") -> Metric:
         package="speechmos",
         install="pip install -e '.[metrics]'",
     )
+
+
+def _nisqa(name: str, what: str) -> Metric:
+    of_features = OfFeatures(files.NISQA_SCORES[name], None, of_sets.opinion)
+    return Metric(_opinion(what, "NISQA"), needs=SPEECH, of_features=of_features)
 
 
 def _distance(features: str, explanation: str) -> Label:
@@ -277,6 +294,16 @@ METRICS: dict[str, Metric] = {
         needs=SPEECH,
         of_features=OfFeatures(files.OPINION, None, of_sets.opinion),
     ),
+    "audiobox_ce": _aesthetics(files.ENJOYMENT, "content enjoyment"),
+    "audiobox_cu": _aesthetics(files.USEFULNESS, "content usefulness"),
+    # How many things are to be heard at once: no virtue, and no fault.
+    "audiobox_pc": _aesthetics(files.COMPLEXITY, "production complexity", better=""),
+    "audiobox_pq": _aesthetics(files.QUALITY, "production quality"),
+    "nisqa_mos": _nisqa("mos", "overall quality"),
+    "nisqa_noi": _nisqa("noi", "noisiness (5: none)"),
+    "nisqa_dis": _nisqa("dis", "discontinuity (5: none)"),
+    "nisqa_col": _nisqa("col", "coloration (5: none)"),
+    "nisqa_loud": _nisqa("loud", "loudness (5: as it should be)"),
     "dnsmos_ovrl": _dnsmos("ovrl", "overall quality"),
     "dnsmos_sig": _dnsmos("sig", "speech quality"),
     "dnsmos_bak": _dnsmos("bak", "quietness of the background"),
@@ -352,6 +379,18 @@ METRICS: dict[str, Metric] = {
             files.IMAGEBIND_AUDIO, files.IMAGEBIND_VIDEO, of_sets.similarity, paired="clean"
         ),
     ),
+    "clap_score": Metric(
+        Label(
+            name="CLAP score",
+            better="higher",
+            explanation="cosine between LAION-CLAP's features of the sound and of its caption.",
+            decimals=3,
+        ),
+        needs=CAPTION,
+        of_features=OfFeatures(
+            files.CLAP_FEATURES, files.CLAP_TEXT, of_sets.similarity, paired="clean"
+        ),
+    ),
     "fad": Metric(_distance("features not stated", "")),  # papers print it
     "fd_vggish": _network_distance("VGGish", vggish.FEATURES),
     "fd_panns": _network_distance("PANNs", panns.FEATURES),
@@ -375,14 +414,15 @@ METRICS: dict[str, Metric] = {
 }
 """Name in `metrics.json` -> metric, in the order to show. av-benchmark calls those of networks
 FD-VGG, FD-PANN, FD-PASST, KL-PANNS-softmax, KL-PASST-softmax, ISC-PANNS-mean, ISC-PASST-mean,
-IB-Score and DeSync."""
+IB-Score, LAION-CLAP-Score and DeSync."""
 
 
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "Words": ("wer", "cer"),
-    "Speech": ("speaker", "utmos", "dnsmos", "mcd", "speech"),
+    "Speech": ("speaker", "mcd", "speech"),
+    "As listeners would rate it": ("utmos", "audiobox", "nisqa", "dnsmos"),
     "In time with the picture": ("onset", "desync", "lse"),
-    "What the sound is of": ("fad", "fd", "kl", "is", "ib"),
+    "What the sound is of": ("fad", "fd", "kl", "is", "ib", "clap"),
     "Spectrogram": ("mel",),
 }
 """Heading -> first words of the names of the metrics below it."""

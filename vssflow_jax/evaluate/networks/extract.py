@@ -1,4 +1,4 @@
-"""Features of the sounds or videos of many clips, by the networks behind metrics."""
+"""Features of the sounds, videos or captions of many clips, by the networks behind metrics."""
 
 import functools
 import itertools
@@ -17,7 +17,8 @@ from vssflow_jax.parallel import distributed
 from vssflow_jax.utils.errors import MissingPackage, UserError
 from vssflow_jax.utils.processes import ahead, workers_for
 
-GROUPS = {"sound": 32, "video": 4}  # clips that a network is given together, by what it is shown
+GROUPS = {"sound": 32, "video": 4, "caption": 256}
+"""Clips that a network is given together, by what it is shown."""
 
 
 class _Unfit(NamedTuple):
@@ -27,14 +28,14 @@ class _Unfit(NamedTuple):
 
 
 def extract(
-    name: str, weights: Path, paths: Mapping[str, Path], folder: Path, max_sec: float = 0
+    name: str, weights: Path, shown: Mapping[str, Any], folder: Path, max_sec: float = 0
 ) -> None:
     """Let a judge look at clips, or go on with it, on all devices of all processes.
 
     Args:
       name: a key of `JUDGES`.
       weights: file or folder of the judge's weights.
-      paths: clip -> the file that the judge is shown.
+      shown: clip -> the file or the caption that the judge is shown.
       folder: gets a store of that name (`networks.store`).
       max_sec: so much of a clip is taken; 0 takes all.
 
@@ -47,7 +48,7 @@ def extract(
     distributed.wait_for_all(f"claimed {folder / name}")
     done = store.done()
     distributed.wait_for_all(f"read {folder / name}")  # before anyone writes another
-    missing = [clip for clip in sorted(paths) if clip not in done]
+    missing = [clip for clip in sorted(shown) if clip not in done]
     missing = missing[jax.process_index() :: jax.process_count()]
     what = f"{judge.title}, {folder.name} {judge.shown}s"
     bar = tqdm.tqdm(
@@ -55,7 +56,7 @@ def extract(
     )
     prepare, size = functools.partial(_example, judge, max_sec), GROUPS[judge.shown]
     with bar, workers_for(len(missing)) as executor:
-        found = ahead(executor, prepare, (paths[clip] for clip in missing), 2 * size)
+        found = ahead(executor, prepare, (shown[clip] for clip in missing), 2 * size)
         for start in range(0, len(missing), size):
             clips = missing[start : start + size]
             examples = dict(zip(clips, itertools.islice(found, len(clips)), strict=True))
@@ -68,9 +69,9 @@ def extract(
     distributed.wait_for_all(f"judged {folder / name}")
 
 
-def _example(judge: Judge, max_sec: float, path: Path) -> Any:
+def _example(judge: Judge, max_sec: float, shown: Any) -> Any:
     try:
-        return judge.example(path, max_sec)
+        return judge.example(shown, max_sec)
     except MissingPackage:
         raise  # It is not the clip's fault, and can be mended.
     except UserError as error:

@@ -1,9 +1,11 @@
 """Features in the folders where metrics look for them.
 
-A folder has those of the generated sounds, and another those of the references: sounds, and videos.
+A folder has those of the generated sounds, and another those of the references: sounds, videos and
+captions.
 In it lie stores (`networks.store`) that `networks.extract` has made, or `.pth` files as
-av-benchmark keeps them, each a dict of clip name -> tensor, made by its own `extract.py` and
-`extract_video.py`. What is paired, and what is not, is as in its `av_bench/evaluate.py`.
+av-benchmark keeps them, each a dict of clip name -> tensor, made by its own `extract.py`,
+`extract_video.py` and `extract_text.py`. What is paired, and what is not, is as in its
+`av_bench/evaluate.py`.
 """
 
 import dataclasses
@@ -17,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vssflow_jax.evaluate.networks.store import Store
+from vssflow_jax.networks import nisqa
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.object_cache import local
 from vssflow_jax.utils.optional import require
@@ -63,8 +66,14 @@ PASST_FEATURES: Final = Cache("passt", "features", (768,), "passt_features_embed
 PASST_LOGITS: Final = Cache("passt", "logits", (AUDIOSET_CLASSES,), "passt_logits.pth")
 IMAGEBIND_VIDEO: Final = Cache("imagebind_video", "video", (1024,), "imagebind_video.pth")
 IMAGEBIND_AUDIO: Final = Cache("imagebind_sound", "sound", (1024,), "imagebind_audio.pth")
-CLAP_FEATURES: Final = Cache("clap", "features", (512,))
+CLAP_FEATURES: Final = Cache("clap", "features", (512,), "clap_laion_audio.pth")
+CLAP_TEXT: Final = Cache("clap_text", "features", (512,), "clap_laion_text.pth")
 OPINION: Final = Cache("utmos", "score", ())
+ENJOYMENT: Final = Cache("audiobox", "ce", ())
+USEFULNESS: Final = Cache("audiobox", "cu", ())
+COMPLEXITY: Final = Cache("audiobox", "pc", ())
+QUALITY: Final = Cache("audiobox", "pq", ())
+NISQA_SCORES: Final = {name: Cache("nisqa", name, ()) for name in nisqa.SCORES}
 SYNCNET_SOUND: Final = Cache("syncnet_sound", "sound", (None, 1024))
 SYNCNET_VIDEO: Final = Cache("syncnet_video", "video", (None, 1024))
 SYNCNET_FIRST: Final = Cache("syncnet_video", "first", ())

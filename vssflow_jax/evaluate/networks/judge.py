@@ -1,7 +1,7 @@
 """A network behind metrics, and what it is asked.
 
 As with the encoders of a dataset (`vssflow_jax.features.footage.Network`), processes make examples
-of files, and the network, which is on all local devices, looks at many of them.
+of files or captions, and the network, which is on all local devices, looks at many of them.
 
 Letters: n samples.
 """
@@ -26,21 +26,26 @@ Example = Any
 
 @dataclasses.dataclass(frozen=True)
 class Judge(abc.ABC):
-    """A network that looks at files of clips.
+    """A network that looks at files of clips, or at what is said of them.
 
     Attributes:
       weights: file or folder of its weights.
       kind: name under which its weights are looked for.
-      shown: which file of a clip it is shown.
+      shown: what of a clip it is shown: a file, or its caption.
       title: how it is called.
       source: which file its weights are, and from whom.
     """
 
     weights: Path
     kind: ClassVar[str]
-    shown: ClassVar[Literal["sound", "video"]] = "sound"
+    shown: ClassVar[Literal["sound", "video", "caption"]] = "sound"
     title: ClassVar[str]
     source: ClassVar[str]
+
+    @property
+    def lacking(self) -> str:
+        """What does not lie beside the weights and must, and how to get it; "" for nothing."""
+        return ""
 
     def check(self) -> None:
         """Checks that the weights can be read, before anything is made to be judged.
@@ -51,11 +56,11 @@ class Judge(abc.ABC):
         published.config(self.kind, self.weights)
 
     @abc.abstractmethod
-    def example(self, path: Path, max_sec: float) -> Example:
+    def example(self, clip: Any, max_sec: float) -> Example:
         """What the network is to look at, of one clip.
 
         Args:
-          path: file of the clip.
+          clip: its file, or its caption.
           max_sec: so much of it is taken; 0 takes all.
 
         Raises:

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from vssflow_jax.evaluate.networks import of_sounds
+from vssflow_jax.evaluate.networks import of_captions, of_sounds
 from vssflow_jax.evaluate.networks.judge import Judge
 from vssflow_jax.evaluate.networks.of_both import (
     ImageBindSound,
@@ -15,7 +15,17 @@ from vssflow_jax.evaluate.networks.of_both import (
     SyncNetSound,
     SyncNetVideo,
 )
-from vssflow_jax.evaluate.networks.of_sounds import Clap, Panns, Passt, Utmos, Vggish, Whisper
+from vssflow_jax.evaluate.networks.of_captions import ClapText
+from vssflow_jax.evaluate.networks.of_sounds import (
+    Audiobox,
+    Clap,
+    Nisqa,
+    Panns,
+    Passt,
+    Utmos,
+    Vggish,
+    Whisper,
+)
 from vssflow_jax.networks.spread import Spread
 from vssflow_jax.weights import folder
 
@@ -24,7 +34,10 @@ JUDGES: Mapping[str, type[Judge]] = {
     "vggish": Vggish,
     "passt": Passt,
     "clap": Clap,
+    "clap_text": ClapText,
     "utmos": Utmos,
+    "audiobox": Audiobox,
+    "nisqa": Nisqa,
     "whisper": Whisper,
     "imagebind_sound": ImageBindSound,
     "imagebind_video": ImageBindVideo,
@@ -54,3 +67,4 @@ def forget() -> None:
     """Let go of all networks: the devices may be needed for something else."""
     Spread.load.cache_clear()
     of_sounds.forget()
+    of_captions.forget()

@@ -1,6 +1,6 @@
 """The networks that listen to a sound alone.
 
-Letters: n samples, t frames, m mel bands, w windows.
+Letters: n samples, t frames, m mel bands, w windows, a axes.
 """
 
 import functools
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from vssflow_jax.evaluate.networks import panns, vggish
 from vssflow_jax.evaluate.networks.judge import Example, Judge, at_least, row_by_row
-from vssflow_jax.evaluate.networks.sounds import read_sound
+from vssflow_jax.evaluate.networks.sounds import rate_of, read_sound
 from vssflow_jax.evaluate.networks.store import Made
-from vssflow_jax.networks import passt, utmos, wav2vec
+from vssflow_jax.networks import audiobox, nisqa, passt, utmos, wav2vec
 from vssflow_jax.networks.clap import mel as clap
 from vssflow_jax.networks.spread import Spread
 from vssflow_jax.networks.whisper import published as whisper
@@ -23,7 +23,8 @@ from vssflow_jax.networks.whisper.mel import SAMPLES as WHISPER_SAMPLES
 from vssflow_jax.networks.whisper.transcribe import Transcriber
 from vssflow_jax.utils.errors import UserError
 
-_UTMOS_STEP = utmos.SAMPLING_RATE  # lengths that utterances are padded to
+# Multiples of what utterances are padded to, in samples and in segments of 40 ms.
+_UTMOS_STEP, _NISQA_STEP = utmos.SAMPLING_RATE, 50
 
 
 class Panns(Judge):
@@ -109,17 +110,55 @@ class Utmos(Judge):
         return at_least(wav2vec.LEAST_SAMPLES, "UTMOS", read_sound(path, max_sec=max_sec))
 
     def features(self, examples: Sequence[Example]) -> list[Made]:
-        lengths = np.array([len(example) for example in examples], np.int32)
-        padded = -(-lengths // _UTMOS_STEP) * _UTMOS_STEP
-        apply = Spread.load("utmos", self.weights)
-        scores = np.zeros(len(examples), np.float32)
-        for length in sorted(set(padded.tolist())):
-            chosen = np.flatnonzero(padded == length)
-            rows = np.zeros((len(chosen), length), np.float32)
-            for row, number in zip(rows, chosen.tolist(), strict=True):
-                row[: lengths[number]] = examples[number]
-            scores[chosen] = apply(rows, lengths[chosen])
-        return [{"score": score} for score in scores]
+        samples = [len(example) for example in examples]
+        padded = [_up_to(_UTMOS_STEP, n) for n in samples]
+        made = _by_padded_length(Spread.load("utmos", self.weights), examples, padded, samples)
+        return [{"score": score} for score in made]
+
+
+class Nisqa(Judge):
+    """NISQA: how good speech sounds, and what is amiss."""
+
+    kind, title = "nisqa", "NISQA"
+    source = "nisqa.tar from gabrielmittag/NISQA"
+
+    def example(self, path: Path, max_sec: float) -> Example:
+        """A log-mel [t, m], made at the rate that the file has."""
+        rate = min(max(rate_of(path), nisqa.LOWEST_RATE), nisqa.HIGHEST_RATE)
+        waveform = read_sound(path, rate, max_sec)
+        if len(waveform) >= nisqa.least_samples(rate, nisqa.MOST_SEGMENTS + 1):
+            raise UserError(f"{path}: longer than the 52 s that NISQA hears; cut it")
+        return nisqa.log_mel(at_least(nisqa.least_samples(rate), "NISQA", waveform), rate)
+
+    def features(self, examples: Sequence[Example]) -> list[Made]:
+        segments = [nisqa.segments_of(len(example)) for example in examples]
+        padded = [nisqa.frames_of(_up_to(_NISQA_STEP, n)) for n in segments]
+        made = _by_padded_length(Spread.load("nisqa", self.weights), examples, padded, segments)
+        return [dict(zip(nisqa.SCORES, scores, strict=True)) for scores in made]
+
+
+class Audiobox(Judge):
+    """Audiobox-Aesthetics: how listeners would rate any sound."""
+
+    kind, title = "audiobox", "Audiobox-Aesthetics"
+    source = "model.safetensors with config.json, or checkpoint.pt, of facebook/audiobox-aesthetics"
+
+    def example(self, path: Path, max_sec: float) -> Example:
+        """A waveform [n], as it is."""
+        return at_least(1, "Audiobox-Aesthetics", read_sound(path, max_sec=max_sec))
+
+    def features(self, examples: Sequence[Example]) -> list[Made]:
+        """A score of each axis, by its name in lower case."""
+        cut = [audiobox.windows(example) for example in examples]
+        rows, samples = (np.concatenate(part) for part in zip(*cut, strict=True))
+        scores = Spread.load("audiobox", self.weights)(rows, samples)  # [w, a]
+        ends = np.cumsum([len(own) for own, _ in cut])
+        means = (
+            audiobox.mean_of_windows(found, counts)
+            for found, (_, counts) in zip(np.split(scores, ends[:-1]), cut, strict=True)
+        )
+        names = [axis.lower() for axis in audiobox.AXES]
+        return [dict(zip(names, mean.astype(np.float32), strict=True)) for mean in means]
 
 
 class Whisper(Judge):
@@ -158,6 +197,33 @@ def _by_shape(apply: Spread, examples: Sequence[Example]) -> list[tuple[NDArray[
         made = apply(np.stack([examples[number] for number in chosen]))
         found |= zip(chosen, zip(*made, strict=True), strict=True)
     return [found[number] for number in range(len(examples))]
+
+
+def _by_padded_length(
+    apply: Spread, examples: Sequence[Example], padded: Sequence[int], own: Sequence[int]
+) -> list[NDArray[np.float32]]:
+    """What a network makes of examples [n, ...], those that are padded to one length together.
+
+    Args:
+      apply: of rows, and of how much of each is its own.
+      examples: which zeros follow in the rows.
+      padded: length that each is padded to.
+      own: how much each has, as the network counts it.
+    """
+    found: dict[int, NDArray[np.float32]] = {}
+    for length in sorted(set(padded)):
+        chosen = [number for number, each in enumerate(padded) if each == length]
+        rows = np.zeros((len(chosen), length, *examples[chosen[0]].shape[1:]), np.float32)
+        for row, number in zip(rows, chosen, strict=True):
+            row[: len(examples[number])] = examples[number]
+        made = apply(rows, np.array([own[number] for number in chosen], np.int32))
+        found |= zip(chosen, made, strict=True)
+    return [found[number] for number in range(len(examples))]
+
+
+def _up_to(step: int, count: int) -> int:
+    """The next multiple of a step."""
+    return -(-count // step) * step
 
 
 @functools.cache

@@ -63,6 +63,18 @@ def read_sound(
     return waveform[: int(max_sec * rate)] if max_sec else waveform
 
 
+def rate_of(path: str | Path) -> int:
+    """Samples a second that a sound has, in a file of any kind that `read_sound` reads.
+
+    Raises:
+      UserError: the file cannot be read.
+    """
+    try:
+        return int(soundfile.info(path).samplerate)
+    except soundfile.LibsndfileError:
+        return media.audio_rate(path)
+
+
 def read_pictures(
     path: str | Path, rate: float, side: int, max_sec: float = 0, *, whole: bool = False
 ) -> NDArray[np.uint8]:

@@ -190,7 +190,9 @@ def _card(row: Row, view: ClipView, main_score: str) -> Card:
     """Everything that the page shows of one clip; `main_score` is what it is ordered by."""
     recognised = row.recognised.get("generated", "")
     transcript_words, recognised_words = _compare_words(row.transcript, recognised)
-    said = {"transcript": transcript_words} if row.transcript else {}
+    said = {"caption": parts.unmarked(row.caption)} if row.caption else {}
+    if row.transcript:
+        said["transcript"] = transcript_words
     if row.transcript or recognised:
         said["recognised"] = recognised_words
     scores = row.generated_scores

@@ -27,6 +27,7 @@ class Given:
       generated, reference: files of the sounds.
       video: file of the pictures, or None.
       transcript: what is said, or "".
+      caption: what is to be heard, in words, or "".
       voice: name of the speaker, or "".
       event_times_sec: when the picture shows an event that sounds.
     """
@@ -37,6 +38,7 @@ class Given:
     reference: Path
     video: Path | None = None
     transcript: str = ""
+    caption: str = ""
     voice: str = ""
     event_times_sec: tuple[float, ...] = ()
 
@@ -147,6 +149,8 @@ def _clip(
         times = tuple(map(float, fields.get("event_times_sec", "").replace(",", " ").split()))
     except ValueError as error:
         raise UserError(f"clip '{name}': event_times_sec are no numbers ({error})") from error
-    transcript = " ".join(fields.get("transcript", "").split())
+    transcript, caption = (
+        " ".join(fields.get(name, "").split()) for name in ("transcript", "caption")
+    )
     voice = fields.get("voice", "")
-    return Given(name, task, generated, reference, video, transcript, voice, times)
+    return Given(name, task, generated, reference, video, transcript, caption, voice, times)

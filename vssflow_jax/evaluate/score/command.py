@@ -20,7 +20,7 @@ from vssflow_jax import media
 from vssflow_jax.audio import mel
 from vssflow_jax.clip import ClipSpec, fit_length, to_int16
 from vssflow_jax.evaluate import benchmark as definition
-from vssflow_jax.evaluate import rows
+from vssflow_jax.evaluate import kaldi, rows
 from vssflow_jax.evaluate.benchmark import Benchmark, Place
 from vssflow_jax.evaluate.evaluator import REPORT, chosen_rows, print_table
 from vssflow_jax.evaluate.judged import SOUNDS, Judged, Shown, named_weights
@@ -52,6 +52,7 @@ def score(
     judged: Judged,
     settings: dict[str, Any],
     out: Path,
+    lists: str,
 ) -> dict[str, Any]:
     """Measure clips, or go on with it, and write `out` as an evaluation of a model does.
 
@@ -61,6 +62,7 @@ def score(
       judged: what networks say of them, in folders of `out`.
       settings: what is kept beside the figures (`settings.describe_files`).
       out: gets what `run_eval.py` writes, but for `mp4/`; sounds at 16 kHz, as they are measured.
+      lists: kind of the lists of sounds, a key of `kaldi.LISTS`.
 
     Returns:
       What `metrics.json` holds. Processes other than the main one return nothing.
@@ -85,12 +87,13 @@ def score(
             videos={clip.clip_id: clip.video for clip in there if clip.video},
             tasks={clip.clip_id: clip.task for clip in there},
             spoken={clip.clip_id for clip in there if clip.transcript},
+            captions={clip.clip_id: clip.caption for clip in there if clip.caption},
         ),
     )
     metrics: dict[str, Any] = {}
     if distributed.is_main():
         places = [Place(clip.task, index) for index, clip in enumerate(clips)]
-        metrics = sum_up(out, benchmark, judged, places, settings)
+        metrics = sum_up(out, benchmark, judged, places, settings, lists)
         shown = chosen_rows(rows.read(out), _REPORT_CLIPS)
         views = [(row, _view(row, clips[row.index], out)) for row in shown]
         write_report(out / REPORT, settings=settings, results=metrics, history=[], clips=views)
@@ -128,6 +131,7 @@ def _row(job: tuple[int, Given, float, dict[str, Any], Path]) -> Row:
         clip.transcript,
         clip.voice,
         video=str(clip.video or ""),
+        caption=clip.caption,
         event_times_sec=clip.event_times_sec,
     )
     try:
@@ -144,7 +148,8 @@ def _row(job: tuple[int, Given, float, dict[str, Any], Path]) -> Row:
     media.write_wav(out / "reference" / f"{clip.clip_id}.wav", truth, mel.SAMPLING_RATE)
     spec = _window(len(truth))
     sounds = {"generated": of_samples(generated, spec), "ground_truth": of_samples(truth, spec)}
-    known = Reference(clip.task, clip.transcript, np.array(clip.event_times_sec))
+    times = np.array(clip.event_times_sec)
+    known = Reference(clip.task, clip.transcript, times, clip.caption)
     return score_clip(row, known, sounds, metrics)
 
 
@@ -193,7 +198,7 @@ def main(argv: list[str]) -> None:
     folders = {side: out / "features" / side for side in SOUNDS}
     judged = Judged(named_weights({}, values.weights), folders)
     settings = describe_files(benchmark, contents(clips), **given)
-    metrics = score(benchmark, clips, judged, settings, out)
+    metrics = score(benchmark, clips, judged, settings, out, values.lists)
     if distributed.is_main():
         print_table(metrics, out)
 
@@ -216,10 +221,11 @@ def define_flags() -> None:
     flags.DEFINE_string("generated", None, "folder of the sounds to score", required=True)
     flags.DEFINE_string("reference", None, "folder of the true sounds", required=True)
     flags.DEFINE_string("videos", "", "folder of the clips' videos, for metrics that see")
-    flags.DEFINE_string("clips", "", "table of clips: task, transcript, voice, event_times_sec")
+    flags.DEFINE_string("clips", "", "table of what is known of clips (docs/evaluation.md)")
     flags.DEFINE_string("benchmark", None, "name of a benchmark, or path of one", required=True)
     flags.DEFINE_string("benchmarks", str(BENCHMARKS), "folder of benchmarks by name")
     flags.DEFINE_string("weights", "", "folder of folders of networks' weights")
     flags.DEFINE_string("out", None, "folder of the results", required=True)
+    flags.DEFINE_enum("lists", "kaldi", [*kaldi.LISTS], "of the sounds, for others' scorers")
     flags.DEFINE_string("plugins", "", "modules of your own to import first, with commas")
     distributed.define_flag()

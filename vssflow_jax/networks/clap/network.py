@@ -16,7 +16,14 @@ from jax.typing import DTypeLike
 
 from vssflow_jax.models.layers import LayerNorm, Linear, fan_in_of, weight, zeros
 from vssflow_jax.networks.clap.sound import Sound, SoundConfig
-from vssflow_jax.networks.layers import Block, BlockConfig, attend_to_own, run_stack, stack
+from vssflow_jax.networks.layers import (
+    Block,
+    BlockConfig,
+    attend_to_all,
+    attend_to_own,
+    run_stack,
+    stack,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,16 +72,19 @@ class Clap(nnx.Module):
         return self.sound_projection(self.sound_side(log_mels, dtype))
 
     def text(
-        self, tokens: jax.Array, lengths: jax.Array, dtype: DTypeLike = jnp.float32
+        self,
+        tokens: jax.Array,
+        dtype: DTypeLike = jnp.float32,
+        lengths: jax.Array | None = None,
     ) -> jax.Array:
         """Tokens int32 [b, n] as `tokens.Tokenizer` makes them to float32 [b, e].
 
         Args:
           tokens: of texts; what goes beyond their lengths is padding, and changes nothing.
-          lengths: int32 [b], tokens of each text.
           dtype: that branches compute in.
+          lengths: int32 [b], tokens of each text; None: all are as long as the longest.
         """
-        return self.text_projection(self.text_side(tokens, lengths, dtype))
+        return self.text_projection(self.text_side(tokens, dtype, lengths))
 
 
 class Text(nnx.Module):
@@ -88,13 +98,11 @@ class Text(nnx.Module):
         self.blocks = stack(cfg.text_layers, lambda rngs: Block(cfg.text_block, rngs=rngs), rngs)
         self.pool = Linear((d, d), ("embed_in", "embed"), rngs=rngs, bias=True)
 
-    def __call__(
-        self, tokens: jax.Array, lengths: jax.Array, dtype: DTypeLike = jnp.float32
-    ) -> jax.Array:
+    def __call__(self, tokens: jax.Array, dtype: DTypeLike, lengths: jax.Array | None) -> jax.Array:
         """Computes in `dtype`, with a residual stream in float32; see `Clap.text`."""
         x = self.tokens_vd[...][tokens] + self.places_nd[: tokens.shape[1]]
         x = self.norm(x, jnp.float32)
-        mix = attend_to_own(lengths)
+        mix = attend_to_all if lengths is None else attend_to_own(lengths)
         x = run_stack(self.blocks, x, lambda block, x: block(x, dtype, mix))
         return jnp.tanh(self.pool(x[:, 0]))
 
