@@ -5,7 +5,6 @@ FILE, for `--config.data.durations=predicted --config.data.durations_path=FILE` 
 """
 
 import json
-from pathlib import Path
 
 from absl import flags
 from ml_collections import config_flags
@@ -16,7 +15,7 @@ from vssflow_jax.duration import predict, train
 from vssflow_jax.duration.train import DurationExperiment
 from vssflow_jax.parallel import distributed
 from vssflow_jax.utils.errors import UserError
-from vssflow_jax.utils.files import write_atomically
+from vssflow_jax.utils.files import as_path, write_atomically
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "experiment; by default that of the run in --workdir", lock_config=True
@@ -28,13 +27,13 @@ flags.mark_flag_as_required("workdir")
 
 def main(argv: list[str]) -> None:
     del argv
-    config, workdir = _CONFIG.value, Path(_WORKDIR.value)
+    config, workdir = _CONFIG.value, as_path(_WORKDIR.value)
     if config is None:
         raise UserError(f"{workdir} holds no run; name an experiment by --config")
     distributed.start()
     if _PREDICT.value:
         durations = predict.predict(config, workdir, overrides=cli.overridden())
-        write_atomically(Path(_PREDICT.value), json.dumps(durations) + "\n")
+        write_atomically(as_path(_PREDICT.value), json.dumps(durations) + "\n")
         print(f"durations of {len(durations)} clips in {_PREDICT.value}")
         return
     # Which sees to the config before data are made.

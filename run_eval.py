@@ -16,6 +16,7 @@ from vssflow_jax.config import check
 from vssflow_jax.parallel import distributed
 from vssflow_jax.run import restore
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import as_path
 
 BENCHMARKS = Path(__file__).parent / "configs" / "benchmarks"
 
@@ -43,7 +44,7 @@ def main(argv: list[str]) -> None:
     if run is None and not _OUT.value:
         raise UserError("imported weights have no folder of a run: name one for results by --out")
     chosen = definition.load(_BENCHMARK.value or config.eval.benchmark, BENCHMARKS)
-    out, replace = (Path(_OUT.value), False) if _OUT.value else (run / "eval", True)
+    out, replace = (as_path(_OUT.value), False) if _OUT.value else (run / "eval", True)
     if sweep.points(config):
         sweep.sweep(config, chosen, out, run, step, replace=replace)
     else:

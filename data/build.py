@@ -34,6 +34,7 @@ from vssflow_jax.input_pipeline import dataset
 from vssflow_jax.parallel import distributed
 from vssflow_jax.utils import plugins
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import as_path, is_url
 from vssflow_jax.utils.processes import as_done
 
 MAX_REJECTED = 0.01
@@ -55,7 +56,7 @@ def ensure(
     """
     if config.source == "none":
         return
-    path, settings = Path(config.path), {name: config[name] for name in _OF_DEMO}
+    path, settings = as_path(config.path), {name: config[name] for name in _OF_DEMO}
     weights = config.get("weights", "")
     if dataset.exists(path):
         # A set that has been made can be trained on where its networks are not.
@@ -124,7 +125,7 @@ def _demo_contents(values: flags.FlagValues) -> shard_writer.Contents:
     if not distributed.is_main():
         distributed.wait_for_all("clips")  # which the main process makes
     contents = demo(
-        Path(values.out),
+        as_path(values.out),
         settings,
         spec,
         workers,
@@ -139,7 +140,7 @@ def _manifest_contents(values: flags.FlagValues) -> shard_writer.Contents:
     spec = ClipSpec(duration_sec=values.duration_sec)
     parts = [manifest.Part.parse(text) for text in values.manifest]
     rows, rejected = manifest.read_rows(parts, values.strip_prefix, values.placeholders)
-    root = Path(values.features_root)
+    root = as_path(values.features_root)
     return shard_writer.Contents(
         rows=shards.scattered(rows),
         source=manifest.Manifest(root, spec, values.tolerance_sec),
@@ -158,9 +159,9 @@ def _manifest_contents(values: flags.FlagValues) -> shard_writer.Contents:
 
 def _videos_contents(values: flags.FlagValues) -> shard_writer.Contents:
     spec = ClipSpec(duration_sec=values.duration_sec)
-    table = Path(values.transcripts)
+    table = as_path(values.transcripts)
     rows, rejected = videos.read_rows(
-        Path(values.videos or table.parent), table, values.segment_sec, values.cut_at_silence
+        as_path(values.videos or table.parent), table, values.segment_sec, values.cut_at_silence
     )
     for remark in videos.remarks(rows):
         print(f"transcript of {remark}")
@@ -193,7 +194,7 @@ def _videos_contents(values: flags.FlagValues) -> shard_writer.Contents:
 
 
 def _dataset_contents(values: flags.FlagValues) -> shard_writer.Contents:
-    stored = Stored.open(Path(values.dataset))
+    stored = Stored.open(as_path(values.dataset))
     rows = [
         {
             "clip_id": f"{shard.path.name}[{index}]",
@@ -205,7 +206,12 @@ def _dataset_contents(values: flags.FlagValues) -> shard_writer.Contents:
         for shard in stored.shards
         for index in range(shard.num_records)
     ]
-    videos_root = os.path.relpath(values.dataset, values.out)
+    near = not (is_url(values.dataset) or is_url(values.out))
+    videos_root = (
+        os.path.relpath(values.dataset, values.out)
+        if near
+        else str(as_path(values.dataset).absolute())
+    )
     return shard_writer.Contents(
         rows=rows,  # In the order there, so that batches are of the same clips.
         source=Copies(stored.directory, stored.widths, videos_root),
@@ -257,7 +263,7 @@ def main(argv: list[str]) -> None:
         )
     contents = with_latents(SOURCES[values.source](values), values.vae)
     result = shards.build(
-        Path(values.out),
+        as_path(values.out),
         contents,
         functools.partial(beam.run, options=values.beam_options)
         if values.runner == "beam"

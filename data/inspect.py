@@ -16,6 +16,7 @@ from vssflow_jax.input_pipeline.dataset import REBUILD
 from vssflow_jax.input_pipeline.records import SCHEMA_VERSION
 from vssflow_jax.utils import plugins
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import as_path
 
 CLIPS_PER_TASK = 3  # to look at and listen to
 
@@ -117,12 +118,12 @@ def check(path: Path) -> None:
 
 
 def main(argv: list[str]) -> None:
-    values, path = flags.FLAGS, Path(argv[1])
+    values, path = flags.FLAGS, as_path(argv[1])
     plugins.load(values.plugins)
     if values.verify:
         check(path)
         return
-    out = Path(values.out or path / "inspect.html")
+    out = as_path(values.out or path / "inspect.html")
     if out.suffix != ".html":
         raise UserError(f"--out={out}: the page's name ends in .html")
     print(summary(inspect(path, out, values.sample, values.checksums)))

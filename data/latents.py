@@ -19,15 +19,17 @@ from vssflow_jax.audio.pretrained import AUTOENCODER
 from vssflow_jax.clip import ClipSpec, fit_length, to_float
 from vssflow_jax.input_pipeline import dataset, records
 from vssflow_jax.input_pipeline.records import Values
+from vssflow_jax.input_pipeline.shards import open_reader
 from vssflow_jax.utils.errors import Rejected
+from vssflow_jax.utils.files import as_path, bucket_path
 
 
 def with_latents(contents: Contents, vae: str) -> Contents:
     """The same with the latents of the autoencoder in this folder, or without any, if it is ""."""
     source, digest = contents.source, dataset.NO_LATENTS
     if vae:
-        source = WithLatents(source, Path(vae), contents.spec)
-        digest = AUTOENCODER.digest(Path(vae))
+        source = WithLatents(source, as_path(vae), contents.spec)
+        digest = AUTOENCODER.digest(as_path(vae))
     return dataclasses.replace(
         contents, source=source, origin={**contents.origin, "latents": digest}
     )
@@ -105,10 +107,16 @@ class Copies:
             values = records.decode(record, self.widths)
         except (RuntimeError, IndexError, KeyError, ValueError) as error:
             raise Rejected(f"damaged record: {error}") from error
-        video = values["video"] and os.path.normpath(Path(self.videos_root, values["video"]))
+        video = values["video"] and seen_from(self.videos_root, values["video"])
         return {**values, "video": video}
 
 
 @functools.lru_cache(maxsize=1)  # Rows come shard by shard.
 def _reader(shard: Path) -> ArrayRecordReader:
-    return ArrayRecordReader(str(shard))
+    return open_reader(shard)
+
+
+def seen_from(root: str, video: str) -> str:
+    """The name of a video from elsewhere, where that is known of the folder of its own name."""
+    path = as_path(root, video)
+    return str(path) if bucket_path(path) else os.path.normpath(path)

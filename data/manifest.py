@@ -9,7 +9,6 @@ placeholder, is known by its name, and so is the task of a row; a row of sound h
 """
 
 import dataclasses
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,8 @@ from vssflow_jax.features.files import NO_FRAMES, TOLERANCE_SEC, in_shape, read_
 from vssflow_jax.features.phonemes import BLANK, IDS
 from vssflow_jax.input_pipeline.streams import STREAMS
 from vssflow_jax.utils.errors import Rejected, UserError
+from vssflow_jax.utils.files import as_path
+from vssflow_jax.utils.object_cache import local
 
 PLACEHOLDERS = ("fake_lip.npy", "fake_sync.npy", "no_video.npy")
 MIN_DURATION_SEC = 0.1
@@ -50,8 +51,8 @@ class Part:
         name, _, path = text.partition(":")
         split = name.removesuffix(_JOINT)
         if split not in SPLITS:
-            return cls(Path(text))
-        return cls(Path(path), split, name.endswith(_JOINT))
+            return cls(as_path(text))
+        return cls(as_path(path), split, name.endswith(_JOINT))
 
 
 def read_rows(
@@ -142,7 +143,7 @@ class Manifest:
 
         What is longer than the window is cut, phonemes too. A file of zeros is as good as none.
         """
-        task, path = row["task"], self.root / row["audio"]
+        task, path = row["task"], as_path(self.root, row["audio"])
         samples = read_sound(path, self.spec.sampling_rate)
         duration_sec = round(len(samples) / self.spec.sampling_rate, 2)  # As the reference has it.
         if duration_sec < MIN_DURATION_SEC:
@@ -168,7 +169,7 @@ class Manifest:
     def _stream(self, row: Row, name: str) -> np.ndarray:
         if not row[name]:
             return NO_FRAMES
-        path = self.root / row[name]
+        path = as_path(self.root, row[name])
         array = read_features(path)
         if path.suffix == ".npz" and name == "visual" and len(array):
             if array.ndim != 2 or array.shape[1] > WIDTHS[name]:
@@ -253,15 +254,22 @@ def read_sound(path: Path, sampling_rate: int) -> np.ndarray:
         if path.suffix.lower() in _VIDEO_SUFFIXES:
             waveform = media.read_audio(path, sampling_rate)
         else:
-            channels, rate = soundfile.read(path, dtype="float32", always_2d=True)
+            channels, rate = soundfile.read(local(path), dtype="float32", always_2d=True)
             waveform = librosa.resample(
                 channels.mean(axis=1), orig_sr=rate, target_sr=sampling_rate
             )
     except UserError as error:
         raise Rejected(f"unreadable file: {error}") from error
-    except (soundfile.SoundFileError, librosa.ParameterError) as error:
-        kind = "unreadable" if os.path.exists(path) else "missing"
+    except (soundfile.SoundFileError, librosa.ParameterError, OSError) as error:
+        kind = "unreadable" if _exists(path) else "missing"
         raise Rejected(f"{kind} file: {path}") from error
     if not np.isfinite(waveform).all():
         raise Rejected(f"not finite: {path}: NaN or infinity")
     return to_int16(waveform)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that no file can have
+        return False

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,14 +14,13 @@ from vssflow_jax.clip import ClipSpec
 from vssflow_jax.input_pipeline import dataset, records
 from vssflow_jax.input_pipeline.records import Values
 from vssflow_jax.utils.errors import Rejected
-from vssflow_jax.utils.files import write_atomically
+from vssflow_jax.utils.files import whole, write_atomically
 
 Row = Mapping[str, Any]  # has clip_id, split and task
 COMPRESSIONS = {"none": "uncompressed", "zstd": "zstd:3"}
 UNFINISHED = "unfinished"  # a folder beside the shards while a build goes on
 REJECTED = "rejected.tsv"
 COMPLETE = "dataset_info.json"
-SHA256SUMS = "SHA256SUMS"  # of the shards, as `sha256sum --check` reads them
 
 
 class Source(Protocol):
@@ -173,10 +171,17 @@ def write_shard(job: Job, records_of_rows: Iterable[Made] | None = None) -> Repo
         return read_report(job)
     if records_of_rows is None:
         records_of_rows = (made(job.source, row) for row in job.rows)
+    # A name of its own: a runner may start a job anew while its first try still writes.
+    with whole(job.path, job.report_path.parent) as partial:
+        report = _write(job, partial, records_of_rows)
+    write_atomically(job.report_path, json.dumps(dataclasses.asdict(report)))
+    return report
+
+
+def _write(job: Job, partial: Path, records_of_rows: Iterable[Made]) -> Report:
+    """Write the records of a shard into a file of this machine."""
     num_bytes, rejected, durations_sec, corpora = 0, [], [], []
     absent = dict.fromkeys(job.streams, 0)
-    # A name of its own: a runner may start a job anew while its first try still writes.
-    partial = job.path.parent / UNFINISHED / f"{job.path.name}.{uuid.uuid4().hex}"
     writer = ArrayRecordWriter(str(partial), f"group_size:1,{COMPRESSIONS[job.compression]}")
     for row, values in zip(job.rows, records_of_rows, strict=True):
         reason = values if isinstance(values, Rejected) else _not_finite(values, job.streams)
@@ -194,10 +199,7 @@ def write_shard(job: Job, records_of_rows: Iterable[Made] | None = None) -> Repo
     writer.close()
     with partial.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    report = Report(job.path.name, num_bytes, rejected, absent, durations_sec, sha256, corpora)
-    partial.replace(job.path)
-    write_atomically(job.report_path, json.dumps(dataclasses.asdict(report)))
-    return report
+    return Report(job.path.name, num_bytes, rejected, absent, durations_sec, sha256, corpora)
 
 
 def _not_finite(values: Values, streams: Sequence[str]) -> str:

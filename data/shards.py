@@ -9,9 +9,7 @@ is in it; a shard that has both is not made again. When all are there, TFDS's me
 
 import collections
 import contextlib
-import fcntl
 import json
-import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,7 +24,6 @@ from data.inspection.stored import Stored
 from data.shard_writer import (
     COMPLETE,
     REJECTED,
-    SHA256SUMS,
     UNFINISHED,
     Contents,
     Job,
@@ -35,9 +32,11 @@ from data.shard_writer import (
     read_report,
 )
 from vssflow_jax.input_pipeline import dataset, records
+from vssflow_jax.input_pipeline.shards import SHA256SUMS
 from vssflow_jax.parallel import distributed
 from vssflow_jax.utils.errors import UserError
-from vssflow_jax.utils.files import write_atomically
+from vssflow_jax.utils.files import added_files, as_path, remove_tree, write_atomically
+from vssflow_jax.utils.locks import Locked, lock
 
 Run = Callable[[Sequence[Job]], Iterable[Report]]  # as they are done, in any order
 
@@ -66,7 +65,7 @@ def plan(
         template = _template(directory, name)
         jobs[name] = [
             Job(
-                Path(template.sharded_filepath(shard_index=index, num_shards=count)),
+                as_path(str(template.sharded_filepath(shard_index=index, num_shards=count))),
                 [splits[name][row] for row in part],
                 contents.source,
                 list(contents.widths),
@@ -110,7 +109,7 @@ def build(
     if (directory / COMPLETE).exists():
         _check_same(directory, "metadata.json", contents.metadata, "a dataset")
         latent_stats.add(root)
-        shutil.rmtree(directory / UNFINISHED, ignore_errors=True)
+        remove_tree(directory / UNFINISHED)
         return f"{directory} is there already, whole; delete it to make it again"
     if not contents.rows and not contents.rejected:
         raise UserError("there are no rows to make a dataset of")
@@ -161,7 +160,7 @@ def _completed(
     _check_rejected(directory, bad, total, max_rejected)
     _write_rejected(directory, bad)
     _write_metadata(directory, jobs, reports, contents)
-    shutil.rmtree(directory / UNFINISHED)
+    remove_tree(directory / UNFINISHED)
     kinds = collections.Counter(reason.partition(":")[0] for _, reason in bad)
     by_kind = f" ({', '.join(f'{n} {kind}' for kind, n in sorted(kinds.items()))})" if bad else ""
     written = f"{total} clips = {total - len(bad)} written + {len(bad)} rejected{by_kind}"
@@ -179,12 +178,12 @@ def _alone(directory: Path) -> Iterator[None]:
     Raises:
       UserError: another process builds there.
     """
-    with (directory / UNFINISHED / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{directory}: another process builds it; wait, or stop it") from error
-        yield
+    try:
+        with lock(directory / UNFINISHED / "lock"):
+            yield
+    except Locked as error:
+        who = f" ({error})" if str(error) else ""
+        raise UserError(f"{directory}: another process builds it{who}; wait, or stop it") from error
 
 
 def _check_same(directory: Path, name: str, wanted: dict[str, Any], what: str) -> None:
@@ -269,23 +268,20 @@ def _write_metadata(
     )
     info.set_file_format(tfds.core.FileFormat.ARRAY_RECORD)
     info.set_splits(tfds.core.splits.SplitDict(splits))
-    staging = directory / UNFINISHED / "metadata"
-    staging.mkdir(exist_ok=True)
-    info.write_to_directory(staging)
-    (staging / dataset.DURATIONS_SEC).write_text(json.dumps(durations_sec))
-    (staging / dataset.CORPORA).write_text(json.dumps(corpora))
     spec, widths, origin = contents.spec, contents.widths, contents.origin
     stored = Stored.of_splits(directory, spec, widths, origin, splits)
-    (staging / dataset.LATENT_STATS).write_text(latent_stats.fit(stored))
-    kept = [reports[Path(path).name] for split in splits for path in split.filepaths]
-    (staging / SHA256SUMS).write_text("".join(f"{r.sha256}  {r.shard}\n" for r in kept))
-    for path in sorted(staging.iterdir(), key=lambda path: path.name == COMPLETE):
-        path.replace(directory / path.name)
+    kept = [reports[path.name] for split in splits for path in split.filepaths]
+    with added_files(directory, directory / UNFINISHED / "metadata", last=COMPLETE) as staging:
+        info.write_to_directory(staging)
+        (staging / dataset.DURATIONS_SEC).write_text(json.dumps(durations_sec))
+        (staging / dataset.CORPORA).write_text(json.dumps(corpora))
+        (staging / dataset.LATENT_STATS).write_text(latent_stats.fit(stored))
+        (staging / SHA256SUMS).write_text("".join(f"{r.sha256}  {r.shard}\n" for r in kept))
 
 
 def _template(directory: Path, split: str | None) -> Any:
     return tfds.core.ShardedFileTemplate(
-        data_dir=directory,
+        data_dir=str(directory),
         dataset_name=dataset.NAME,
         split=split,
         filetype_suffix="array_record",

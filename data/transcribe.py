@@ -19,7 +19,7 @@ from vssflow_jax.features import voice_activity
 from vssflow_jax.media import SUFFIXES
 from vssflow_jax.parallel import distributed
 from vssflow_jax.utils.errors import UserError
-from vssflow_jax.utils.files import write_atomically
+from vssflow_jax.utils.files import as_path, write_atomically
 from vssflow_jax.utils.processes import workers_for
 
 JUDGE = "whisper"
@@ -92,14 +92,14 @@ def table(heard: dict[str, Heard], least_log_probability: float) -> str:
 def main(argv: list[str]) -> None:
     del argv
     values = flags.FLAGS
-    videos, out = Path(values.videos), Path(values.out or Path(values.videos, "clips.tsv"))
+    videos, out = as_path(values.videos), as_path(values.out or as_path(values.videos, "clips.tsv"))
     if out.exists():
         raise UserError(f"{out} is there already; choose another --out or remove it")
     if not videos.is_dir():
         raise UserError(f"{videos}: there is no such folder")
     distributed.start(values.distributed)
     work = out.with_name(f"{out.name}.heard")
-    heard, unheard = transcribe(videos, Path(values.whisper), work)
+    heard, unheard = transcribe(videos, as_path(values.whisper), work)
     if distributed.is_main():
         write_atomically(out, table(heard, values.least_log_probability))
         for name, why in unheard.items():

@@ -20,6 +20,7 @@ from vssflow_jax.features.text import read
 from vssflow_jax.features.video import VOICE_SAMPLE_SEC, parse_box
 from vssflow_jax.input_pipeline.tasks import TASKS
 from vssflow_jax.utils.errors import Rejected, UserError
+from vssflow_jax.utils.files import as_path
 from vssflow_jax.utils.tables import BEYOND, read_table
 
 COLUMNS = (
@@ -59,7 +60,7 @@ class Videos:
 
     def prepare(self, row: Row) -> dict[str, Any]:
         """See `data.shard_writer.NetworkSource`."""
-        spec, path = self.spec, self.root / row["video"]  # or a piece of it
+        spec, path = self.spec, as_path(self.root, row["video"])  # or a piece of it
         with _rejecting("unreadable file"):
             track = media.read_track(path)
             mouth: Mouth | None = tuple(row["mouth_box"]) if row["mouth_box"] else None
@@ -69,7 +70,8 @@ class Videos:
                 mouth = found.mouth if found else None
             kept = self.encoders.watch(track, spec, mouth)
             sample = row["voice_sample"]
-            voice_sample = _read_voice(self.root / sample, spec.sampling_rate) if sample else None
+            voice = as_path(self.root, sample)
+            voice_sample = _read_voice(voice, spec.sampling_rate) if sample else None
         with _rejecting("no sound"):
             audio = media.read_audio(path, spec.sampling_rate)
         if not np.isfinite(audio).all():
@@ -199,7 +201,7 @@ def remarks(rows: Iterable[Mapping[str, Any]], limit: int = 10) -> Iterator[str]
 def _row(videos_dir: Path, fields: Mapping[str, str]) -> dict[str, Any]:
     if fields[BEYOND]:
         raise Rejected("wrong number of fields: more than the header has; a tab in a text?")
-    video, sample = (videos_dir / fields[name] for name in ("video", "voice_sample"))
+    video, sample = (as_path(videos_dir, fields[name]) for name in ("video", "voice_sample"))
     transcript = " ".join(fields["transcript"].split())
     split = fields["split"] or "train"
     task = fields["task"] or ("visualtts" if transcript else "v2s")

@@ -14,7 +14,7 @@ import jax
 import pytest
 
 from data import build
-from tests import tiny
+from tests import buckets, tiny
 from vssflow_jax.audio.mel import BANDS
 from vssflow_jax.clip import ClipSpec
 
@@ -32,6 +32,18 @@ def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
     jax.config.update("jax_compilation_cache_dir", directory)
     yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def stores_there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Emulated stores, which this process and those that it starts reach from now on."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    with buckets.running() as variables:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        yield
     patch.undo()
 
 

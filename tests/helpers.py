@@ -104,6 +104,10 @@ def layer_norm(w: Weights, x: np.ndarray) -> np.ndarray:
     return normed * w["scale_d"] + w["bias_d"]
 
 
+def head_norm(w: Weights, x: np.ndarray) -> np.ndarray:
+    return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-5) * w["scale_k"]
+
+
 def turn(x: np.ndarray) -> np.ndarray:
     """Rotary positions on one head [n, k]: channels j and j + k/4 are a complex number."""
     n, k = x.shape
@@ -122,6 +126,8 @@ def attend(
     for head in range(heads):
         shared = head // (heads // kv_heads)
         q, k = x @ w["q_dhk"][:, head], source @ w["k_egk"][:, shared]
+        if w.get("q_norm") is not None:
+            q, k = head_norm(w["q_norm"], q), head_norm(w["k_norm"], k)
         scores = turn(q) @ (turn(k) if rotate_keys else k).T / np.sqrt(q.shape[1])
         shares = np.exp(scores - scores.max(axis=1, keepdims=True))
         shares = shares / shares.sum(axis=1, keepdims=True)

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,3 +94,55 @@ def test_an_import_that_points_up_is_found(line: str, tmp_path: Path):
     file.parent.mkdir(parents=True)
     file.write_text(f"def late():\n    {line}\n")
     assert arrows(tmp_path) == {("audio", "train")}
+
+
+# --------------------------------------------------------------------- what a bucket does not do
+# These know stores; what they give the rest works wherever a path leads.
+KNOW_STORES = ("files", "locks", "logs", "object_cache", "stores")
+TRICKS = {
+    "fcntl": "locks of a disk",
+    "os.replace": "renaming",
+    "os.rename": "renaming",
+    "os.truncate": "cutting",
+    "os.path.exists": "a file of this machine",
+    "shutil.rmtree": "removing folders",
+    "shutil.copyfile": "a file of this machine",
+    "shutil.move": "renaming",
+    ".rename(": "renaming",
+    'open("a': "appending",
+    "mmap.mmap": "mapping",
+}
+
+
+def tricks(path: Path) -> list[str]:
+    """What a file does that works on disks alone."""
+    text = path.read_text(encoding="utf-8")
+    found = [trick for trick in TRICKS if trick in text]
+    # Of texts it takes two words, of paths one.
+    renamed = re.search(r"(?<!dataclasses)\.replace\((?:[\w.]+(?: / [\w.]+)*)\)", text)
+    return [*found, *([renamed[0]] if renamed else [])]
+
+
+def test_no_trick_of_a_disk_but_where_stores_are_known():
+    found = {}
+    for folder_of_code in ("vssflow_jax", "data"):
+        for path in (ROOT / folder_of_code).rglob("*.py"):
+            knows = path.parent.name == "utils" and path.stem in KNOW_STORES
+            if not knows and (used := tricks(path)):
+                found[str(path.relative_to(ROOT))] = used
+    assert not found
+
+
+def test_paths_that_people_name_go_through_one_function():
+    """`Path(...)` of a flag or a field would take a bucket for a folder of this machine."""
+    for path in [*ROOT.glob("run_*.py"), *(ROOT / "vssflow_jax").rglob("*.py")]:
+        text = path.read_text(encoding="utf-8")
+        named = re.search(r"(?<![\w.])Path\((?:\w+\.)*(?:values|config|given|flags\.FLAGS)\b", text)
+        assert not named, f"{path}: {named and named[0]}; use files.as_path"
+
+
+@pytest.mark.parametrize("line", ["partial.replace(path)", "import fcntl", "a.rename(b)"])
+def test_a_trick_is_found(line: str, tmp_path: Path):
+    file = tmp_path / "late.py"
+    file.write_text(f"{line}\n")
+    assert tricks(file)

@@ -202,7 +202,11 @@ def test_a_loss_that_is_no_number(demo_data: Path, tmp_path: Path) -> None:
         ("--config.train.steps=many", "invalid literal"),
         ("--confg.seed=1", "confg"),
         ("--config.train.batch_size=0", "train.batch_size is 0; it must be at least 1"),
-        ("--config.train.schedule=cosine", "choose one of: constant, linear"),
+        ("--config.train.schedule=steps", "choose one of: constant, linear, cosine, wsd"),
+        (
+            "--config.train.optimizer=schedule_free_adamw",
+            "train.ema_decay is 0.99, but 'schedule_free_adamw' averages by itself",
+        ),
         ("--config.model.placement=everywhere", "choose one of: none, video_text"),
         ("--config.eval.sampler.method=rk5", "choose one of: euler, midpoint, heun"),
         ("--config.data.mixture.weights.v2s=-1", "give at least one above 0, none below"),

@@ -6,7 +6,6 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 import absl.logging
@@ -17,6 +16,7 @@ from ml_collections import config_flags
 from vssflow_jax.parallel import distributed
 from vssflow_jax.run import run_config
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import as_path
 
 BUG = 1
 USER_ERROR = 2
@@ -29,6 +29,7 @@ MORE = "..."
 _CONFIG = "config"
 _RUN_FLAGS = ("workdir", "checkpoint")
 _PROSE = ("transcript",)  # flags whose text names no file
+_URL = re.compile(r"\w[\w+.-]*://[^,]*")
 
 
 def run(main: Callable[[list[str]], None], *operands: str) -> NoReturn:
@@ -107,8 +108,8 @@ def _unless_read_too_late(unraisable: Any) -> None:
 def _parse(argv: list[str]) -> list[str]:
     try:
         operands = flags.FLAGS(_with_config_of_run(argv))
-        _check_local({f"--{name}": value for name, value in flags.FLAGS.flag_values_dict().items()})
-        _check_local({"the command line": operands[1:]})
+        _check_paths({f"--{name}": value for name, value in flags.FLAGS.flag_values_dict().items()})
+        _check_paths({"the command line": operands[1:]})
         return operands
     except flags.UnrecognizedFlagError as error:
         if error.flagname.startswith(f"{_CONFIG}."):
@@ -158,25 +159,28 @@ def _find(flag: str, given: Sequence[str]) -> tuple[str, slice] | None:
 
 def _config_of_run(path: str) -> str:
     """The run's config as ml_collections takes it; "" if the path is not that of a run."""
-    run, _ = run_config.run_and_step(Path(path))
+    try:
+        run, _ = run_config.run_and_step(as_path(path))
+    except UserError:
+        return ""  # `_check_paths` will say so, and of which flag
     return f"{run_config.__file__}:{run}" if path and run_config.exists(run) else ""
 
 
-def _check_local(values: dict[str, Any]) -> None:
-    """Check that no flag or field names a file by a URL.
+def _check_paths(values: dict[str, Any]) -> None:
+    """Check that all URLs in flags and fields are of stores that can be reached.
 
     Raises:
-      UserError: a flag or a field names a file by a URL.
+      UserError: one is of another scheme, or the package for it is not installed.
     """
     for name, value in values.items():
         if name.removeprefix("--") in _PROSE:
             continue
         for field, text in _texts(name, value):
-            if "://" in text:
-                raise UserError(
-                    f"{field}: {text} is not a path of this machine; buckets and URLs are not "
-                    "understood, mount or copy what is there first (docs/launch.md)"
-                )
+            for url in _URL.findall(text):
+                try:
+                    as_path(url)
+                except UserError as error:
+                    raise UserError(f"{field}: {error}") from error
 
 
 def _texts(name: str, value: Any) -> Iterator[tuple[str, str]]:

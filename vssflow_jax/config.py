@@ -19,7 +19,8 @@ from vssflow_jax.models import attention
 from vssflow_jax.models.conditions import PLACEMENTS
 from vssflow_jax.models.lora import Lora
 from vssflow_jax.models.transformer import REMAT
-from vssflow_jax.run.experiment import INITS, WEIGHTS_OF_A_RUN
+from vssflow_jax.run import optimizer
+from vssflow_jax.run.experiment import AFTER_BAD_STEPS, INITS, WEIGHTS_OF_A_RUN
 from vssflow_jax.run.optimizer import OPTIMIZERS, SCHEDULES
 from vssflow_jax.utils import plugins
 from vssflow_jax.utils.checks import check_choice, check_within
@@ -34,6 +35,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "data.threads": (1, INFINITY),
     "data.batches_ahead": (1, INFINITY),
     "data.max_bad_records": (0, INFINITY),
+    "data.cache_gb": (0, INFINITY),
     "model.widths.phonemes.features": (NUM_IDS, INFINITY),
     "model.transformer.layers": (1, INFINITY),
     "model.transformer.ffw_multiple": (1, INFINITY),
@@ -45,10 +47,13 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "train.learning_rate": (0, INFINITY),
     "train.warmup_steps": (0, INFINITY),
     "train.decay_steps": (0, INFINITY),
+    "train.cooldown": (0, 1),
     "train.beta1": (0, 1),
     "train.beta2": (0, 1),
     "train.weight_decay": (0, INFINITY),
     "train.grad_clip_norm": (0, INFINITY),
+    "train.bad_step_deviations": (0, INFINITY),
+    "train.max_bad_steps": (1, INFINITY),
     "train.ema_decay": (0, 1),
     "train.condition_dropout": (0, 1),
     "train.log_every": (1, INFINITY),
@@ -83,6 +88,7 @@ def choices() -> dict[str, Collection[Any]]:
         "train.loss_mask": ("window", "clip"),
         "train.condition_dropout_per": ("example", "batch"),
         "data.source": ("demo", "none"),
+        "train.bad_step": AFTER_BAD_STEPS,
         "train.optimizer": OPTIMIZERS,
         "train.schedule": SCHEDULES,
         "train.init_weights": WEIGHTS_OF_A_RUN,
@@ -126,6 +132,7 @@ def _check(config: ml_collections.ConfigDict) -> None:
     for name, possible in choices().items():
         check_choice(name, _get(config, name), possible)
     _check_conditions(config.model)
+    optimizer.check(config.train)
     sampler = Sampler.from_config(config.eval.sampler)
     Mixture.from_config(config.data.mixture)
     ratios = config.train.mask_ratios

@@ -26,7 +26,7 @@ from data.demo import face, looks, painting, scenes, speech, visemes
 from vssflow_jax import media
 from vssflow_jax.features import grid
 from vssflow_jax.utils.errors import UserError
-from vssflow_jax.utils.files import write_atomically
+from vssflow_jax.utils.files import as_path, write_atomically
 from vssflow_jax.utils.processes import as_done
 
 FORMAT_VERSION: Final = 2
@@ -90,7 +90,7 @@ def make_demo_clips(
     Raises:
       UserError: `root` holds clips of other parameters, or a clip cannot be written.
     """
-    root = Path(root)
+    root = as_path(root)
     manifest = root / "manifest.jsonl"
     if _is_begun(root, seed, num_train, num_test) and manifest.exists():
         return manifest

@@ -16,13 +16,15 @@ import tensorflow_datasets as tfds
 import tqdm
 from array_record.python.array_record_module import ArrayRecordReader
 
-from data.shard_writer import REJECTED, SHA256SUMS
+from data.shard_writer import REJECTED
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.input_pipeline import records
 from vssflow_jax.input_pipeline.dataset import damaged_metadata, open_metadata
 from vssflow_jax.input_pipeline.records import SCHEMA_VERSION, Values
+from vssflow_jax.input_pipeline.shards import open_reader, read_sha256
 from vssflow_jax.input_pipeline.streams import STREAMS
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import as_path
 
 # The reader's messages go on with hashes and positions.
 _END_OF_REASON = re.compile(r" \(|;|, chunk")
@@ -123,7 +125,7 @@ class Stored:
     ) -> "Stored":
         """A dataset of which all this is known."""
         shards = [
-            Shard(Path(shard), split.name, num_records)
+            Shard(as_path(str(shard)), split.name, num_records)
             for split in splits
             for shard, num_records in zip(split.filepaths, split.shard_lengths, strict=True)
         ]
@@ -163,9 +165,7 @@ class Stored:
 
     def sha256(self) -> dict[str, str]:
         """The SHA-256 that each shard was made with, by its name, as far as it is known."""
-        path = self.directory / SHA256SUMS
-        lines = path.read_text().splitlines() if path.exists() else []
-        return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+        return read_sha256(self.directory)
 
     def rejected(self) -> list[tuple[str, str]]:
         """Clip ids and reasons of the rows that became no records."""
@@ -181,7 +181,7 @@ def _read_shard(
     if not shard.path.exists():
         yield Damage(name, None, f"missing, with {shard.num_records} records")
         return
-    reader = ArrayRecordReader(str(shard.path))
+    reader = open_reader(shard.path)
     if not reader.ok():
         yield Damage(name, None, f"{shard.num_records} records lost, {_why_closed(reader)}")
         return

@@ -127,6 +127,21 @@ def test_exports_imported_weights(tmp_path: Path) -> None:
     check_sizes(tmp_path, {**sizes, "widths": earlier}, CFG)
 
 
+def test_norms_of_queries_and_keys_are_refused() -> None:
+    transformer = dataclasses.replace(CFG.transformer, qk_norm=True)
+    cfg = dataclasses.replace(CFG, transformer=transformer)
+    with pytest.raises(UserError, match=r"qk_norm is True: the reference norms no queries"):
+        to_reference({}, {}, cfg)
+    with pytest.raises(UserError, match=r"qk_norm is True: the reference norms no queries"):
+        from_reference({}, cfg)
+    # Those of earlier versions do not say that they are without.
+    saved = dataclasses.asdict(CFG)
+    del saved["transformer"]["qk_norm"]
+    check_sizes(Path("there"), saved, CFG)
+    with pytest.raises(UserError, match=r"qk_norm = False, the config says True"):
+        check_sizes(Path("there"), saved, cfg)
+
+
 def test_wrong_arguments_are_refused(tmp_path: Path) -> None:
     done = tiny.run(command(f"--out={tmp_path / 'out.safetensors'}"))
     assert done.returncode == 2

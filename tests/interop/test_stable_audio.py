@@ -131,6 +131,19 @@ def test_a_context_of_another_width_has_new_keys_and_values(folder: Path, placem
 
 
 @pytest.mark.usefixtures("marked")
+def test_norms_of_queries_and_keys_are_new(folder: Path) -> None:
+    plain = config()
+    transformer = dataclasses.replace(plain.transformer, qk_norm=True)
+    weights, _ = convert(folder, dataclasses.replace(plain, transformer=transformer))
+    anew = [name for name in is_marked(weights) if name.startswith("transformer")]
+    assert anew == [
+        f"transformer.blocks.{kind}_attention.{which}_norm.scale_k"
+        for kind in ("cross", "self")
+        for which in "kq"
+    ]
+
+
+@pytest.mark.usefixtures("marked")
 def test_without_a_context_the_speaker_takes_the_place_of_the_duration(folder: Path) -> None:
     weights, report = convert(folder, config("lip_synch_video_text"))
     assert "global_proj.2.weight" in report.names("mapped")

@@ -88,6 +88,15 @@ def test_every_product_is_counted(placement: str):
     assert 0.97 < trained / step_flops(model, helpers.FRAMES, clips=1) < 1
 
 
+def test_norms_of_queries_and_keys_multiply_no_matrices():
+    model = helpers.tiny_model_config("lip_synch_text", "float32")
+    transformer = dataclasses.replace(model.transformer, qk_norm=True)
+    normed = dataclasses.replace(model, transformer=transformer)
+    apply, arguments = forward(normed, helpers.FRAMES)
+    counted = products(jax.make_jaxpr(apply)(*arguments).jaxpr)
+    assert counted == forward_flops(normed, helpers.FRAMES) == forward_flops(model, helpers.FRAMES)
+
+
 def test_padding_does_not_count():
     model = helpers.tiny_model_config("none", "float32")
     padded = dataclasses.replace(model.transformer, token_multiple=256)

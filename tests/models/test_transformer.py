@@ -66,6 +66,34 @@ def test_forward_pass(network: Transformer):
     np.testing.assert_allclose(found, expected(network, frames, times, context), atol=1e-5)
 
 
+@pytest.mark.parametrize("context_width", [CONFIG.context_width, 0])
+def test_queries_and_keys_are_normed_if_asked_for(context_width: int):
+    config = tiny_transformer_config(qk_norm=True, context_width=context_width)
+    normed = randomised(lambda: Transformer(config, rngs=nnx.Rngs(0)))
+    frames, times, context = inputs(clips=2)
+    attended = context if context_width else None
+    found = run(normed, frames, times, attended)
+    contexts = context if context_width else [None] * len(frames)
+    weights = weights_of(normed)
+    wanted = np.stack(
+        [
+            transform(weights, frame, t, one, SIZES["heads"], SIZES["kv_heads"])
+            for frame, t, one in zip(
+                np.asarray(frames, np.float64),
+                np.asarray(times, np.float64),
+                contexts if attended is None else np.asarray(contexts, np.float64),
+                strict=True,
+            )
+        ]
+    )
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    # However large the maps of queries and keys become, attention stays as it is.
+    attention = normed.blocks.self_attention
+    attention.q_dhk[...] *= 100
+    attention.k_egk[...] *= 100
+    np.testing.assert_allclose(run(normed, frames, times, attended), found, atol=1e-4)
+
+
 @nnx.jit
 def gradients(network: Transformer, frames, times, context) -> nnx.State:
     return nnx.grad(lambda network: jnp.sum(network(frames, times, context) ** 2))(network)

@@ -26,11 +26,12 @@ def distance(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", [*STRATEGIES, eight_devices.NORMED])
 def test_losses_gradients_and_clips_are_those_of_one_device(
     results: Mapping[str, Mapping[str, np.ndarray]], strategy: str
 ) -> None:
-    alone, found = results["alone"], results[strategy]
+    _, *normed = strategy.split("-")
+    alone, found = results["-".join(["alone", *normed])], results[strategy]
     assert found.keys() == alone.keys()
     assert len(alone["loss"]) == eight_devices.STEPS
     np.testing.assert_allclose(found["loss"], alone["loss"], rtol=TOLERANCE)

@@ -1,5 +1,6 @@
 """Counted parameters against the paper's, and against arithmetic on the sizes of a tiny network."""
 
+import dataclasses
 import sys
 
 import pytest
@@ -69,6 +70,18 @@ def test_each_part_has_the_weights_that_its_sizes_say(placement: str):
         "blocks: norms": layers * 3 * 2 * d,
         "output map": d * LATENT_CHANNELS,
     }
+
+
+def test_norms_of_queries_and_keys_are_counted_here_alone():
+    plain = tiny_model_config("lip_synch_text", "float32")
+    transformer = dataclasses.replace(plain.transformer, qk_norm=True)
+    normed = dataclasses.replace(plain, transformer=transformer)
+    more = 2 * SIZES["layers"] * SIZES["head_dim"]
+    counts, before = count_parameters(normed), count_parameters(plain)
+    for part in ("blocks: self-attention", "blocks: cross-attention"):
+        assert counts[part] == before[part] + more
+    assert count_unfolded(normed) == count_unfolded(plain)
+    assert "queries and keys normed" in table(normed)
 
 
 def test_a_config_of_another_network_is_one_clear_line():

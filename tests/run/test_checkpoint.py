@@ -17,6 +17,7 @@ import pytest
 from tests import tiny
 from vssflow_jax.run import run_config
 from vssflow_jax.run.checkpoint import Checkpoints, checksums
+from vssflow_jax.run.experiment import TrainState
 from vssflow_jax.run.workdir import read_metrics
 from vssflow_jax.utils.errors import UserError
 
@@ -236,3 +237,25 @@ def test_the_commands_say_it_without_noise(demo_data: Path, tmp_path: Path) -> N
     assert "going on from step 2" in done.stderr
     assert [row["step"] for row in read_metrics(tmp_path / "run")] == [1, 2, 3, 4]
     assert run_config.exists(tmp_path / "run")
+
+
+def test_what_earlier_versions_did_not_keep_is_not_known(tmp_path: Path) -> None:
+    weights = {"w_io": jnp.ones((3, 2))}
+    earlier = TrainState(jnp.int32(7), weights, {}, {}, (jnp.int32(7),), {})
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        checkpoints.save(7, earlier, {"at": 7}, {})
+    today = dataclasses.replace(earlier, recent={"loss": jnp.zeros(4), "grad_norm": jnp.zeros(4)})
+    wanted = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), today
+    )
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        found, progress = checkpoints.resume(wanted)
+        assert progress == {"at": 7}
+        assert all(np.isnan(values).all() for values in found.recent.values())
+        jax.tree.map(np.testing.assert_array_equal, dataclasses.replace(found, recent={}), earlier)
+        checkpoints.save(8, today, {"at": 8}, {})
+    with Checkpoints(tmp_path) as checkpoints:
+        jax.tree.map(np.testing.assert_array_equal, checkpoints.restore(wanted)[0], today)
+        # Some fields of it, as exports read them.
+        some, _ = checkpoints.restore({"params": wanted.params}, 8)
+        jax.tree.map(np.testing.assert_array_equal, some, {"params": weights})

@@ -46,9 +46,10 @@ def test_a_config_is_read_as_it_was_written(tmp_path: Path, made: ml_collections
 
 def test_runs_of_earlier_versions_are_read(tmp_path: Path):
     values = run_config.resolved_values(config())
-    for name in ("init_weights", "lora", "held_out_every", "held_out_clips"):
+    for name in ("init_weights", "lora", "held_out_every", "held_out_clips", "bad_step"):
         del values["train"][name]
-    del values["model"]["transformer"]["residual_dtype"]
+    for name in ("residual_dtype", "qk_norm"):
+        del values["model"]["transformer"][name]
     widths = values["model"]["widths"]
     widths["clip"], widths["synch"] = widths.pop("visual"), widths.pop("sync")
     values["clip"] |= {"clip_rate": 10, "synch_rate": 24}
@@ -56,6 +57,7 @@ def test_runs_of_earlier_versions_are_read(tmp_path: Path):
     (tmp_path / "config.json").write_text(json.dumps(values))
     check(read(tmp_path))
     assert read(tmp_path).model.transformer.residual_dtype == "bfloat16"
+    assert not read(tmp_path).model.transformer.qk_norm
     assert read(tmp_path).model.widths.to_dict() == config().model.widths.to_dict()
     assert ClipSpec(**read(tmp_path).clip).sync_rate == 24
     now = config()
@@ -302,20 +304,20 @@ def test_without_a_run_there_is_no_config(tmp_path: Path, monkeypatch):
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        (["--workdir=gs://bucket/run"], "--checkpoint: gs://bucket/run is not a path"),
+        (["--workdir=az://bucket/run"], "--checkpoint: az://bucket/run: no path"),
         (
-            ["--manifest=train:s3://bucket/a.csv"],
-            "--manifest: train:s3://bucket/a.csv is not a path",
+            ["--manifest=train:hf://bucket/a.csv"],
+            "--manifest: hf://bucket/a.csv: no path",
         ),
         (
-            [f"--config={demo.__file__}", "--config.data.path=gs://b/d"],
-            "--config.data.path: gs://b/d is not a path",
+            [f"--config={demo.__file__}", "--config.data.path=az://b/d"],
+            "--config.data.path: az://b/d: no path",
         ),
         (
             [f"--config={demo.__file__}", "--config.eval.backbones.panns=https://x.org/p.pth"],
-            "--config.eval.backbones.panns: https://x.org/p.pth is not a path",
+            "--config.eval.backbones.panns: https://x.org/p.pth: no path",
         ),
-        (["gs://bucket/run"], "the command line: gs://bucket/run is not a path"),
+        (["az://bucket/run"], "the command line: az://bucket/run: no path"),
     ],
 )
 def test_buckets_and_urls_are_refused(argv, says, tmp_path: Path, monkeypatch, capsys):

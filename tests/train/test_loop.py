@@ -31,7 +31,14 @@ RESUMED_STEPS = 40
 def final_state(workdir: Path, step: int) -> dict[str, Any]:
     """The arrays of a checkpoint as they lie on the disk."""
     path = workdir.absolute() / "checkpoints" / str(step) / "state"
-    return ocp.StandardCheckpointer().restore(path)
+    states = ocp.PyTreeCheckpointHandler()
+    metadata = states.metadata(path)
+    # Whatever devices they were on.
+    plain = jax.tree.map(
+        lambda _: ocp.RestoreArgs(restore_type=np.ndarray), getattr(metadata, "tree", metadata)
+    )
+    found: dict[str, Any] = states.restore(path, args=ocp.args.PyTreeRestore(restore_args=plain))
+    return found
 
 
 def assert_same_arrays(first: Any, second: Any) -> None:

@@ -22,6 +22,7 @@ KEYS = {
     "tflops_per_sec",
     "data_wait",
     "bad_records",
+    "bad_steps",
     "goodput",
 }
 
@@ -55,6 +56,20 @@ def step(meter: Throughput, time: FakeTime, *, wait: float = 0.0, work: float = 
     called = time.now = asked + wait
     time.now += work
     meter.add(StepTimes(asked, called, time.now, flops=2 * 10**12))
+
+
+def test_a_step_that_is_not_kept_is_time_lost():
+    time = FakeTime()
+    meter = throughput(time)
+    step(meter, time)
+    step(meter, time)
+    begun = time.now
+    time.now += 3
+    meter.add(StepTimes(begun, begun, time.now, flops=2 * 10**12), kept=False)
+    step(meter, time)
+    row = meter.row()
+    assert row["steps_per_sec"] == 1  # of two steps of a second each
+    assert row["goodput"] == 2 / 6
 
 
 def test_the_first_step_is_not_counted():

@@ -18,6 +18,7 @@ from vssflow_jax.audio.autoencoder import Autoencoder, AutoencoderConfig
 from vssflow_jax.audio.hifigan import HifiGan, HifiGanConfig
 from vssflow_jax.clip import LATENT_CHANNELS, ClipSpec
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import as_path
 from vssflow_jax.weights import folder as weights
 from vssflow_jax.weights import mapping
 from vssflow_jax.weights.state_dict import read_config_beside, read_state_dict
@@ -149,6 +150,6 @@ def folder_of(section: str, config: ml_collections.ConfigDict) -> Path:
             f"{section}.kind is '{config.kind}', which has weights: name their folder by "
             f"--config.{section}.path (docs/weights.md)"
         )
-    if not Path(config.path).is_dir():
+    if not as_path(config.path).is_dir():
         raise UserError(f"{section}.path is {config.path}; there is no such folder")
-    return Path(config.path)
+    return as_path(config.path)

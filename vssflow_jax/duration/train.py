@@ -25,6 +25,7 @@ from vssflow_jax.duration.model import DurationConfig, DurationPredictor
 from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.input_pipeline.example import Clip
 from vssflow_jax.input_pipeline.prefetch import ReadOptions
+from vssflow_jax.input_pipeline.shards import CacheOptions
 from vssflow_jax.parallel import sharding
 from vssflow_jax.parallel.sharding import MeshRules
 from vssflow_jax.parallel.stopping import stop_requested
@@ -34,6 +35,7 @@ from vssflow_jax.run.experiment import Batch, Params, TrainState
 from vssflow_jax.run.workdir import MetricsLog
 from vssflow_jax.utils.checks import check_choice, check_within
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import as_path
 from vssflow_jax.weights import folder
 
 AT_LEAST = {
@@ -148,7 +150,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
         if checkpoints.latest is None:
             state = jax.jit(experiment.init, out_shardings=mesh_rules.replicated)()
             if config.train.init_from:
-                imported = folder.load(Path(config.train.init_from), "duration", abstract.params)
+                imported = folder.load(as_path(config.train.init_from), "duration", abstract.params)
                 state = dataclasses.replace(state, params=imported)
         else:
             state, progress = checkpoints.resume(abstract)
@@ -297,7 +299,8 @@ def open_dataset(config: ml_collections.ConfigDict, experiment: DurationExperime
       UserError: it is not there or does not fit the config.
     """
     widths = {"lips": experiment.model.lip_features}
-    return Dataset(config.data.path, experiment.spec, widths=widths)
+    options = CacheOptions.from_config(config.data)
+    return Dataset(config.data.path, experiment.spec, widths=widths, cache_options=options)
 
 
 def _check_batch(experiment: DurationExperiment, mesh_rules: MeshRules) -> None:

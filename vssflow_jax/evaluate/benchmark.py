@@ -19,6 +19,8 @@ from vssflow_jax.evaluate.metrics.wer import Normalisation
 from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.input_pipeline.tasks import TASKS
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import as_path
+from vssflow_jax.utils.object_cache import local
 
 SHORTEST_SEC = 0.1
 PARTS = ("train", "test")
@@ -165,7 +167,7 @@ def load(name: str, folder: Path) -> Benchmark:
     Raises:
       UserError: there is no such file, or it is no benchmark.
     """
-    path = Path(name) if name.endswith(".py") else folder / f"{name}.py"
+    path = as_path(name) if name.endswith(".py") else folder / f"{name}.py"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in folder.glob("[!_]*.py")))
         raise UserError(
@@ -185,7 +187,7 @@ def load(name: str, folder: Path) -> Benchmark:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        config = runpy.run_path(str(path)).get("get_config", lambda: None)()
+        config = runpy.run_path(str(local(path))).get("get_config", lambda: None)()
     except Exception as error:  # A file of the user's own may raise anything.
         raise UserError(f"benchmark {path}: {type(error).__name__}: {error}") from error
     if not isinstance(config, ml_collections.ConfigDict):

@@ -29,7 +29,8 @@ from vssflow_jax.input_pipeline.example import Clip
 from vssflow_jax.parallel import distributed
 from vssflow_jax.run.experiment import TrainState
 from vssflow_jax.utils.errors import UserError
-from vssflow_jax.utils.files import JsonLines
+from vssflow_jax.utils.files import as_path
+from vssflow_jax.utils.logs import JsonLines
 from vssflow_jax.utils.processes import workers_for
 
 
@@ -203,7 +204,7 @@ class Evaluation:
 
     def _video(self, clip: Clip) -> str:
         """The file of the clip's pictures; "" if the dataset has none."""
-        path = self.dataset.path / clip.video
+        path = as_path(self.dataset.path, clip.video)
         is_there = clip.video and media.located(path).path.is_file()
         return str(path.absolute()) if is_there else ""
 
@@ -223,7 +224,8 @@ class Evaluation:
         truth = sounds["ground_truth"].samples
         media.write_wav(self.out / "reference" / wav.name, truth, mel.SAMPLING_RATE)
         if self.benchmark.mp4:
-            video, mp4 = self.dataset.path / clip.video, self.out / "mp4" / f"{clip.clip_id}.mp4"
+            video = as_path(self.dataset.path, clip.video)
+            mp4 = self.out / "mp4" / f"{clip.clip_id}.mp4"
             try:
                 if not clip.video:
                     raise UserError("the dataset names no video of the clip")

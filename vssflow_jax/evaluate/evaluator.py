@@ -24,12 +24,14 @@ from vssflow_jax.html import clip_view, page
 from vssflow_jax.html.clip_view import ClipView, Sound
 from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.input_pipeline.example import Clip
+from vssflow_jax.input_pipeline.shards import CacheOptions
 from vssflow_jax.parallel import distributed
 from vssflow_jax.run import run_config
 from vssflow_jax.run import workdir as run_files
 from vssflow_jax.run.experiment import Experiment, TrainState
 from vssflow_jax.run.restore import digest, restore
 from vssflow_jax.utils.checks import check_choice
+from vssflow_jax.utils.files import as_path
 
 REPORT = "report.html"
 
@@ -119,6 +121,7 @@ class Subject:
             config.data.durations,
             config.data.durations_path,
             experiment.model.feature_widths,
+            CacheOptions.from_config(config.data),
         )
         places = benchmark.places(dataset)
         state = restore(experiment, run, step, dataset.latent_stats)
@@ -280,7 +283,7 @@ def _view(clip: Clip, dataset: Dataset, out: Path) -> ClipView:
     """
     wav, mp4 = (out / kind / f"{clip.clip_id}.{kind}" for kind in ("wav", "mp4"))
     samples = clip_view.read_wav(wav, clip.clip_id)
-    videos = {"generated": mp4, "reference": dataset.path / clip.video}
+    videos = {"generated": mp4, "reference": as_path(dataset.path, clip.video)}
     sounds = {
         "generated": of_samples(samples, dataset.spec),
         "reference": of_samples(clip.features.sound[: len(samples)], dataset.spec),

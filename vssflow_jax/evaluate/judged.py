@@ -23,6 +23,7 @@ from vssflow_jax.evaluate.networks.judges import JUDGES
 from vssflow_jax.evaluate.networks.store import Store
 from vssflow_jax.evaluate.rows import Row
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import as_path
 from vssflow_jax.weights.folder import is_imported
 
 SOUNDS = {"generated": "wav", "reference": "reference"}
@@ -62,7 +63,7 @@ class Shown(NamedTuple):
                 side: {row.clip_id: out / name / f"{row.clip_id}.wav" for row in good}
                 for side, name in SOUNDS.items()
             },
-            videos={row.clip_id: Path(row.video) for row in good if row.video},
+            videos={row.clip_id: as_path(row.video) for row in good if row.video},
             tasks={row.clip_id: row.task for row in good},
             spoken={row.clip_id for row in good if row.transcript},
             captions={row.clip_id: row.caption for row in good if row.caption},
@@ -108,7 +109,7 @@ class Judged:
         return cls(
             weights=named_weights(config.eval.backbones, config.eval.weights),
             own={side: out / "features" / side for side in SOUNDS},
-            named={side: Path(path) for side, path in named.items() if path},
+            named={side: as_path(path) for side, path in named.items() if path},
         )
 
     def folder(self, side: str, cache: Cache) -> Path:
@@ -359,15 +360,15 @@ def named_weights(each: Mapping[str, str], root: str) -> dict[str, Path]:
     Raises:
       UserError: there is no such file or folder.
     """
-    found = {name: Path(path) for name, path in each.items() if path}
+    found = {name: as_path(path) for name, path in each.items() if path}
     for name, path in found.items():
         if not path.exists():
             raise UserError(f"eval.backbones.{name} is {path}; there is no such file or folder")
     if not root:
         return found
-    if not Path(root).is_dir():
+    if not as_path(root).is_dir():
         raise UserError(f"weights: {root} is no folder")
-    inside = {judge.kind: Path(root, judge.kind) for judge in JUDGES.values()}
+    inside = {judge.kind: as_path(root, judge.kind) for judge in JUDGES.values()}
     # Of Synchformer an encoder's side may lie there, which is of no use here.
     one_side = is_imported(inside["synchformer"])
     return {

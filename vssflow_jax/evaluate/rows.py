@@ -11,7 +11,8 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from vssflow_jax.utils.files import JsonLines, whole_lines, write_atomically
+from vssflow_jax.utils.files import whole_lines, write_atomically
+from vssflow_jax.utils.logs import JsonLines
 
 FOLDER = "rows"
 TABLE = "clips.tsv"

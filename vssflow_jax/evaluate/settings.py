@@ -3,7 +3,6 @@
 import dataclasses
 import importlib.metadata
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from vssflow_jax.evaluate.benchmark import Benchmark
 from vssflow_jax.run.experiment import TrainState
 from vssflow_jax.run.run_config import of_today, resolved_values
 from vssflow_jax.utils.errors import UserError
-from vssflow_jax.utils.files import write_atomically
+from vssflow_jax.utils.files import discard, write_atomically
 
 SETTINGS = "evaluation.json"
 FILES = ("generated", "reference", "videos", "clips")
@@ -118,11 +117,8 @@ def claim(out: Path, settings: Mapping[str, Any], replace: bool) -> None:
                 "delete it"
             )
         if differing:
-            # Aside first: what a kill leaves of it must not be taken for this evaluation's.
-            old = out.with_name(f"{out.name}.replaced")
-            shutil.rmtree(old, ignore_errors=True)
-            out.rename(old)
-            shutil.rmtree(old)
+            # What a kill leaves of it must not be taken for this evaluation's.
+            discard(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(settings, indent=2) + "\n")

@@ -16,7 +16,7 @@ from vssflow_jax.evaluate.metrics.registry import label
 from vssflow_jax.flow.sampler import Sampler
 from vssflow_jax.parallel import distributed
 from vssflow_jax.utils.errors import UserError
-from vssflow_jax.utils.files import write_atomically, write_csv
+from vssflow_jax.utils.files import whole, write_atomically, write_csv
 from vssflow_jax.utils.optional import require
 
 FIELDS = ("method", "steps", "guidance")
@@ -119,4 +119,5 @@ def _draw(path: Path, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -
             plot.set(xlabel=axis, ylabel=label(name).title, title=better and f"{better} is better")
             plot.grid(alpha=0.3)
     axes[0][0].legend(fontsize="small")
-    figure.savefig(path, dpi=120)
+    with whole(path) as partial:
+        figure.savefig(partial, dpi=120, format="png")

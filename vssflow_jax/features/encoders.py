@@ -1,7 +1,6 @@
 """Encoders of real features: networks whose weights the user has, and features made elsewhere."""
 
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 from absl import flags
@@ -14,6 +13,7 @@ from vssflow_jax.features.weights_free import WEIGHTS_FREE
 from vssflow_jax.input_pipeline.records import in_code, on_disk
 from vssflow_jax.input_pipeline.streams import STREAMS
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import as_path
 
 RESEMBLYZER = "resemblyzer"
 
@@ -80,16 +80,16 @@ def choose(
             )
     networks: dict[str, Encoder] = {}
     if clip:
-        networks["visual"] = frozen.encoder("visual", Path(clip), dtype)
+        networks["visual"] = frozen.encoder("visual", as_path(clip), dtype)
     if speaker == RESEMBLYZER:
         networks["speaker"] = Resemblyzer()
-    if features_root and not Path(features_root).is_dir():
+    if features_root and not as_path(features_root).is_dir():
         raise UserError(f"--features_root={features_root}: no such folder")
     chosen = {name: WEIGHTS_FREE[name] for name in weights_free} | networks
     if weights:
-        chosen = {**frozen.of_folder(Path(weights), dtype), **chosen}
+        chosen = {**frozen.of_folder(as_path(weights), dtype), **chosen}
     for name, stream in STREAMS.items():
-        folder = Path(features_root, on_disk(name))
+        folder = as_path(features_root, on_disk(name))
         if features_root and folder.is_dir():
             chosen.setdefault(name, Files(folder, stream.width))
         chosen.setdefault(name, stream.encoder or Absent(stream.width))

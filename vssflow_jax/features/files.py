@@ -10,6 +10,7 @@ from vssflow_jax.features.footage import Footage, Mouth
 from vssflow_jax.input_pipeline.records import in_code
 from vssflow_jax.input_pipeline.streams import STREAMS
 from vssflow_jax.utils.errors import Rejected
+from vssflow_jax.utils.object_cache import local
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +78,7 @@ def read_features(path: Path) -> np.ndarray:
       Rejected: it cannot be read, or is not of finite floats.
     """
     try:
-        loaded = np.load(path, allow_pickle=False)
+        loaded = np.load(local(path), allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             array = loaded
         else:

@@ -18,6 +18,7 @@ from vssflow_jax.media import Track, View
 from vssflow_jax.networks import published, rawnet3, synchformer
 from vssflow_jax.networks.spread import Spread
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import as_path
 
 DTYPES = ("float32", "bfloat16")
 _LIP_FRAMES_STEP = 50  # lengths that clips are padded to
@@ -204,7 +205,7 @@ def encoder(stream: str, path: Path, dtype: str = "float32") -> Frozen:
 def streams(weights: str) -> set[str]:
     """The streams for which there are weights in a folder of folders, `WEIGHTS/clip` and so on."""
     made = ENCODERS.items() if weights else ()
-    return {name for name, make in made if Path(weights, make.kind).exists()}
+    return {name for name, make in made if as_path(weights, make.kind).exists()}
 
 
 def of_folder(weights: Path, dtype: str = "float32") -> dict[str, Frozen]:

@@ -22,6 +22,7 @@ from vssflow_jax.input_pipeline.records import on_disk
 from vssflow_jax.input_pipeline.streams import STREAMS
 from vssflow_jax.media import Track
 from vssflow_jax.utils.errors import Rejected, UserError
+from vssflow_jax.utils.files import as_path
 
 _ROUNDING = 1e-6
 
@@ -66,7 +67,7 @@ def encoders_of(
       UserError: as `choose` says, or a damaged dataset.
     """
     if not frozen.streams(weights):
-        codecs = any(Path(weights, name).is_dir() for name in ("vae", "vocoder"))
+        codecs = any(as_path(weights, name).is_dir() for name in ("vae", "vocoder"))
         own = str(data.get("weights", ""))
         weights = own if frozen.streams(own) else "" if codecs else weights
     if not weights_free:
@@ -87,7 +88,7 @@ def _recorded(data: ml_collections.ConfigDict) -> str:
         return repr(WEIGHTS_FREE)
     if not dataset.exists(data.path):
         return ""
-    _, _, metadata = dataset.open_metadata(Path(data.path))
+    _, _, metadata = dataset.open_metadata(as_path(data.path))
     return str(metadata.get("origin", {}).get("encoders", ""))
 
 

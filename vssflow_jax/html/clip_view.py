@@ -10,6 +10,7 @@ import soundfile
 from vssflow_jax.audio import mel
 from vssflow_jax.html import page
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.object_cache import local
 
 _FRAME_RATE = mel.SAMPLING_RATE / mel.HOP
 
@@ -86,7 +87,7 @@ def video(path: Path, clip_id: str) -> str:
 def read_wav(path: Path, clip_id: str) -> np.ndarray:
     """The sound at `path`, int16 [n] at 16 kHz; raises UserError when it cannot be read."""
     try:
-        samples, sampling_rate = soundfile.read(path, dtype="int16")
+        samples, sampling_rate = soundfile.read(local(path), dtype="int16")
     except soundfile.SoundFileError as error:
         raise _unreadable(path, clip_id, str(error)) from error
     if sampling_rate != mel.SAMPLING_RATE:

@@ -18,7 +18,7 @@ from vssflow_jax.input_pipeline.collate import conditions, cut, stacked, wavefor
 from vssflow_jax.input_pipeline.dataset import BadRecord, ClipSource, Dataset
 from vssflow_jax.input_pipeline.example import Clip, ClipFeatures
 from vssflow_jax.input_pipeline.mixture import Mixture
-from vssflow_jax.input_pipeline.prefetch import AS_USUAL, Batches, Example, ReadOptions
+from vssflow_jax.input_pipeline.prefetch import AS_USUAL, Batches, Example, Made, ReadOptions
 from vssflow_jax.input_pipeline.tasks import TASKS
 from vssflow_jax.utils.errors import UserError
 
@@ -27,11 +27,13 @@ class Drawn(NamedTuple):
     """What a row of a batch is made of.
 
     Attributes:
+      clip_id: of the clip; of one that is made of two, both, as "SOUND+SPEECH".
       features: features of the clip.
       posterior: what a codec knows of its latents [t, 2 c], or no frames.
       passed_over: what was wrong with each record that stood here before it.
     """
 
+    clip_id: str
     features: ClipFeatures
     posterior: np.ndarray
     passed_over: tuple[str, ...]
@@ -82,13 +84,13 @@ def train_batches(
             batch, place = divmod(index, len(rows))
             return examples[batch * batch_size + int(rows[place])]
 
-        def collate(drawn: Sequence[Drawn]) -> tuple[Example, list[str]]:
+        def collate(drawn: Sequence[Drawn]) -> Made:
             clips = [row.features for row in drawn]
             if spec != dataset.spec:
                 clips = [cut(clip, spec) for clip in clips]
             sounds = _posteriors(drawn, spec) if offline else waveforms(clips, spec)
             passed_over = [reason for row in drawn for reason in row.passed_over]
-            return conditions(clips, spec) | sounds, passed_over
+            return Made(conditions(clips, spec) | sounds, passed_over, [x.clip_id for x in drawn])
 
         read = grain.MapDataset.range(len(examples) // batch_size * len(rows)).map(own)
         return read.batch(len(rows), drop_remainder=True, batch_fn=collate)
@@ -216,7 +218,7 @@ def _examples(
     def example(index: int) -> Drawn:
         clip, passed_over = first_good(clips, index, limit)
         features = clip.features if split == task else without_video(clip.features)
-        return Drawn(features, clip.posterior, passed_over)
+        return Drawn(clip.clip_id, features, clip.posterior, passed_over)
 
     return _endless(len(clips), seed).map(example)
 
@@ -265,7 +267,7 @@ def _joint_examples(dataset: Dataset, mixture: Mixture, seed: int, limit: int) -
             return synthetic(index, rng)
         assert native is not None
         clip, passed_over = first_good(native, index % len(native), limit)
-        return Drawn(clip.features, clip.posterior, passed_over)
+        return Drawn(clip.clip_id, clip.features, clip.posterior, passed_over)
 
     count = max(len(speeches), len(native) if native else 0)
     return _endless(count, seed).seed(seed).random_map(example)
@@ -308,7 +310,8 @@ def _synthesis(
             gain=joint.draw_gain(rng),
             spec=dataset.spec,
         )
-        return Drawn(features, speech.posterior[:0], bad_speeches + bad_sounds)
+        both = f"{sound.clip_id}+{speech.clip_id}"
+        return Drawn(both, features, speech.posterior[:0], bad_speeches + bad_sounds)
 
     return draw
 

@@ -8,19 +8,19 @@ anything. `docs/data.md` documents the fields.
 import bisect
 import dataclasses
 import errno
+import functools
 import itertools
 import json
 import math
 import os
 import resource
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from array_record.python.array_record_data_source import ArrayRecordDataSource
-from array_record.python.array_record_module import ArrayRecordReader
 from google.protobuf.json_format import ParseError
 
 from vssflow_jax.clip import LATENT_CHANNELS, ClipSpec
@@ -28,9 +28,11 @@ from vssflow_jax.input_pipeline import records
 from vssflow_jax.input_pipeline.durations import Durations
 from vssflow_jax.input_pipeline.example import Clip, ClipFeatures
 from vssflow_jax.input_pipeline.records import SCHEMA_VERSION
+from vssflow_jax.input_pipeline.shards import CacheOptions, open_reader, open_records, read_sha256
 from vssflow_jax.input_pipeline.streams import STREAMS
 from vssflow_jax.input_pipeline.tasks import TASKS
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import as_path, bucket_path
 
 NAME = "vssflow"
 NO_LATENTS = "none"
@@ -40,6 +42,7 @@ LATENT_STATS = "latent_stats.json"  # of the training sounds
 _STATS = {"mean": LATENT_CHANNELS, "scale": LATENT_CHANNELS}
 REBUILD = "rebuild it with python -m data.build"
 _INFINITY16 = np.float16(np.inf)
+_REQUESTS = 16  # to a bucket at a time
 
 
 class Dataset:
@@ -51,6 +54,7 @@ class Dataset:
       durations, durations_path: kind and file of the phonemes' `Durations`.
       widths: channels of each stream that a network takes; clips have these, absent where the
         dataset was built without. None for the streams of the dataset that are known here.
+      cache_options: where shards are copied to that cannot be read where they are.
 
     Raises:
       UserError: no dataset there, another schema version, geometry or width, a missing or damaged
@@ -64,9 +68,11 @@ class Dataset:
         durations: str = "uniform",
         durations_path: str = "",
         widths: Mapping[str, int] | None = None,
+        cache_options: CacheOptions | None = None,
     ):
-        self.path = Path(path)
+        self.path = as_path(path)
         self.spec = spec
+        self.cache_options = cache_options or CacheOptions()
         self.durations = Durations.read(durations, durations_path)
         self._sources: dict[str, ClipSource] = {}  # once each, for they hold files open
         self._directory, self._info, self._metadata = open_metadata(self.path)
@@ -78,9 +84,12 @@ class Dataset:
                     f"{value}; change the config or name another --config.data.path"
                 )
         allow_open_files()
-        for split in self._info.splits.values():
-            for shard, expected in zip(split.filepaths, split.shard_lengths, strict=True):
-                check_shard(Path(shard), expected)
+        expected = {
+            as_path(str(shard)): count
+            for split in self._info.splits.values()
+            for shard, count in zip(split.filepaths, split.shard_lengths, strict=True)
+        }
+        check_shards(self._directory, expected, self.cache_options)
         stored = {name: x for name, x in self._metadata["widths"].items() if name in STREAMS}
         self.widths = dict(stored if widths is None else widths)
         """Channels of each stream of the clips."""
@@ -92,6 +101,11 @@ class Dataset:
                     f"dataset {path}: {name} has {stored[name]} channels there, {width} in the "
                     "config; change model.widths or name another --config.data.path"
                 )
+
+    @functools.cached_property
+    def sha256(self) -> dict[str, str]:
+        """The digest that each shard was made with, by its name, as far as it is known."""
+        return read_sha256(self._directory)
 
     @property
     def latent_stats(self) -> dict[str, list[float]] | None:
@@ -199,7 +213,10 @@ class ClipSource:
     """Random access to the decoded clips of one split."""
 
     def __init__(self, split: tfds.core.SplitInfo, dataset: Dataset):
-        self._records = ArrayRecordDataSource([str(path) for path in split.filepaths])
+        paths = [as_path(str(path)) for path in split.filepaths]
+        self._records = open_records(
+            paths, split.shard_lengths, dataset.cache_options, dataset.sha256
+        )
         self._split = split.name
         self._firsts = [0, *itertools.accumulate(split.shard_lengths)]  # record of each shard
         self._dataset = dataset
@@ -297,6 +314,36 @@ def all_finite(values: np.ndarray) -> bool:
     )
 
 
+def check_shards(
+    directory: Path, expected: Mapping[Path, int], cache_options: CacheOptions
+) -> None:
+    """Checks that all shards are there and whole; those that are copied are checked as they are.
+
+    Args:
+      directory: where they lie.
+      expected: number of records of each.
+      cache_options: says which are copied.
+
+    Raises:
+      UserError: see `check_shard`.
+    """
+    if not bucket_path(directory):
+        for path, count in expected.items():
+            check_shard(path, count)
+        return
+    there = set(directory.iterdir())
+    for path in expected:
+        if path not in there:
+            raise _missing_shard(path)
+    native = {path: x for path, x in expected.items() if not cache_options.used_for(path)}
+    with ThreadPoolExecutor(_REQUESTS) as pool:
+        list(pool.map(check_shard, native.keys(), native.values()))
+
+
+def _missing_shard(path: Path) -> UserError:
+    return UserError(f"dataset shard {path} is missing; restore it or {REBUILD}")
+
+
 def check_shard(path: Path, expected: int) -> None:
     """Checks that a shard is there, ends as it should, and has `expected` records.
 
@@ -304,9 +351,9 @@ def check_shard(path: Path, expected: int) -> None:
       UserError: the shard is missing, cut short or has another number of records.
     """
     if not path.exists():
-        raise UserError(f"dataset shard {path} is missing; restore it or {REBUILD}")
+        raise _missing_shard(path)
     try:
-        reader = ArrayRecordReader(str(path))
+        reader = open_reader(path)
         found = reader.num_records() if reader.ok() else 0
         reader.close()
     except RuntimeError:  # How the reader says that the file does not end as it should.
@@ -325,7 +372,7 @@ def corpus_of(clip_id: str) -> str:
 
 def exists(path: str | Path) -> bool:
     """Whether a dataset of any schema version lies in the folder."""
-    return any(Path(path, NAME).glob("*/dataset_info.json"))
+    return any(as_path(path, NAME).glob("*/dataset_info.json"))
 
 
 def open_metadata(path: Path) -> tuple[Path, tfds.core.DatasetInfo, dict[str, Any]]:
@@ -336,7 +383,7 @@ def open_metadata(path: Path) -> tuple[Path, tfds.core.DatasetInfo, dict[str, An
     """
     directory = version_dir(path)
     try:
-        info = tfds.builder_from_directory(directory).info
+        info = tfds.builder_from_directory(str(directory)).info
         metadata = dict(info.metadata or {})
         found = metadata["schema_version"]
         if found == SCHEMA_VERSION:
@@ -357,7 +404,7 @@ def latent_stats(path: str | Path) -> dict[str, list[float]] | None:
     Raises:
       UserError: their file is damaged.
     """
-    file = Path(path, NAME, SCHEMA_VERSION, LATENT_STATS)
+    file = as_path(path, NAME, SCHEMA_VERSION, LATENT_STATS)
     if not file.exists():
         return None
     try:

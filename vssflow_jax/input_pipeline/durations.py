@@ -3,12 +3,12 @@
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from vssflow_jax.clip import stretch_phonemes
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import as_path
 
 DURATIONS = ("uniform", "aligned", "predicted")
 PREDICT = "write one with python run_duration.py --predict=FILE"
@@ -40,7 +40,7 @@ class Durations:
         if kind != "predicted":
             return cls(kind)
         try:
-            return cls(kind, path, dict(json.loads(Path(path).read_bytes())))
+            return cls(kind, path, dict(json.loads(as_path(path).read_bytes())))
         except (OSError, ValueError, TypeError) as error:
             raise UserError(
                 f"data.durations_path is '{path}', no file of durations; {PREDICT}"

@@ -5,9 +5,9 @@ import ctypes
 import dataclasses
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import grain
 import ml_collections
@@ -55,12 +55,26 @@ class ReadOptions:
 AS_USUAL = ReadOptions()
 
 
+class Made(NamedTuple):
+    """A batch, or the part of it that a process reads.
+
+    Attributes:
+      example: its arrays, clips along the leading axis.
+      passed_over: what was wrong with each record that was passed over for it.
+      clip_ids: of its clips, in order.
+    """
+
+    example: Example
+    passed_over: list[str]
+    clip_ids: list[str]
+
+
 @dataclasses.dataclass(frozen=True)
 class Batches:
     """Endless batches, to be gone through from any position.
 
     Attributes:
-      made: batch i and what was wrong with the records that were passed over for it, by i.
+      made: a `Made` by the number of the batch, from 0.
       read_options: processes and threads.
     """
 
@@ -84,6 +98,7 @@ class BatchIterator(Iterator[Example]):
         self._batches = batches
         self._bad: dict[str, None] = {}  # a set that remembers the order
         self._position = 0
+        self._left_out: Collection[int] = ()
         self._reader: grain.DatasetIterator | None = None
 
     @property
@@ -92,9 +107,17 @@ class BatchIterator(Iterator[Example]):
         return len(self._bad)
 
     def __next__(self) -> Example:
+        while self._position in self._left_out:
+            self._next()
+        made = self._next()
+        for reason in made.passed_over:
+            self._note(reason)
+        return made.example
+
+    def _next(self) -> Made:
         self._reader = self._reader or self._read()
         try:
-            example, passed_over = next(self._reader)
+            made = next(self._reader)
         except RuntimeError as error:
             if "Worker process" not in str(error):
                 raise
@@ -103,9 +126,7 @@ class BatchIterator(Iterator[Example]):
                 "goes on, with fewer --config.data.workers"
             ) from error
         self._position += 1
-        for reason in passed_over:
-            self._note(reason)
-        return example
+        return made
 
     def _read(self) -> grain.DatasetIterator:
         read_options = self._batches.read_options
@@ -148,6 +169,10 @@ class BatchIterator(Iterator[Example]):
         self.close()
         self._position = state["next_index"]
 
+    def leave_out(self, numbers: Collection[int]) -> None:
+        """From here on, give the batches of these numbers to nobody."""
+        self._left_out = numbers
+
     def close(self) -> None:
         """Stop what reads ahead."""
         if self._reader:
@@ -182,6 +207,11 @@ class OnDevices(contextlib.AbstractContextManager["OnDevices"], Iterator[Any]):
     def get_state(self) -> Position:
         """The position after the batch given out last."""
         return self._position
+
+    @property
+    def number(self) -> int:
+        """Of the batch given out last, from 0."""
+        return self._position["next_index"] - 1
 
     def __exit__(self, *error: object) -> None:
         self._thread.shutdown(cancel_futures=True)

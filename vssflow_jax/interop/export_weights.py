@@ -21,7 +21,9 @@ from vssflow_jax.parallel import distributed
 from vssflow_jax.run import restore
 from vssflow_jax.run.checkpoint import Checkpoints
 from vssflow_jax.run.experiment import AVERAGED, LAST, WEIGHTS_OF_A_RUN, joined
+from vssflow_jax.run.optimizer import keeps_mean
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import as_path
 from vssflow_jax.weights.mapping import Weights
 from vssflow_jax.weights.state_dict import SAFETENSORS, write_state_dict
 
@@ -63,7 +65,7 @@ def _parts_of_run(checkpoint: str, which: str) -> tuple[Weights, Weights, ModelC
     check(config)
     assert run is not None
     cfg, lora = ModelConfig.from_config(config.model), Lora.from_config(config.train.lora)
-    part = which if config.train.ema_decay else LAST
+    part = which if keeps_mean(config.train) else LAST
     network = nnx.eval_shape(lambda: VSSFlow(cfg, rngs=nnx.Rngs(0)))
     params, frozen = (nnx.state(network, kind) for kind in (nnx.Param, nnx.Not(nnx.Param)))
     device = SingleDeviceSharding(jax.devices()[0])
@@ -106,7 +108,7 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     if bool(values.checkpoint) == bool(values.source):
         raise UserError("give either --checkpoint or --source")
-    out = Path(values.out)
+    out = as_path(values.out)
     check_out(out)
     distributed.start()
     if values.adapters:
@@ -120,7 +122,7 @@ def main(argv: list[str]) -> None:
     if values.checkpoint:
         found = of_run(values.checkpoint, values.weights)
     else:
-        found = of_folder(Path(values.source))
+        found = of_folder(as_path(values.source))
     state_dict = to_reference(*found)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_state_dict(out, state_dict)

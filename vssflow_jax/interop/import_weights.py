@@ -29,6 +29,7 @@ from vssflow_jax.models.vssflow import ModelConfig
 from vssflow_jax.networks.published import NETWORKS, other_sizes
 from vssflow_jax.networks.whisper import published as whisper
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import as_path
 from vssflow_jax.weights import folder, mapping
 from vssflow_jax.weights.state_dict import read_config_beside, read_state_dict
 
@@ -104,9 +105,9 @@ def check_config(kind: str, config: ml_collections.ConfigDict | None) -> None:
 def main(argv: list[str]) -> None:
     del argv
     values = flags.FLAGS
-    out = Path(values.out)
+    out = as_path(values.out)
     try:
-        report = import_weights(values.kind, Path(values.source), out, values.config)
+        report = import_weights(values.kind, as_path(values.source), out, values.config)
     except mapping.PartialLoadError as error:
         print(error.report.table())
         raise

@@ -1,7 +1,8 @@
 """The first blocks of Stable Audio Open's transformer, to start from (REFERENCE section 4).
 
 What has another shape there is initialised anew: the keys and values of the cross-attention, where
-the context has another width. So are the maps of latent and conditions, which it does not have.
+the context has another width. So are the maps of latent and conditions and the norms of queries and
+keys, which it does not have.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,7 @@ _NOT_OURS = (
     "postprocess_conv.",
 )
 _SPEAKER_TO_TOKEN = "conditions.speaker_to_token."
+_HEAD_NORM = ".scale_k"  # of queries and keys
 _MAY_DIFFER = (
     "transformer.blocks.cross_attention.k_egk",
     "transformer.blocks.cross_attention.v_egk",
@@ -100,6 +102,8 @@ def _check(options: Mapping[str, Any], cfg: ModelConfig) -> None:
 
 
 def _has_source(name: str) -> bool:
+    if name.endswith(_HEAD_NORM):
+        return False
     return name.startswith(("transformer.", _SPEAKER_TO_TOKEN))
 
 

@@ -1,6 +1,5 @@
 """Opening and closing of files; which streams of them count."""
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import as_path, whole
+from vssflow_jax.utils.object_cache import local
 from vssflow_jax.utils.optional import require
 
 EXTRA: Final = "demo"
@@ -40,21 +41,21 @@ def located(path: str | Path) -> Place:
       UserError: the piece ends before it begins.
     """
     match = _PIECE.fullmatch(str(path))
-    if match is None or Path(path).is_file():
-        return Place(Path(path))
+    if match is None or as_path(path).is_file():
+        return Place(as_path(path))
     start, end = Fraction(match[2]), Fraction(match[3]) if match[3] else None
     if end is not None and end <= start:
         raise UserError(f"{path}: ends before it begins")
-    return Place(Path(match[1]), (start, end))
+    return Place(as_path(match[1]), (start, end))
 
 
 @contextmanager
 def opened(path: str | Path) -> Iterator[Any]:
     """Opens a file for reading; FFmpeg's errors, also those of decoding, become UserErrors."""
     av = require("av", EXTRA)
-    if not Path(path).is_file():
+    if not as_path(path).is_file():
         raise UserError(f"{path}: no such file")
-    with reading(path), av.open(str(path)) as container:
+    with reading(path), av.open(str(local(as_path(path)))) as container:
         yield container
 
 
@@ -91,17 +92,16 @@ def created(path: str | Path) -> Iterator[Any]:
     run leaves no half of a file behind.
     """
     av = require("av", EXTRA)
-    path = Path(path)
+    path = as_path(path)
     suffix = path.suffix.lower()
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{suffix}")
     try:
-        with av.open(str(partial), "w", format=FORMATS[suffix]) as container:
+        with (
+            whole(path) as partial,
+            av.open(str(partial), "w", format=FORMATS[suffix]) as container,
+        ):
             yield container
-        os.replace(partial, path)
     except (av.FFmpegError, OSError) as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def video_stream(container: Any, path: str | Path) -> Any:

@@ -18,6 +18,7 @@ from vssflow_jax.media.container import EXTRA, FORMATS, created, exact, opened, 
 from vssflow_jax.media.encode import add_audio, encode_audio, encode_pictures
 from vssflow_jax.media.track import Track, Turn, decoded, read_track
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import as_path
 from vssflow_jax.utils.optional import require
 
 _AUDIO_CODECS: Final = {".mp4": "aac", ".mov": "aac", ".mkv": "flac"}
@@ -110,7 +111,7 @@ def replace_audio(
     Raises:
       UserError: the input is missing, unreadable or has no video, or the output cannot be written.
     """
-    planned = plan(read_track(video_path), Path(out_path).suffix.lower())
+    planned = plan(read_track(video_path), as_path(out_path).suffix.lower())
     planned.write(out_path, waveform, sampling_rate)
 
 

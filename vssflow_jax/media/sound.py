@@ -10,6 +10,7 @@ import soundfile
 from vssflow_jax.media.container import EXTRA, audio_stream, located, opened, seek
 from vssflow_jax.media.track import decoded, start_sec
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import as_path, whole
 from vssflow_jax.utils.optional import require
 
 _MICROSECONDS: Final = 1_000_000
@@ -117,7 +118,8 @@ def write_wav(path: str | Path, samples: np.ndarray, sampling_rate: int) -> None
       UserError: the file cannot be written.
     """
     try:
-        soundfile.write(path, samples, sampling_rate, format="WAV")
+        with whole(as_path(path)) as partial:
+            soundfile.write(partial, samples, sampling_rate, format="WAV")
     except (soundfile.SoundFileError, OSError) as error:
         raise UserError(f"{path}: cannot be written ({error})") from error
 

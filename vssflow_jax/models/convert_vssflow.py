@@ -29,6 +29,8 @@ from vssflow_jax.weights.state_dict import StateDict, read_state_dict
 KIND = "vssflow"  # what folders of imported weights call it
 # Conditions by the names that folders of earlier versions have for them.
 _EARLIER_NAMES = {"clip": "visual", "synch": "sync"}
+# Sizes that those of earlier versions lack.
+_ADDED = {"transformer.qk_norm": False}
 # How it is computed, not what: may differ from what weights were trained or imported with.
 _MAY_DIFFER = ("dtype", *COMPUTED_ALIKE)
 # Frozen networks whose weights a Lightning checkpoint carries along.
@@ -83,6 +85,7 @@ def abstract_weights(cfg: ModelConfig) -> Weights:
 
 def rules(cfg: ModelConfig) -> list[Rule]:
     """One rule for each weight of a `VSSFlow`."""
+    check_of_reference(cfg)
     columns, channels = _input_columns(cfg), input_channels(cfg)
     folded = {
         name: Rule(name, (_INPUT, _INPUT_CONV), _fold_input(part, channels))
@@ -166,7 +169,8 @@ def check_sizes(source: Path, saved: Mapping[str, Any], cfg: ModelConfig) -> Non
     Raises:
       UserError: names the first size that differs.
     """
-    theirs = flatten_dict({**saved, "widths": _of_today(saved.get("widths", {}))}, sep=".")
+    today = {**saved, "widths": _of_today(saved.get("widths", {}))}
+    theirs = _ADDED | flatten_dict(today, sep=".")
     for name, size in flatten_dict(dataclasses.asdict(cfg), sep=".").items():
         if name not in _MAY_DIFFER and theirs.get(name) != size:
             raise UserError(
@@ -190,7 +194,11 @@ def to_reference(params: Weights, frozen: Weights, cfg: ModelConfig) -> StateDic
       params: trained weights, nested.
       frozen: weights that are never trained, nested.
       cfg: sizes of the network.
+
+    Raises:
+      UserError: the reference has no such network.
     """
+    check_of_reference(cfg)
     flat = mapping.flatten(params) | mapping.flatten(frozen)
     flat = {name: np.asarray(value, np.float32) for name, value in flat.items()}
     channels = input_channels(cfg)
@@ -212,6 +220,19 @@ def to_reference(params: Weights, frozen: Weights, cfg: ModelConfig) -> StateDic
             blocks = _to_blocks(name, value, gate)
             state_dict |= dict(zip(_sources(name, cfg), blocks, strict=True))
     return state_dict
+
+
+def check_of_reference(cfg: ModelConfig) -> None:
+    """Checks that the reference has such a network, but for conditions of others (`_sources`).
+
+    Raises:
+      UserError: it has not.
+    """
+    if cfg.transformer.qk_norm:
+        raise UserError(
+            "model.transformer.qk_norm is True: the reference norms no queries and keys, and "
+            "weights go neither from it to such a network nor back"
+        )
 
 
 def _of_blocks(name: str, stacked: np.ndarray, head_dim: int) -> np.ndarray:

@@ -86,6 +86,24 @@ class LayerNorm(nnx.Module):
         return (normed * self.scale_d + self.bias_d).astype(dtype)
 
 
+class HeadNorm(nnx.Module):
+    """RMS norm of each head, in float32 whatever comes in and goes out, with one scale for all.
+
+    As queries and keys are normed by Henry et al. 2020, "Query-Key Normalization for Transformers",
+    and with a learned scale by Dehghani et al. 2023, "Scaling Vision Transformers to 22 Billion
+    Parameters". A head of zeros stays one. [..., h, k] -> [..., h, k].
+    """
+
+    def __init__(self, head_dim: int, *, rngs: nnx.Rngs):
+        self.scale_k = weight(rngs, (head_dim,), ("head_dim",), ones)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x32 = x.astype(jnp.float32)
+        mean_square = jnp.mean(x32**2, axis=-1, keepdims=True)
+        normed = x32 * jax.lax.rsqrt(mean_square + NORM_EPSILON)
+        return (normed * self.scale_k).astype(x.dtype)
+
+
 def rope_tables(num_tokens: int, head_dim: int) -> RopeTables:
     """Cosines and sines of the rotary embedding, for the first half of each head.
 

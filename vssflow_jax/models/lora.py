@@ -19,15 +19,11 @@ import ml_collections
 from flax import traverse_util
 from jax.sharding import NamedSharding, PartitionSpec
 
+from vssflow_jax.models.parts import BLOCKS, LORA_A, LORA_B, MAPS
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights.state_dict import open_safetensors, write_state_dict
 
 Weights = dict[Any, Any]  # nested
-
-# Weights that are maps, by the last part of their names, and how many of their axes come in.
-_MAPS = {"w_io": 1, "q_dhk": 1, "k_egk": 1, "v_egk": 1, "out_hkd": 2}
-_STACKED = "transformer.blocks."  # whose weights have the layers in front
-_DOWN, _UP = "lora_a", "lora_b"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +71,7 @@ class Lora:
           UserError: a target that occurs in the name of no map.
         """
         leaves = traverse_util.flatten_dict(weights, sep=".")
-        maps = {name: leaf for name, leaf in leaves.items() if name.rpartition(".")[2] in _MAPS}
+        maps = {name: leaf for name, leaf in leaves.items() if name.rpartition(".")[2] in MAPS}
         for target in self.targets:
             if not any(target in name for name in maps):
                 raise UserError(
@@ -105,8 +101,8 @@ class Lora:
             return jax.ShapeDtypeStruct(shape, whole.dtype, sharding=sharding)
 
         return {
-            _DOWN: part((*whole.shape[:last], self.rank), [*spec[:last], None]),
-            _UP: part(
+            LORA_A: part((*whole.shape[:last], self.rank), [*spec[:last], None]),
+            LORA_B: part(
                 (*whole.shape[:first], self.rank, *whole.shape[last:]),
                 [*spec[:first], None, *spec[last:]],
             ),
@@ -118,7 +114,7 @@ class Lora:
         keys = dict(zip(sorted(leaves), jax.random.split(key, len(leaves)), strict=True))
 
         def draw(name: str, leaf: jax.ShapeDtypeStruct) -> jax.Array:
-            if name.endswith(_UP):
+            if name.endswith(LORA_B):
                 return jnp.zeros(leaf.shape, leaf.dtype)
             first, last = _inputs(name.rpartition(".")[0])
             deviation = math.prod(leaf.shape[first:last]) ** -0.5
@@ -132,11 +128,11 @@ class Lora:
         """The weights with what the adapters add, nested."""
         leaves = traverse_util.flatten_dict(weights, sep=".")
         parts = traverse_util.flatten_dict(adapters, sep=".")
-        for name in [name for name in leaves if f"{name}.{_UP}" in parts]:
+        for name in [name for name in leaves if f"{name}.{LORA_B}" in parts]:
             whole, (first, _) = leaves[name], _inputs(name)
             layers = whole.shape[:first]
-            down = parts[f"{name}.{_DOWN}"].reshape(*layers, -1, self.rank)
-            up = parts[f"{name}.{_UP}"].reshape(*layers, self.rank, -1)
+            down = parts[f"{name}.{LORA_A}"].reshape(*layers, -1, self.rank)
+            up = parts[f"{name}.{LORA_B}"].reshape(*layers, self.rank, -1)
             product = jnp.matmul(down, up, precision="highest")  # [l, i, o]
             leaves[name] = whole + self.alpha / self.rank * product.reshape(whole.shape)
         return traverse_util.unflatten_dict(leaves, sep=".")
@@ -181,5 +177,5 @@ class Lora:
 
 def _inputs(name: str) -> tuple[int, int]:
     """First and last of the axes of a map that come in: between them and what goes out."""
-    first = int(name.startswith(_STACKED))
-    return first, first + _MAPS[name.rpartition(".")[2]]
+    first = int(name.startswith(BLOCKS))
+    return first, first + MAPS[name.rpartition(".")[2]]

@@ -18,6 +18,7 @@ from flax import nnx
 
 from vssflow_jax.models import attention
 from vssflow_jax.models.layers import (
+    HeadNorm,
     LayerNorm,
     Linear,
     RopeTables,
@@ -53,6 +54,9 @@ class TransformerConfig:
     The sum that the branches of all blocks add to is kept in `residual_dtype` if that is finer than
     the dtype of the computation: in bfloat16, sums of many rounded branches lose more than any one
     branch does.
+
+    With `qk_norm`, which the reference has not, queries and keys are normed before they are
+    rotated, so that scores stay small however large the weights become.
     """
 
     layers: int = 10
@@ -67,6 +71,7 @@ class TransformerConfig:
     attention: str = "xla"
     token_multiple: int = 1
     residual_dtype: str = "float32"
+    qk_norm: bool = False
 
     def __post_init__(self) -> None:
         """Raises UserError for sizes that do not go together."""
@@ -134,14 +139,19 @@ class Attention(nnx.Module):
         self.v_egk = weight(rngs, keys, ("embed", "kv_heads", "head_dim"))
         out = (cfg.heads, cfg.head_dim, cfg.width)
         self.out_hkd = weight(rngs, out, ("heads", "head_dim", "embed"), fan_in_of(2))
+        self.q_norm = HeadNorm(cfg.head_dim, rngs=rngs) if cfg.qk_norm else None
+        self.k_norm = HeadNorm(cfg.head_dim, rngs=rngs) if cfg.qk_norm else None
 
     def __call__(
         self, x: jax.Array, source: jax.Array, valid: int, tables: RopeTables, *, rotate_keys: bool
     ) -> jax.Array:
         """Attend from x [b, n, d] to the first `valid` tokens of source [b, s, e]; [b, n, d]."""
-        q = rotate(self._into_heads(x, self.q_dhk, "heads"), tables)  # [b, n, h, k]
+        q = self._into_heads(x, self.q_dhk, "heads")  # [b, n, h, k]
         k = self._into_heads(source, self.k_egk, "kv_heads")  # [b, s, g, k]
         v = self._into_heads(source, self.v_egk, "kv_heads")  # [b, s, g, k]
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q = rotate(q, tables)
         if rotate_keys:
             k = rotate(k, tables)
         mixed = self.attend(q, k, v, valid)  # [b, n, h, k]

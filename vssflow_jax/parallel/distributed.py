@@ -42,7 +42,7 @@ def define_flag() -> flags.FlagHolder[bool]:
         "distributed",
         False,
         "this is one of the processes of a TPU pod, or of a job of SLURM, Open MPI or Kubernetes; "
-        "all run the same command, with --workdir and the data on a filesystem that they share",
+        "all run the same command, with --workdir and the data where all of them see them",
     )
 
 

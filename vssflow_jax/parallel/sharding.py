@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from flax import nnx
+from flax import nnx, traverse_util
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -266,6 +266,36 @@ def param_shardings(abstract: nnx.State, mesh_rules: MeshRules) -> Any:
         place, abstract, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable)
     )
     return nnx.to_pure_dict(placed)
+
+
+def like_weights(state: Any, weights: Any) -> Any:
+    """Sharding of each array of an optimizer's state: that of the weight which it is of.
+
+    It is of the weight whose names end its own. One of the same shape lies as the weight does; one
+    that lacks an axis, as the means of rows and columns do, as the others of its axes; what is of
+    another shape or of no weight is whole on every device.
+
+    Args:
+      state: shapes of the state.
+      weights: nested shapes of the weights, with their shardings.
+    """
+    by_path = traverse_util.flatten_dict(weights)
+    whole = NamedSharding(next(iter(by_path.values())).sharding.mesh, PartitionSpec())
+
+    def place(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> NamedSharding:
+        names = tuple(getattr(key, "key", None) for key in path)
+        of = next((found for i in range(len(names)) if (found := by_path.get(names[i:]))), None)
+        if of is None:
+            return whole
+        if leaf.shape == of.shape:
+            return of.sharding
+        spec = [*of.sharding.spec, *[None] * (len(of.shape) - len(of.sharding.spec))]
+        for axis in range(len(of.shape)):
+            if leaf.shape == (*of.shape[:axis], *of.shape[axis + 1 :]):
+                return NamedSharding(whole.mesh, PartitionSpec(*spec[:axis], *spec[axis + 1 :]))
+        return whole
+
+    return jax.tree_util.tree_map_with_path(place, state)
 
 
 def put_batch(batch: Mapping[str, np.ndarray], mesh_rules: MeshRules) -> dict[str, jax.Array]:

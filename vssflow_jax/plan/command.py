@@ -13,7 +13,6 @@ import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from pathlib import Path
 
 import ml_collections
 import tqdm
@@ -29,7 +28,7 @@ from vssflow_jax.plan.tasks import TASKS, Found, Job
 from vssflow_jax.plan.topologies import LOCAL, Topology
 from vssflow_jax.run.run_config import resolved_values
 from vssflow_jax.utils.errors import UserError
-from vssflow_jax.utils.files import write_atomically
+from vssflow_jax.utils.files import as_path, write_atomically
 
 
 def plan(
@@ -101,9 +100,9 @@ def main(argv: list[str]) -> None:
     given = flags.FLAGS
     picture.check()
     topology = Topology.parse(given.topology)
-    out = Path(given.out)
+    out = as_path(given.out)
     out.mkdir(parents=True, exist_ok=True)
-    cache = Cache(Path(given.cache).expanduser())
+    cache = Cache(as_path(given.cache).expanduser())
     rows = plan(given.config, topology, given.strategies, given.clips_per_device, cache)
     if all("error" in row for row in rows):
         raise UserError(f"no strategy can be planned; {rows[0]['strategy']}: {rows[0]['error']}")

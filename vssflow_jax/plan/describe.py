@@ -6,6 +6,7 @@ Parameters are counted part by part, here and in the reference, whose input and 
 1x1 convolutions beside them and compute the channels of the conditions too (REFERENCE section 4).
 """
 
+import dataclasses
 from collections import Counter
 
 from absl import flags
@@ -15,6 +16,7 @@ from vssflow_jax.config import clear_misfits
 from vssflow_jax.input_pipeline.streams import STREAMS
 from vssflow_jax.models.conditions import PLACEMENTS
 from vssflow_jax.models.convert_vssflow import abstract_weights, input_channels
+from vssflow_jax.models.parts import part_of
 from vssflow_jax.models.vssflow import ModelConfig
 from vssflow_jax.utils import plugins
 from vssflow_jax.weights.mapping import flatten
@@ -48,13 +50,17 @@ def count_parameters(cfg: ModelConfig) -> dict[str, int]:
     counts: Counter[str] = Counter()
     known = parts()
     for name, weight in flatten(abstract_weights(cfg)).items():
-        start = max((start for start in known if name.startswith(start)), key=len)
-        counts[known[start]] += weight.size
+        counts[part_of(name, known)] += weight.size
     return {part: counts[part] for part in dict.fromkeys(known.values()) if counts[part]}
 
 
 def count_unfolded(cfg: ModelConfig) -> dict[str, int]:
-    """The same for the reference's layout: all channels in and out, a 1x1 convolution at each."""
+    """The same for the reference's layout: all channels in and out, a 1x1 convolution at each.
+
+    Norms of queries and keys, which the reference has not, are not counted.
+    """
+    transformer = dataclasses.replace(cfg.transformer, qk_norm=False)
+    cfg = dataclasses.replace(cfg, transformer=transformer)
     channels = input_channels(cfg)
     whole = channels * cfg.transformer.width + channels**2
     return count_parameters(cfg) | {INPUT_MAPS: whole, OUTPUT_MAP: whole}
@@ -67,13 +73,14 @@ def table(cfg: ModelConfig) -> str:
         for counts in (count_parameters(cfg), count_unfolded(cfg))
     )
     transformer, placement = cfg.transformer, PLACEMENTS[cfg.placement]
+    normed = ", queries and keys normed" if transformer.qk_norm else ""
     attended = " + ".join(placement.attended) or "nothing"
     beside = " + ".join(placement.concatenated) or "nothing"
     lines = [
         f"placement {cfg.placement}: {beside} beside the latent, {attended} attended to",
         f"{transformer.layers} blocks, width {transformer.width} = {transformer.heads} heads of "
         f"{transformer.head_dim}, {transformer.kv_heads} key/value heads, context width "
-        f"{transformer.context_width}",
+        f"{transformer.context_width}{normed}",
         "",
         f"{'part':28}{'parameters':>16}{'reference':>16}",
     ]

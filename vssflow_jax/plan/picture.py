@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from vssflow_jax.plan.report import MEMORY_PARTS, TIME_PARTS, Row
+from vssflow_jax.utils.files import whole
 from vssflow_jax.utils.optional import require
 
 _COLOURS = ("#33608c", "#5b9bd5", "#a5c8e4", "#7f7f7f", "#b9b9b9", "#f0a04b")
@@ -45,7 +46,8 @@ def draw(path: Path, title: str, rows: Sequence[Row]) -> None:
             fontsize="small",
             columnspacing=1.2,
         )
-    figure.savefig(path, dpi=130)
+    with whole(path) as partial:
+        figure.savefig(partial, dpi=130, format="png")
     pyplot.close(figure)
 
 

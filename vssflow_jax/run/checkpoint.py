@@ -18,10 +18,13 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from etils import epath
 
 from vssflow_jax.models import earlier
 from vssflow_jax.parallel import distributed
+from vssflow_jax.run import added
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import bucket_path, move_tree
 
 State = TypeVar("State")  # any tree of arrays
 
@@ -59,10 +62,13 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         if keep is None and not self._path.is_dir():
             raise UserError(f"no checkpoint in {self._path}; train first")
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, create=keep is not None, read_only=keep is None
+            max_to_keep=keep,
+            create=keep is not None,
+            read_only=keep is None,
+            atomicity_options=_atomicity(self._path),
         )
         try:
-            self._manager = ocp.CheckpointManager(self._path, options=options)
+            self._manager = ocp.CheckpointManager(_orbax_path(self._path), options=options)
         except (OSError, ValueError, RuntimeError) as error:
             if distributed.is_loss(error):
                 raise
@@ -192,14 +198,17 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
           DamagedError: it is damaged, for any of the processes.
         """
         folder = self._path / str(step)
+        on_store = _orbax_path(folder)
         states, problem, passing = ocp.PyTreeCheckpointHandler(), "", False
         try:
-            metadata = states.metadata(folder / "state")
-            is_earlier = earlier.is_earlier(_by_name(getattr(metadata, "tree", metadata)))
-            stored = earlier.layouts(abstract) if is_earlier else abstract
+            metadata = states.metadata(on_store / "state")
+            names = _by_name(getattr(metadata, "tree", metadata))
+            is_earlier, lacking = earlier.is_earlier(names), added.lacking(names, abstract)
+            there = added.without(abstract, lacking)
+            stored = earlier.layouts(there) if is_earlier else there
             _check_shapes(folder, metadata, stored)
             state = states.restore(
-                folder / "state",
+                on_store / "state",
                 args=ocp.args.PyTreeRestore(
                     item=stored,
                     restore_args=ocp.checkpoint_utils.construct_restore_args(stored),
@@ -207,7 +216,7 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
                 ),
             )
             progress = ocp.JsonCheckpointHandler().restore(
-                folder / "progress", args=ocp.args.JsonRestore()
+                on_store / "progress", args=ocp.args.JsonRestore()
             )
         except UserError:
             raise
@@ -227,7 +236,8 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         for name, found in checksums(state).items():
             if kept.get(name, found) != found:
                 raise DamagedError(folder, f"the numbers of {name} are not those that were saved")
-        return earlier.upgraded(state, abstract) if is_earlier else state, progress
+        state = earlier.upgraded(state, there) if is_earlier else state
+        return added.completed(state, abstract, lacking), progress
 
     def _set_aside(self, step: int, why: str) -> None:
         if distributed.is_main():
@@ -235,8 +245,7 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
             aside = self._path.with_name("damaged") / str(step)
             while aside.exists():
                 aside = aside.with_name(f"{aside.name}.again")
-            aside.parent.mkdir(exist_ok=True)
-            (self._path / str(step)).rename(aside)
+            move_tree(self._path / str(step), aside)
         distributed.wait_for_all(f"checkpoint {step} set aside")
         self._manager.reload()
 
@@ -264,6 +273,27 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
             f"checkpoints in {self._path}: {reason}; the last whole one is {last}; make room "
             "and run the same command again"
         )
+
+
+def _orbax_path(path: Path) -> epath.Path:
+    """The path as orbax takes it."""
+    return epath.Path(str(path))
+
+
+def _atomicity(path: Path) -> ocp.options.AtomicityOptions | None:
+    """How a checkpoint in this folder becomes whole; None: as orbax does by itself.
+
+    In S3, of which orbax knows nothing, it is as on `gs://`: the last object says that all are
+    there. Who reads has to look for it too.
+    """
+    bucket = bucket_path(path)
+    if bucket is None or bucket.scheme != "s3":
+        return None
+    # Imported here: it is of the inside of orbax.
+    from vssflow_jax.run import s3_checkpoints
+
+    s3_checkpoints.enable()
+    return ocp.options.AtomicityOptions(mode=ocp.options.AtomicityMode.COMMIT_FILE)
 
 
 def _short(error: Exception) -> str:
@@ -337,8 +367,8 @@ def _check_room(directory: Path, size: int) -> None:
     Raises:
       OSError: they cannot: the disk is full, or a quota or limit stands in the way.
     """
-    if not size:
-        return  # as of a process whose devices hold what others write
+    if not size or bucket_path(directory):
+        return  # as of a process whose devices hold what others write; a bucket is never full
     with tempfile.TemporaryFile(dir=directory) as probe:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(probe.fileno(), 0, size)

@@ -17,8 +17,13 @@ from vssflow_jax.input_pipeline.streams import STREAMS
 from vssflow_jax.models import attention
 from vssflow_jax.models.lora import Lora
 from vssflow_jax.models.vssflow import ModelConfig, VSSFlow
-from vssflow_jax.parallel.sharding import MeshRules, make_mesh_rules, param_shardings
-from vssflow_jax.run.optimizer import make_optimizer
+from vssflow_jax.parallel.sharding import (
+    MeshRules,
+    like_weights,
+    make_mesh_rules,
+    param_shardings,
+)
+from vssflow_jax.run.optimizer import keeps_mean, make_optimizer
 from vssflow_jax.utils.errors import UserError
 
 Leaf = Any  # an array, or its shape, or its sharding
@@ -27,6 +32,15 @@ Batch = dict[str, jax.Array]
 AVERAGED, LAST = "ema", "params"
 WEIGHTS_OF_A_RUN = (AVERAGED, LAST)
 """Parts of a state that hold trained weights: their running mean, and those of the last step."""
+
+WATCHED = ("loss", "grad_norm")
+"""What tells a bad step (`train.bad_steps`)."""
+RECENT_STEPS = 128
+"""From how many steps it is known what is usual."""
+
+STOP, SKIP, REWIND = AFTER_BAD_STEPS = ("stop", "skip", "rewind")
+"""What a run does about a bad step: end, go on, or go back to its last whole checkpoint and pass
+over the batch."""
 
 FAN_IN, REFERENCE = INITS = ("fan_in", "reference")
 """How maps around the blocks are drawn: each by its own channels and the last one zero, or as the
@@ -42,9 +56,11 @@ class TrainState:
       step: steps done, int32.
       params: trained weights: the network's, or adapters of some of them.
       frozen: weights that are not trained.
-      ema: running mean of `params`; empty where none is kept.
+      ema: running mean of `params`, or the optimizer's own; empty where none is kept.
       opt_state: state of the optimizer.
       codec: parameters of the audio codec.
+      recent: losses and norms of gradients of the newest `RECENT_STEPS` steps, that of step i at
+        place i modulo their number, NaN where there is none.
     """
 
     step: Leaf
@@ -53,6 +69,7 @@ class TrainState:
     ema: Params
     opt_state: optax.OptState
     codec: CodecParams
+    recent: dict[str, Leaf] = dataclasses.field(default_factory=dict)
 
     @property
     def averaged(self) -> Params:
@@ -224,9 +241,10 @@ class Experiment:
             step=jnp.zeros((), jnp.int32),
             params=params,
             frozen=frozen,
-            ema=jax.tree.map(jnp.copy, params) if self.train.ema_decay else {},
+            ema=jax.tree.map(jnp.copy, params) if keeps_mean(self.train) else {},
             opt_state=self.optimizer.init(params),
             codec=codec_params,
+            recent={name: jnp.full(RECENT_STEPS, jnp.nan) for name in WATCHED},
         )
 
     def merge(self, params: Params, frozen: Params, network: Network | None = None) -> VSSFlow:
@@ -277,15 +295,10 @@ class Experiment:
             step=whole,
             params=placed,
             frozen=jax.tree.map(lambda leaf: leaf.sharding, kept),
-            ema=placed if self.train.ema_decay else {},
-            opt_state=optax.tree_utils.tree_map_params(
-                self.optimizer,
-                lambda _, sharding: sharding,
-                shapes.opt_state,
-                placed,
-                transform_non_params=lambda _: whole,
-            ),
+            ema=placed if keeps_mean(self.train) else {},
+            opt_state=like_weights(shapes.opt_state, jax.tree.map(_leaf, shapes.params, placed)),
             codec=jax.tree.map(lambda _: whole, shapes.codec),
+            recent=jax.tree.map(lambda _: whole, shapes.recent),
         )
         return jax.tree.map(_leaf, shapes, shardings)
 

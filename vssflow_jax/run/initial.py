@@ -23,7 +23,9 @@ from vssflow_jax.run.experiment import (
     TrainState,
     joined,
 )
+from vssflow_jax.run.optimizer import keeps_mean
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import as_path
 from vssflow_jax.weights.folder import place
 
 
@@ -38,7 +40,7 @@ def initial_state(experiment: Experiment, latent_stats: LatentStats | None = Non
       UserError: weights that are not there, or are of another model; no statistics for a codec
         that needs them.
     """
-    source = Path(experiment.train.init_from)
+    source = as_path(experiment.train.init_from)
     if not experiment.train.init_from:
         state = _init(experiment, experiment.codec.load(latent_stats))
         return _redrawn(state, experiment) if experiment.train.init == REFERENCE else state
@@ -55,7 +57,7 @@ def check_source(config: ml_collections.ConfigDict) -> None:
     Raises:
       UserError: there is nothing of that name, or a run of another model.
     """
-    source = Path(config.train.init_from)
+    source = as_path(config.train.init_from)
     if not config.train.init_from:
         return
     if not _is_run(source):
@@ -87,7 +89,7 @@ def _of_run(experiment: Experiment, source: Path) -> tuple[Params, Params, Codec
     """The weights of a run, those that can be trained apart from the others, and its codec."""
     run, step = run_config.run_and_step(source)
     train = run_config.read(run).train
-    weights = AVERAGED if experiment.train.init_weights == AVERAGED and train.ema_decay else LAST
+    weights = AVERAGED if experiment.train.init_weights == AVERAGED and keeps_mean(train) else LAST
     theirs = experiment.trained_by(train)
     abstract = theirs.abstract_state
     parts = {weights: abstract.params, "frozen": abstract.frozen, "codec": abstract.codec}
@@ -125,7 +127,7 @@ def _state(
     """The state before the first step with these weights, and adapters if those are trained."""
     adapters, file = None, experiment.train.lora.path
     if experiment.lora and file:
-        adapters = experiment.lora.read(Path(file), experiment.abstract_state.params)
+        adapters = experiment.lora.read(as_path(file), experiment.abstract_state.params)
     make = jax.jit(experiment.state, out_shardings=experiment.state_shardings)
     return make(params, frozen, codec, adapters)
 

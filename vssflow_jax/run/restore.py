@@ -12,6 +12,7 @@ from vssflow_jax.run.experiment import Experiment, TrainState
 from vssflow_jax.run.initial import check_source, initial_state
 from vssflow_jax.run.run_config import CHECKPOINTS, for_use, run_and_step
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import as_path
 
 _READ_BYTES = 1 << 24
 
@@ -32,7 +33,7 @@ def find(
     Raises:
       UserError: no model, or another one than `given` is of.
     """
-    run, step = run_and_step(Path(checkpoint)) if checkpoint else (None, None)
+    run, step = run_and_step(as_path(checkpoint)) if checkpoint else (None, None)
     if run:
         config = for_use(run, given, overrides)
     elif given is not None and given.train.init_from:
@@ -73,7 +74,7 @@ def restore(
 
 def digest(config: ml_collections.ConfigDict, run: Path | None, step: int) -> str:
     """SHA-256 over the names and bytes of a checkpoint's files, or of the imported weights'."""
-    source = run / CHECKPOINTS / str(step) if run else _imported(Path(config.train.init_from))
+    source = run / CHECKPOINTS / str(step) if run else _imported(as_path(config.train.init_from))
     files = [source] if source.is_file() else source.rglob("*")
     total = hashlib.sha256()
     for path in sorted(path for path in files if path.is_file()):

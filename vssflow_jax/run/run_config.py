@@ -16,8 +16,9 @@ from flax.traverse_util import flatten_dict
 
 from vssflow_jax.models.vssflow import COMPUTED_ALIKE
 from vssflow_jax.parallel import distributed
+from vssflow_jax.run.optimizer import ends_at_zero
 from vssflow_jax.utils.errors import UserError
-from vssflow_jax.utils.files import write_atomically
+from vssflow_jax.utils.files import as_path, write_atomically
 
 _FILE = "config.json"
 CHECKPOINTS = "checkpoints"
@@ -26,11 +27,20 @@ CHECKPOINTS = "checkpoints"
 # Fields that configs of earlier versions lack, with what they did.
 _ADDED: dict[str, Any] = {
     "plugins": "",
-    "data": {"weights": "", "mixture": {"speech_sources": ()}},
+    "data": {
+        "weights": "",
+        "cache_dir": "",
+        "cache_gb": 64.0,
+        "mixture": {"speech_sources": ()},
+    },
     "train": {
         "init_weights": "ema",
         "init": "fan_in",
         "optimizer": "adamw",
+        "cooldown": 0.1,
+        "bad_step": "stop",
+        "bad_step_deviations": 0.0,
+        "max_bad_steps": 10,
         "lora": {
             "rank": 0,
             "alpha": 16.0,
@@ -40,7 +50,7 @@ _ADDED: dict[str, Any] = {
         "held_out_every": 0,
         "held_out_clips": 16,
     },
-    "model": {"transformer": {"residual_dtype": "bfloat16"}},
+    "model": {"transformer": {"residual_dtype": "bfloat16", "qk_norm": False}},
     "eval": {
         "lists": "kaldi",
         "seeds": (),
@@ -77,6 +87,9 @@ RESUMABLE = (
     "train.sample_every",
     "train.held_out_every",
     "train.held_out_clips",
+    "train.bad_step",
+    "train.bad_step_deviations",
+    "train.max_bad_steps",
     "train.init_from",
     "train.init_weights",
     "train.init",
@@ -88,6 +101,8 @@ RESUMABLE = (
     "data.threads",
     "data.batches_ahead",
     "data.max_bad_records",
+    "data.cache_dir",
+    "data.cache_gb",
     "codec.path",
     *_HOW_COMPUTED,
 )
@@ -107,7 +122,7 @@ def get_config(run: str) -> ml_collections.ConfigDict:
     Raises:
       UserError: there is none, or it is damaged.
     """
-    config = read(Path(run))
+    config = read(as_path(run))
     if config.train.get("decay_steps", math.inf) <= config.train.steps:
         config.train.decay_steps = 0
     return config
@@ -188,7 +203,7 @@ def for_training(workdir: Path, config: ml_collections.ConfigDict) -> ml_collect
     resumed = exists(workdir)
     first = read(workdir).train if resumed else config.train
     end = config.train.decay_steps or first.decay_steps or first.steps
-    if config.train.schedule == "linear" and config.train.steps > end and not resumed:
+    if config.train.steps > end and not resumed and ends_at_zero(config.train, end):
         raise UserError(
             f"train.steps is {config.train.steps}, but the learning rate is 0 from step {end} on; "
             "leave out train.decay_steps or raise it"

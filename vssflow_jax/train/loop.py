@@ -3,7 +3,7 @@
 import functools
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import jax
@@ -11,22 +11,14 @@ import ml_collections
 
 from vssflow_jax.input_pipeline.prefetch import OnDevices
 from vssflow_jax.parallel import distributed, sharding
-from vssflow_jax.parallel.stopping import stop_requested
+from vssflow_jax.parallel.stopping import StopAfter, stop_requested
 from vssflow_jax.run import run_config
 from vssflow_jax.run.checkpoint import Checkpoints
-from vssflow_jax.run.experiment import Experiment
+from vssflow_jax.train.bad_steps import BadSteps, Rewind
 from vssflow_jax.train.evaluators import Evaluator, built_in
 from vssflow_jax.train.metrics import MetricWriter
 from vssflow_jax.train.profiler import StepTrace
-from vssflow_jax.train.setup import (
-    batches_of,
-    begin,
-    compiled_steps,
-    note_end_of_schedule,
-    open_dataset,
-    progress_of,
-    throughput_of,
-)
+from vssflow_jax.train.setup import Run, begin, note_end_of_schedule, progress_of, throughput_of
 from vssflow_jax.train.throughput import Throughput
 from vssflow_jax.utils.errors import UserError
 
@@ -39,50 +31,64 @@ def train(
     Args:
       config: config of the experiment, as `setup.prepare` returns it.
       workdir: gets `config.json`, `metrics.jsonl`, `held_out.jsonl`, `throughput.jsonl`,
-        `checkpoints/`, `tensorboard/`, and `profile/` if a trace is asked for.
+        `bad_steps.jsonl`, `checkpoints/`, `tensorboard/`, and `profile/` if a trace is asked for.
       evaluators: called now and then; what they yield is shown in TensorBoard.
 
     Returns:
       whether the last step was reached: False after Ctrl-C or SIGTERM, with all saved.
 
     Raises:
-      UserError: bad data, sizes that do not fit the devices, a loss that is no number, a full disk.
+      UserError: bad data, sizes that do not fit the devices, a bad step that is to end the run, a
+        full disk.
     """
-    started_sec = time.time()
-    # ------------------------------------------------------------- mesh, model, shardings, data
-    experiment = Experiment.from_config(config)
-    experiment.check_batch()
-    dataset = open_dataset(config, experiment, for_test=bool(evaluators))
-    iterator = iter(batches_of(config, experiment, dataset))
-    put = functools.partial(sharding.put_batch, mesh_rules=experiment.mesh_rules)
-    steps = config.train.steps
+    run = Run.open(config, workdir, for_test=bool(evaluators))
+    with (
+        stop_requested() as stop_after,
+        BadSteps(workdir, config.train, run.clips_of) as bad_steps,
+    ):
+        while True:
+            with suppress(Rewind):
+                return _from_newest(run, bad_steps, evaluators, stop_after)
 
-    workdir.mkdir(parents=True, exist_ok=True)
+
+def _from_newest(
+    run: Run, bad_steps: BadSteps, evaluators: Sequence[Evaluator], stop_after: StopAfter
+) -> bool:
+    """See `train`.
+
+    Raises:
+      Rewind: a bad step asks for the newest checkpoint again.
+    """
+    config, workdir, experiment, dataset = run.config, run.workdir, run.experiment, run.dataset
+    iterator, steps = iter(run.batches), config.train.steps
+    iterator.leave_out(bad_steps.batches)
+    put = functools.partial(sharding.put_batch, mesh_rules=experiment.mesh_rules)
     with ExitStack() as closing:
         # --------------------------------------------------------------------------- restore
         checkpoints = closing.enter_context(Checkpoints(workdir, config.train.keep_checkpoints))
-        state, goodput = begin(config, experiment, dataset, iterator, checkpoints, started_sec)
-        done = int(state.step)
+        state, goodput = begin(run, iterator, checkpoints)
         resolved = run_config.write(workdir, config)
-        note_end_of_schedule(config.train, done)
+        note_end_of_schedule(config.train, int(state.step))
 
         # ------------------------------------------------------------------------------ loop
-        stop_after = closing.enter_context(stop_requested())
         batches = closing.enter_context(OnDevices(iterator, put))
         throughput = closing.enter_context(throughput_of(config, experiment, goodput))
-        writer = closing.enter_context(MetricWriter(workdir, throughput, done, config.train))
+        writer = closing.enter_context(
+            MetricWriter(workdir, throughput, bad_steps, int(state.step), config.train)
+        )
         trace = closing.enter_context(StepTrace(config.profile, workdir / "profile", writer.pause))
         evaluators = [*built_in(config, experiment, dataset, workdir, writer), *evaluators]
 
         def save() -> None:
             with writer.pause():
+                writer.put()  # first: rows that a checkpoint is ahead of are never written again
                 progress = progress_of(batches, dataset, throughput.goodput)
-                checkpoints.save(done, state, progress, resolved)
-            writer.last_saved = done
+                checkpoints.save(writer.done, state, progress, resolved)
+            writer.last_saved = writer.done
 
-        train_steps = compiled_steps(config, experiment) if done < steps else {}
-        while done < steps and not stop_after(done):
-            trace.before(done + 1)
+        train_steps = run.compiled_steps if writer.done < steps else {}
+        while not writer.reached(steps) and not stop_after(writer.done):
+            trace.before(writer.done + 1)
             asked = time.monotonic()
             try:
                 batch = next(batches)
@@ -91,24 +97,24 @@ def train(
                     save()
                 raise
             called = time.monotonic()
-            marked = jax.profiler.StepTraceAnnotation("train", step_num=done + 1)
+            marked = jax.profiler.StepTraceAnnotation("train", step_num=writer.done + 1)
             with marked, jax.transfer_guard("disallow"):
                 train_step, flops = train_steps[batch["phonemes"].shape[1]]
                 state, metrics = train_step(state, batch)
-            done += 1
             times = throughput.watch(asked, called, flops, metrics)
-            writer.write(done, metrics, times, iterator.num_bad)
-            trace.after(done)
-            if done % config.train.checkpoint_every == 0:
+            writer.write(batches.number, metrics, times, iterator.num_bad)
+            trace.after(writer.done)
+            if writer.is_due(config.train.checkpoint_every):
                 save()
             for evaluator in evaluators:
-                if evaluator.every_steps and done % evaluator.every_steps == 0:
+                if writer.is_due(evaluator.every_steps):
                     with writer.pause():
-                        writer.scalars("eval", done, evaluator(experiment, dataset, state))
+                        values = evaluator(experiment, dataset, state)
+                        writer.scalars("eval", writer.done, values)
         save()
     if distributed.is_main():
-        print(summary(done, steps, throughput))
-    return done >= steps
+        print(summary(writer.done, steps, throughput))
+    return writer.done >= steps
 
 
 def summary(done: int, steps: int, throughput: Throughput) -> str:

@@ -13,10 +13,12 @@ import numpy as np
 import tqdm
 
 from vssflow_jax.parallel import distributed
+from vssflow_jax.run.experiment import WATCHED
 from vssflow_jax.run.workdir import MetricsLog
+from vssflow_jax.train.bad_steps import BadSteps
 from vssflow_jax.train.step import Metrics
 from vssflow_jax.train.throughput import StepTimes, Throughput
-from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.logs import Folder
 
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
@@ -25,25 +27,34 @@ if TYPE_CHECKING:
 class MetricWriter(contextlib.ExitStack):
     """Writes `metrics.jsonl`, `throughput.jsonl` and `tensorboard/` of a run.
 
-    A step's metrics are read when the next step is under way, so that nothing waits for them.
+    A step's metrics are read when the next step is under way, so that nothing waits for them. Only
+    then is it known whether the step was kept.
 
     Args:
       workdir: folder of the run.
       throughput: to which steps are added as they are reported.
+      bad_steps: hears of steps that were dropped.
       done: steps of the run that are done.
       train: the `train` section of the config.
     """
 
     def __init__(
-        self, workdir: Path, throughput: Throughput, done: int, train: ml_collections.ConfigDict
+        self,
+        workdir: Path,
+        throughput: Throughput,
+        bad_steps: BadSteps,
+        done: int,
+        train: ml_collections.ConfigDict,
     ):
         super().__init__()
-        self._throughput, self._log_every = throughput, train.log_every
+        self._throughput, self._bad_steps = throughput, bad_steps
+        self._log_every = train.log_every
         # Times differ from run to run and so have a file of their own.
         self._log = self.enter_context(MetricsLog(workdir))
         self._speed_log = self.enter_context(MetricsLog(workdir, "throughput.jsonl"))
         main = distributed.is_main()
-        self._folder, self._done = str(workdir / "tensorboard"), done
+        self._folder = self.enter_context(Folder(workdir / "tensorboard"))
+        self._first, self._kept = done, done
         self._bar = self.enter_context(
             tqdm.tqdm(
                 total=train.steps,
@@ -54,8 +65,13 @@ class MetricWriter(contextlib.ExitStack):
             )
         )
         self.last_saved: int | None = done or None
-        """Step of the last checkpoint, for whoever hears that the loss is no number."""
+        """Step of the last checkpoint, for whoever hears of a bad step."""
         self._pending: tuple[int, Metrics, Future[StepTimes], int] | None = None
+
+    @property
+    def done(self) -> int:
+        """Steps done, with the one that is not reported yet, which may turn out to be bad."""
+        return self._kept + (self._pending is not None)
 
     @functools.cached_property
     def board(self) -> "SummaryWriter":
@@ -64,42 +80,48 @@ class MetricWriter(contextlib.ExitStack):
         from tensorboardX import SummaryWriter
 
         return self.enter_context(
-            SummaryWriter(self._folder, purge_step=self._done, write_to_disk=distributed.is_main())
+            SummaryWriter(
+                str(self._folder.local),
+                purge_step=self._first,
+                write_to_disk=distributed.is_main(),
+            )
         )
 
-    def write(self, step: int, metrics: Metrics, times: Future[StepTimes], num_bad: int) -> None:
+    def write(self, batch: int, metrics: Metrics, times: Future[StepTimes], num_bad: int) -> None:
         """Take what a step gave; report the step before.
 
         Args:
-          step: steps done with it.
+          batch: number of its batch.
           metrics: on the devices, perhaps not computed yet.
           times: times of the step, when it is done.
           num_bad: records that were skipped until now.
 
         Raises:
-          UserError: see `flush`.
+          Rewind, UserError: see `flush`.
         """
-        self._bar.update()
         self.flush()
-        self._pending = step, metrics, times, num_bad
+        self._pending = batch, metrics, times, num_bad
 
     def flush(self) -> None:
         """Report what has been taken; waits for it.
 
         Raises:
-          UserError: the loss or the norm of its gradient is no number.
+          Rewind, UserError: it was dropped, and the run goes back or ends (`BadSteps.note`).
         """
         if self._pending is None:
             return
-        (step, metrics, times, num_bad), self._pending = self._pending, None
-        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        if not np.isfinite([values["loss"], values["grad_norm"]]).all():
-            raise UserError(
-                f"step {step}: the loss is {values['loss']}, the norm of its gradient "
-                f"{values['grad_norm']}; lower train.learning_rate or set train.grad_clip_norm; "
-                f"the last checkpoint is of step {self.last_saved}"
-            )
-        self._throughput.add(times.result())
+        (batch, metrics, times, num_bad), self._pending = self._pending, None
+        found = jax.device_get(metrics)
+        losses, kept = found.pop("clip_losses"), bool(found.pop("kept"))
+        values = {name: float(value) for name, value in found.items()}
+        self._throughput.add(times.result(), kept=kept)
+        step = self._kept + 1
+        if not kept:
+            watched = {name: values[name] for name in WATCHED}
+            self._bad_steps.note(step, batch, watched, losses, self.last_saved)
+            return
+        self._kept = step
+        self._bar.update()
         self._bar.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
         if step % self._log_every:
             return
@@ -107,9 +129,34 @@ class MetricWriter(contextlib.ExitStack):
         row = {name: value for name, value in values.items() if np.isfinite(value)}
         self._log.write({"step": step, **row})
         self.scalars("train", step, row.items())
+        bad = {"bad_records": num_bad, "bad_steps": len(self._bad_steps.batches)}
         if speed := self._throughput.row():
-            self._speed_log.write({"step": step, **speed, "bad_records": num_bad})
+            self._speed_log.write({"step": step, **speed, **bad})
             self.scalars("speed", step, speed.items())
+
+    def reached(self, steps: int) -> bool:
+        """Whether so many steps are done; waits for the last of them, which may be bad.
+
+        Raises:
+          Rewind, UserError: see `flush`.
+        """
+        if self.done >= steps:
+            self.flush()
+        return self.done >= steps
+
+    def is_due(self, every: int) -> bool:
+        """Whether the step that was taken is to be followed by what follows every so many.
+
+        If so it has been waited for, and was kept. Never, for 0.
+
+        Raises:
+          Rewind, UserError: see `flush`.
+        """
+        done = self.done
+        if not every or done % every:
+            return False
+        self.flush()
+        return self.done == done
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:
@@ -117,6 +164,18 @@ class MetricWriter(contextlib.ExitStack):
         self.flush()
         with self._throughput.pause():
             yield
+
+    def put(self) -> None:
+        """Return when all that was reported is where a kill leaves it.
+
+        Raises:
+          UserError: the bucket that it is for does not take it.
+        """
+        self._log.put()
+        self._speed_log.put()
+        if "board" in self.__dict__:
+            self.board.flush()
+        self._folder.put()
 
     def scalars(self, group: str, step: int, values: Iterable[tuple[str, float]]) -> None:
         """Show values in TensorBoard."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 
 from vssflow_jax.parallel import distributed
+from vssflow_jax.utils.logs import Folder
 
 
 class StepTrace(AbstractContextManager["StepTrace"]):
@@ -27,6 +28,7 @@ class StepTrace(AbstractContextManager["StepTrace"]):
         self._first, self._last = steps or (0, 0)
         self._directory, self._pause = directory, pause
         self._running = False
+        self._folder: Folder | None = None
 
     def before(self, step: int) -> None:
         """Start with this step, if it is the first to be traced."""
@@ -34,7 +36,8 @@ class StepTrace(AbstractContextManager["StepTrace"]):
             with self._pause():
                 self._running = True
                 if distributed.is_main():
-                    jax.profiler.start_trace(self._directory)
+                    self._folder = Folder(self._directory)
+                    jax.profiler.start_trace(str(self._folder.local))
 
     def after(self, step: int) -> None:
         """Stop, if this step was the last to be traced."""
@@ -44,8 +47,9 @@ class StepTrace(AbstractContextManager["StepTrace"]):
 
     def _stop(self) -> None:
         self._running = False
-        if distributed.is_main():
-            jax.profiler.stop_trace()
+        if self._folder:
+            with self._folder:
+                jax.profiler.stop_trace()
 
     def __exit__(self, *error: object) -> None:
         """Keep what there is of a trace that an early end cut short."""

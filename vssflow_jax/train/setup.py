@@ -1,11 +1,14 @@
 """What training is set up from, before its first step."""
 
 import dataclasses
+import functools
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ml_collections
+import numpy as np
 
 from vssflow_jax import config as checks
 from vssflow_jax.audio.codec import latents_digest, make_codec
@@ -14,13 +17,71 @@ from vssflow_jax.input_pipeline.batches import train_batches, windows
 from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.input_pipeline.mixture import Mixture
 from vssflow_jax.input_pipeline.prefetch import Batches, BatchIterator, OnDevices, ReadOptions
+from vssflow_jax.input_pipeline.shards import CacheOptions
 from vssflow_jax.parallel import chips, distributed
 from vssflow_jax.run import run_config
 from vssflow_jax.run.checkpoint import Checkpoints
 from vssflow_jax.run.experiment import Experiment, TrainState
 from vssflow_jax.run.initial import check_source, initial_state
+from vssflow_jax.run.optimizer import ends_at_zero
 from vssflow_jax.train.step import compiled_step
 from vssflow_jax.train.throughput import Goodput, Throughput
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a training has from its start to its end, however often it goes back.
+
+    Attributes:
+      config: config of the run.
+      workdir: its folder.
+      experiment: experiment of it.
+      dataset: the dataset that it is trained on.
+      batches: of the clips that the devices of this process hold.
+      started_sec: Unix time of this start.
+    """
+
+    config: ml_collections.ConfigDict
+    workdir: Path
+    experiment: Experiment
+    dataset: Dataset
+    batches: Batches
+    started_sec: float
+
+    @classmethod
+    def open(cls, config: ml_collections.ConfigDict, workdir: Path, *, for_test: bool) -> "Run":
+        """The run of a config, checked against its data and devices; its folder is made.
+
+        Raises:
+          UserError: bad data, or sizes that do not fit the devices.
+        """
+        started_sec = time.time()
+        experiment = Experiment.from_config(config)
+        experiment.check_batch()
+        dataset = open_dataset(config, experiment, for_test=for_test)
+        rows = experiment.mesh_rules.local_rows(config.train.batch_size)
+        batches = batches_of(config, dataset, rows)
+        workdir.mkdir(parents=True, exist_ok=True)
+        return cls(config, workdir, experiment, dataset, batches, started_sec)
+
+    def clips_of(self, batch: int) -> list[str]:
+        """Ids of all clips of the batch of this number, which is read for them."""
+        return batches_of(self.config, self.dataset).made[batch].clip_ids
+
+    @functools.cached_property
+    def compiled_steps(self) -> dict[int, tuple[Callable[..., Any], int]]:
+        """Latent frames of a window -> the step for its batches, and the FLOPs of that.
+
+        They are compiled ahead of time, so that no process waits in a step for one that compiles
+        it: not all connections are that patient.
+        """
+        config, experiment = self.config, self.experiment
+        steps = {
+            spec.latent_frames: compiled_step(experiment.of_window(spec), config.codec.latents)
+            for spec in windows(experiment.spec, config.data.bucket_sec)
+        }
+        distributed.wait_for_all("compiled")
+        return steps
 
 
 def prepare(config: ml_collections.ConfigDict, workdir: Path) -> ml_collections.ConfigDict:
@@ -54,6 +115,7 @@ def open_dataset(
         config.data.durations,
         config.data.durations_path,
         experiment.model.feature_widths,
+        CacheOptions.from_config(config.data),
     )
     if dataset.lacking and distributed.is_main():
         lacking = ", ".join(dataset.lacking)
@@ -66,48 +128,39 @@ def open_dataset(
 
 
 def batches_of(
-    config: ml_collections.ConfigDict, experiment: Experiment, dataset: Dataset
+    config: ml_collections.ConfigDict, dataset: Dataset, rows: np.ndarray | None = None
 ) -> Batches:
-    """Endless batches of the clips that the devices of this process hold."""
-    clips = config.train.batch_size
+    """Endless batches, or the clips at some places in each."""
     return train_batches(
         dataset,
         Mixture.from_config(config.data.mixture),
-        clips,
+        config.train.batch_size,
         config.seed,
         config.codec.latents,
-        experiment.mesh_rules.local_rows(clips),
+        rows,
         ReadOptions.from_config(config.data),
         config.data.bucket_sec,
     )
 
 
-def begin(
-    config: ml_collections.ConfigDict,
-    experiment: Experiment,
-    dataset: Dataset,
-    batches: BatchIterator,
-    checkpoints: Checkpoints,
-    started_sec: float,
-) -> tuple[TrainState, Goodput]:
+def begin(run: Run, batches: BatchIterator, checkpoints: Checkpoints) -> tuple[TrainState, Goodput]:
     """The state to go on from: that of the newest checkpoint, if there is one.
 
     Args:
-      config: config of the run.
-      experiment: experiment of it.
-      dataset: the dataset that it is trained on.
+      run: the run.
       batches: put where the checkpoint left them.
       checkpoints: checkpoints of the run.
-      started_sec: Unix time of the first start, for a run that has none.
 
     Raises:
       UserError: a damaged checkpoint, another dataset, or weights that cannot be started from.
     """
     if checkpoints.latest is None:
-        check_source(config)  # again: a run that was stopped before its first checkpoint may differ
-        return initial_state(experiment, dataset.latent_stats), Goodput(started_sec)
-    state, progress = checkpoints.resume(experiment.abstract_state)
-    dataset.check_counts(progress["clips"])
+        # Again: a run that was stopped before its first checkpoint may differ.
+        check_source(run.config)
+        state = initial_state(run.experiment, run.dataset.latent_stats)
+        return state, Goodput(run.started_sec)
+    state, progress = checkpoints.resume(run.experiment.abstract_state)
+    run.dataset.check_counts(progress["clips"])
     batches.set_state(progress["data"])
     return state, Goodput(**progress["account"])
 
@@ -129,27 +182,11 @@ def progress_of(batches: OnDevices, dataset: Dataset, goodput: Goodput) -> dict[
     }
 
 
-def compiled_steps(
-    config: ml_collections.ConfigDict, experiment: Experiment
-) -> dict[int, tuple[Callable[..., Any], int]]:
-    """Latent frames of a window -> the step for its batches, and the FLOPs of that.
-
-    They are compiled ahead of time, so that no process waits in a step for one that compiles it:
-    not all connections are that patient.
-    """
-    steps = {
-        spec.latent_frames: compiled_step(experiment.of_window(spec), config.codec.latents)
-        for spec in windows(experiment.spec, config.data.bucket_sec)
-    }
-    distributed.wait_for_all("compiled")
-    return steps
-
-
 def note_end_of_schedule(train: ml_collections.ConfigDict, done: int) -> None:
     """Say so where the rest of a run has a learning rate of 0."""
     if (
-        train.schedule == "linear"
-        and done < train.steps > train.decay_steps
+        done < train.steps > train.decay_steps
+        and ends_at_zero(train, train.decay_steps)
         and distributed.is_main()
     ):
         print(

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from flax import traverse_util
 
 from vssflow_jax.audio import mel
 from vssflow_jax.audio.autoencoder import Posterior
@@ -18,11 +19,13 @@ from vssflow_jax.audio.codec import CodecParams
 from vssflow_jax.flow import path
 from vssflow_jax.input_pipeline.streams import maskable
 from vssflow_jax.models.flops import step_flops
+from vssflow_jax.models.parts import GROUPS, part_of
 from vssflow_jax.run.experiment import Batch, Experiment, Params, TrainState
-from vssflow_jax.run.optimizer import make_schedule
+from vssflow_jax.run.optimizer import AVERAGING, make_schedule, own_mean
+from vssflow_jax.train import bad_steps
 
 Metrics = dict[str, jax.Array]
-
+"""Numbers by name; of a clip each, `clip_losses` [b]; and whether the step was `kept`, bool."""
 
 _LATENT_NOISE = 1  # folded into a step's key, which is split for the other draws
 
@@ -95,69 +98,90 @@ def make_train_step(
 
     def loss_sum(
         params: Params, frozen: Params, latent: jax.Array, batch: Batch, draws: Draws
-    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    ) -> tuple[jax.Array, jax.Array]:
         model = experiment.merge(params, frozen)
         conditioning = model.encode(batch, frame_masks=draws.frame_masks, keep=draws.keep)
         own_frames = batch["frames"] if train.loss_mask == "clip" else None
         losses = path.loss(
             lambda x, t: model(x, t, conditioning), draws.noise, latent, draws.t, own_frames
         )  # [b]
-        return jnp.sum(losses), path.loss_by_time(losses, draws.t)
+        return jnp.sum(losses), losses
 
-    def gradients(state: TrainState, batch: Batch, draws: Draws) -> Any:
+    def gradients(state: TrainState, batch: Batch, draws: Draws) -> tuple[Params, jax.Array]:
+        """The gradient of the sum of the clips' losses, and these [b]."""
         with jax.named_scope("latents"):
             latent = latents(experiment, state.codec, batch, draws.latent_noise)
-        gradient = jax.value_and_grad(loss_sum, has_aux=True)
-        sums, grads = gradient(state.params, state.frozen, latent, batch, draws)
-        return sums, experiment.mesh_rules.constrain_tree(grads, experiment.param_shardings)
+        gradient = jax.grad(loss_sum, has_aux=True)
+        grads, losses = gradient(state.params, state.frozen, latent, batch, draws)
+        return experiment.mesh_rules.constrain_tree(grads, experiment.param_shardings), losses
 
-    def accumulated(state: TrainState, batch: Batch, draws: Draws) -> Any:
+    def accumulated(state: TrainState, batch: Batch, draws: Draws) -> tuple[Params, jax.Array]:
         clips, parts = batch["speaker"].shape[0], train.accumulation_steps
         # Clips i, i + k, i + 2 k, ... make up part i: each part stays spread over the devices.
         cut = jax.tree.map(
             lambda x: x.reshape(clips // parts, parts, *x.shape[1:]).swapaxes(0, 1), (batch, draws)
         )
-        by_time = jnp.zeros(path.TIME_BINS)
         none = experiment.mesh_rules.constrain_tree(
             jax.tree.map(jnp.zeros_like, state.params), experiment.param_shardings
         )
-        start = (jnp.zeros(()), (by_time, by_time)), none
 
-        def add(total: Any, part: tuple[Batch, Draws]) -> tuple[Any, None]:
-            return jax.tree.map(jnp.add, total, gradients(state, *part)), None
+        def add(total: Params, part: tuple[Batch, Draws]) -> tuple[Params, jax.Array]:
+            grads, losses = gradients(state, *part)
+            return jax.tree.map(jnp.add, total, grads), losses
 
         # Two are laid out without a loop, whose body a plan would count once (`plan.counting`).
-        return jax.lax.scan(add, start, cut, unroll=2 if parts == 2 else 1)[0]
+        grads, losses = jax.lax.scan(add, none, cut, unroll=2 if parts == 2 else 1)
+        return grads, losses.T.reshape(clips)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         clips = batch["speaker"].shape[0]
         draws = draw(experiment, state.step, clips)
         # Each traces the network once.
         sum_up = gradients if train.accumulation_steps == 1 else accumulated
-        (total, (time_sum, time_count)), grads = sum_up(state, batch, draws)
+        grads, losses = sum_up(state, batch, draws)
         grads = jax.tree.map(lambda g: g / clips, grads)
+        time_sum, time_count = path.loss_by_time(losses, draws.t)
+        watched = {"loss": jnp.sum(losses) / clips, "grad_norm": optax.global_norm(grads)}
 
         with jax.named_scope("optimizer"):
             updates, opt_state = experiment.optimizer.update(grads, state.opt_state, state.params)
             params = optax.apply_updates(state.params, updates)
         ema = state.ema
-        if ema:
+        if train.optimizer in AVERAGING:
+            ema = own_mean(opt_state, params)
+        elif ema:
             # A young average must not remember the random start.
             decay = jnp.minimum(train.ema_decay, (1 + state.step) / (10 + state.step))
             ema = optax.incremental_update(params, ema, 1 - decay)
-        metrics = {
-            "loss": total / clips,
-            "grad_norm": optax.global_norm(grads),
-            "learning_rate": make_schedule(train)(state.step),
-        } | {f"loss_t{i}": time_sum[i] / time_count[i] for i in range(path.TIME_BINS)}
-        return (
-            dataclasses.replace(
-                state, step=state.step + 1, params=params, ema=ema, opt_state=opt_state
-            ),
-            metrics,
+        new = dataclasses.replace(
+            state,
+            step=state.step + 1,
+            params=params,
+            ema=ema,
+            opt_state=opt_state,
+            recent=bad_steps.with_newest(state.recent, state.step, watched),
         )
+        kept = bad_steps.is_good(watched, state.recent, train.bad_step_deviations)
+        metrics = {
+            **watched,
+            **{f"grad_norm_{group}": norm for group, norm in group_norms(grads).items()},
+            "learning_rate": make_schedule(train)(state.step),
+            **{f"loss_t{i}": time_sum[i] / time_count[i] for i in range(path.TIME_BINS)},
+            "clip_losses": losses,
+            "kept": kept,
+        }
+        return bad_steps.chosen(kept, new, state), metrics
 
     return step
+
+
+def group_norms(grads: Params) -> dict[str, jax.Array]:
+    """Norm of the gradients of each group of weights (`models.parts.GROUPS`) that is trained."""
+    leaves = traverse_util.flatten_dict(grads, sep=".")
+    groups: dict[str, list[jax.Array]] = {}
+    for name, leaf in leaves.items():
+        groups.setdefault(part_of(name, GROUPS), []).append(leaf)
+    return {group: optax.global_norm(of_group) for group, of_group in groups.items()}
 
 
 def jit_train_step(experiment: Experiment) -> Any:

@@ -56,9 +56,10 @@ class Throughput(contextlib.AbstractContextManager["Throughput"]):
 
     Goodput is the share of the time since the run was first started, whether a process was there
     or not, in which the devices worked on steps that the run has kept. Start-up, the first step of
-    a process, saving, samples, waiting for data, steps that a kill undid and the time until the
-    next start are lost. A step's work begins with its call or the end of the step before, whichever
-    is later. With several processes each has its own, and a wait of one is work to others.
+    a process, saving, samples, waiting for data, steps that were dropped or undone and the time
+    until the next start are lost. A step's work begins with its call or the end of the step before,
+    whichever is later. With several processes each has its own, and a wait of one is work to
+    others.
 
     Args:
       goodput: goodput of the run until now: a new one, or as the checkpoint has it.
@@ -102,9 +103,9 @@ class Throughput(contextlib.AbstractContextManager["Throughput"]):
 
         return self._watcher.submit(wait)
 
-    def add(self, times: StepTimes) -> None:
-        """Count a step that is done; steps come in order."""
-        if self._last_done is not None:
+    def add(self, times: StepTimes, *, kept: bool = True) -> None:
+        """Count a step that is done, unless the run has not kept it; steps come in order."""
+        if kept and self._last_done is not None:
             self._steps += 1
             self._flops += times.flops
             self._span_sec += times.done - self._last_done - self._paused_sec

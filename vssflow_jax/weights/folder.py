@@ -1,7 +1,6 @@
 """A folder of imported weights: `weights.safetensors` with our names, and `config.json`."""
 
 import json
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from flax import traverse_util
 from jax.sharding import SingleDeviceSharding
 
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import copy, whole_tree
 from vssflow_jax.weights.mapping import Weights, flatten
 from vssflow_jax.weights.state_dict import (
     CONFIG_FILE,
@@ -54,18 +54,12 @@ def save(
       UserError: the folder holds something.
     """
     check_new(folder)
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with whole_tree(folder) as partial:
         values = {"kind": kind, "config": config}
         (partial / CONFIG_FILE).write_text(json.dumps(values, indent=2) + "\n")
         write_state_dict(partial / WEIGHTS_FILE, flatten(weights))
         for file in beside:
-            shutil.copyfile(file, partial / file.name)
-        partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            copy(file, partial / file.name)
 
 
 def is_imported(path: Path) -> bool:

@@ -18,6 +18,8 @@ from safetensors.numpy import save_file
 
 from vssflow_jax.parallel import distributed
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import whole
+from vssflow_jax.utils.object_cache import local
 from vssflow_jax.weights.torch_files import AVERAGED, read_torch, read_torch_entries
 
 StateDict = dict[str, np.ndarray]
@@ -195,14 +197,11 @@ def write_state_dict(
     """
     # safetensors writes an array's memory as it lies, so a transposed view would come out wrong.
     arrays = {name: np.asarray(value, np.float32, order="C") for name, value in tensors.items()}
-    partial = path.with_name(path.name + ".partial")
     try:
-        save_file(arrays, partial, metadata={"format": "pt", **(metadata or {})})
-        partial.replace(path)
+        with whole(path) as partial:
+            save_file(arrays, partial, metadata={"format": "pt", **(metadata or {})})
     except SafetensorError as error:
         raise UserError(f"{path} could not be written: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -244,7 +243,7 @@ def open_safetensors(path: Path) -> Iterator[Any]:
         raise UserError(f"{path} is missing")
     check_is_itself(path)
     try:
-        with safe_open(path, framework="numpy") as tensors:
+        with safe_open(local(path), framework="numpy") as tensors:
             yield tensors
     except SafetensorError as error:
         reason = _damage(path, error)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.object_cache import local
 from vssflow_jax.utils.optional import require
 from vssflow_jax.weights.torchscript import open_program, read_program
 from vssflow_jax.weights.unpickling import Array, Placeholder, restricted
@@ -71,7 +72,7 @@ def _load(path: Path) -> tuple[Any, Any]:
     try:
         if program := open_program(path):  # which `torch.load` would run
             return torch, read_program(path, program)
-        return torch, torch.load(path, map_location="cpu", mmap=False, **options)
+        return torch, torch.load(local(path), map_location="cpu", mmap=False, **options)
     except UserError:
         raise
     except Exception as error:  # Of damaged files torch and pickle raise anything.

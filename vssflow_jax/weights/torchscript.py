@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.object_cache import local
 from vssflow_jax.utils.optional import require
 from vssflow_jax.weights.unpickling import Placeholder, restricted
 
@@ -35,7 +36,7 @@ def open_program(path: Path) -> Any:
         if file.read(len(_ZIP_START)) != _ZIP_START:
             return None
     # PyTorch's own reader: another one could be shown other names.
-    archive = torch._C.PyTorchFileReader(str(path))
+    archive = torch._C.PyTorchFileReader(str(local(path)))
     names = archive.get_all_records()
     is_program = any(name == "constants.pkl" or name.startswith("code/") for name in names)
     return archive if is_program else None

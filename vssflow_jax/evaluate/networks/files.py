@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from vssflow_jax.evaluate.networks.store import Store
 from vssflow_jax.networks import nisqa
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.object_cache import local
 from vssflow_jax.utils.optional import require
 
 Clips = Mapping[str, NDArray[np.float32]]
@@ -132,9 +133,10 @@ def _load(path: Path) -> Any:
     torch = require("torch", "convert")
     if not path.is_file():
         raise UserError(f"{path}: no such file")
+    file = local(path)
     try:
         return torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+            file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file)
         )
     except pickle.UnpicklingError as error:
         raise UserError(

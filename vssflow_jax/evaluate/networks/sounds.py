@@ -13,6 +13,8 @@ from vssflow_jax import media
 from vssflow_jax.features import resize
 from vssflow_jax.media import View
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import as_path
+from vssflow_jax.utils.object_cache import local
 from vssflow_jax.utils.optional import check
 
 SAMPLING_RATE = 16_000  # of what most networks hear
@@ -45,7 +47,7 @@ def read_sound(
       UserError: the file cannot be read, or holds numbers that are not finite.
     """
     try:
-        samples, own = soundfile.read(path, dtype="float32", always_2d=True)
+        samples, own = soundfile.read(local(as_path(path)), dtype="float32", always_2d=True)
     except soundfile.LibsndfileError:
         waveform, own = media.read_audio(path, rate), rate
     except OSError as error:

@@ -7,7 +7,6 @@ their number: features stay in their files until they are read.
 import dataclasses
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from vssflow_jax.utils.files import write_atomically
+from vssflow_jax.utils.files import remove_tree, write_atomically
 from vssflow_jax.weights.state_dict import open_safetensors
 
 _ORIGIN = "origin.json"
@@ -55,7 +54,7 @@ class Store:
         """
         path = self.folder / _ORIGIN
         if self.folder.exists() and self.origin != origin:
-            shutil.rmtree(self.folder)
+            remove_tree(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(origin) + "\n")
 

@@ -31,6 +31,7 @@ from vssflow_jax.html import clip_view, page
 from vssflow_jax.html.clip_view import ClipView, Sound
 from vssflow_jax.utils import plugins
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import as_path
 
 CLIPS_PER_TASK = 4  # to look at and listen to
 
@@ -262,8 +263,8 @@ def _sound(letter: str, run: Evaluation, clip: str) -> Sound:
 
 
 def main(argv: list[str]) -> None:
-    out = Path(flags.FLAGS.out)
-    compare([Path(operand) for operand in argv[1:]], out, flags.FLAGS.clips)
+    out = as_path(flags.FLAGS.out)
+    compare([as_path(operand) for operand in argv[1:]], out, flags.FLAGS.clips)
     print(f"open {out}")
 
 

@@ -38,6 +38,7 @@ from vssflow_jax.html.clip_view import ClipView, Sound
 from vssflow_jax.parallel import distributed
 from vssflow_jax.utils import plugins
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import as_path
 from vssflow_jax.utils.processes import ahead, workers_for
 
 BENCHMARKS = Path("configs", "benchmarks")
@@ -176,21 +177,21 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     distributed.start(values.distributed)
     plugins.load(values.plugins)
-    benchmark = definition.load(values.benchmark, Path(values.benchmarks))
+    benchmark = definition.load(values.benchmark, as_path(values.benchmarks))
     benchmark = dataclasses.replace(benchmark, versions=(), mp4=False)
     given = {
         name: str(values[name].value or "")
         for name in ("generated", "reference", "videos", "clips")
     }
-    paths = {name: Path(path) if path else None for name, path in given.items()}
+    paths = {name: as_path(path) if path else None for name, path in given.items()}
     clips, remarks = read_clips(
         benchmark,
-        Path(values.generated),
-        Path(values.reference),
+        as_path(values.generated),
+        as_path(values.reference),
         paths["videos"],
         paths["clips"],
     )
-    out = Path(values.out)
+    out = as_path(values.out)
     _check_apart(out, [path for path in paths.values() if path])
     for remark in remarks if distributed.is_main() else ():
         print(remark)
