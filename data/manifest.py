@@ -17,7 +17,7 @@ import librosa
 import numpy as np
 import soundfile
 
-from data.shard_writer import Row
+from data.shard_writer import Row, named_file
 from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec, fit_length, stretch_phonemes, to_int16
 from vssflow_jax.features.files import NO_FRAMES, TOLERANCE_SEC, in_shape, read_features
@@ -143,7 +143,7 @@ class Manifest:
 
         What is longer than the window is cut, phonemes too. A file of zeros is as good as none.
         """
-        task, path = row["task"], as_path(self.root, row["audio"])
+        task, path = row["task"], named_file(self.root, row["audio"])
         samples = read_sound(path, self.spec.sampling_rate)
         duration_sec = round(len(samples) / self.spec.sampling_rate, 2)  # As the reference has it.
         if duration_sec < MIN_DURATION_SEC:
@@ -169,7 +169,7 @@ class Manifest:
     def _stream(self, row: Row, name: str) -> np.ndarray:
         if not row[name]:
             return NO_FRAMES
-        path = as_path(self.root, row[name])
+        path = named_file(self.root, row[name])
         array = read_features(path)
         if path.suffix == ".npz" and name == "visual" and len(array):
             if array.ndim != 2 or array.shape[1] > WIDTHS[name]:

@@ -13,14 +13,28 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.input_pipeline import dataset, records
 from vssflow_jax.input_pipeline.records import Values
-from vssflow_jax.utils.errors import Rejected
-from vssflow_jax.utils.files import whole, write_atomically
+from vssflow_jax.utils.errors import MissingPackage, Rejected, UserError
+from vssflow_jax.utils.files import as_path, whole, write_atomically
 
 Row = Mapping[str, Any]  # has clip_id, split and task
 COMPRESSIONS = {"none": "uncompressed", "zstd": "zstd:3"}
 UNFINISHED = "unfinished"  # a folder beside the shards while a build goes on
 REJECTED = "rejected.tsv"
 COMPLETE = "dataset_info.json"
+
+
+def named_file(root: Path, text: str) -> Path:
+    """The file that a row names, by itself or below a folder.
+
+    Raises:
+      Rejected: a URL that is not understood.
+    """
+    try:
+        return as_path(root, text)
+    except MissingPackage:
+        raise  # It is not the row's fault, and can be mended.
+    except UserError as error:
+        raise Rejected(f"bad path: {error}") from error
 
 
 class Source(Protocol):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from data import segments
-from data.shard_writer import Row
+from data.shard_writer import Row, named_file
 from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec, fit_length
 from vssflow_jax.features.footage import Encoders, Footage, Mouth
@@ -201,7 +201,7 @@ def remarks(rows: Iterable[Mapping[str, Any]], limit: int = 10) -> Iterator[str]
 def _row(videos_dir: Path, fields: Mapping[str, str]) -> dict[str, Any]:
     if fields[BEYOND]:
         raise Rejected("wrong number of fields: more than the header has; a tab in a text?")
-    video, sample = (as_path(videos_dir, fields[name]) for name in ("video", "voice_sample"))
+    video, sample = (named_file(videos_dir, fields[name]) for name in ("video", "voice_sample"))
     transcript = " ".join(fields["transcript"].split())
     split = fields["split"] or "train"
     task = fields["task"] or ("visualtts" if transcript else "v2s")

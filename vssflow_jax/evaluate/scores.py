@@ -72,9 +72,9 @@ def sum_up(
     }
     rows.write_scored(out, good)
     write_per_clip(out / PER_CLIP, good)
-    kaldi.write_lists(out, good, lists)
     rows.write_table(out, good)
     write_atomically(out / METRICS_FILE, json.dumps(metrics, indent=2) + "\n")
+    kaldi.write_lists(out, good, lists)
     return metrics
 
 

@@ -108,8 +108,10 @@ def claim(out: Path, settings: Mapping[str, Any], replace: bool) -> None:
             found = json.loads(path.read_text())
             today = {"config": of_today(found["config"])} if "config" in found else {}
             there = identity(found | today)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             there = {}
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror}); try again") from error
         differing = [name for name in wanted if there.get(name, _NOTHING) != wanted[name]]
         if differing and not replace:
             raise UserError(

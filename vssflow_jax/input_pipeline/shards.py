@@ -9,6 +9,7 @@ import bisect
 import dataclasses
 import itertools
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +28,7 @@ SHA256SUMS = "SHA256SUMS"
 """Digests of the shards beside them, as `sha256sum --check` reads them."""
 _AHEAD = 4  # shards that are fetched at a time
 _READER = "readahead_buffer_size:0"  # records are read in any order
+_WAITS_SEC = (0.5, 2.0, 8.0)  # before a record is asked for again
 
 
 class Records(Protocol):
@@ -58,7 +60,8 @@ class CacheOptions:
     @property
     def cache(self) -> ObjectCache:
         """The copies."""
-        folder = as_path(self.folder) if self.folder else default_folder()
+        # Apart from what `local` copies, which has another limit.
+        folder = as_path(self.folder) if self.folder else default_folder("shards")
         if bucket_path(folder):
             raise UserError(f"data.cache_dir is {folder}; name a folder of this machine")
         return ObjectCache(folder, int(self.max_gb * 1e9))
@@ -84,6 +87,8 @@ def open_records(
         buckets = [bucket for path in paths if (bucket := bucket_path(path))]
         known = [sha256.get(path.name, "") for path in paths]
         return CopiedRecords(buckets, lengths, known, options.cache)
+    if paths and (bucket := bucket_path(paths[0])):
+        return RemoteRecords([str(path) for path in paths], bucket)
     return ArrayRecordDataSource([str(path) for path in paths])
 
 
@@ -98,6 +103,42 @@ def read_sha256(directory: Path) -> dict[str, str]:
     path = directory / SHA256SUMS
     lines = path.read_text().splitlines() if path.exists() else []
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+
+
+class RemoteRecords:
+    """Records of shards that are read where they are, over a network that fails now and then.
+
+    Args:
+      paths: the shards.
+      first: the first of them.
+    """
+
+    def __init__(self, paths: Sequence[str], first: BucketPath):
+        self._paths, self._first = paths, first
+        self._source = ArrayRecordDataSource(paths)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> bytes:
+        """A record.
+
+        Raises:
+          OSError: the bucket cannot be reached.
+          RuntimeError: the record is damaged.
+        """
+        for wait_sec in _WAITS_SEC:
+            with suppress(RuntimeError):
+                return self._read(index)
+            time.sleep(wait_sec)
+            # What failed once may go on failing.
+            self._source = ArrayRecordDataSource(self._paths)
+        self._first.stat()  # Where this fails, it is not the record's fault.
+        return self._read(index)
+
+    def _read(self, index: int) -> bytes:
+        record: bytes = self._source[index]
+        return record
 
 
 class CopiedRecords:
@@ -165,9 +206,12 @@ class CopiedRecords:
             with self._lock, suppress(FileNotFoundError):  # removed by another process just now
                 inode = copy.stat().st_ino
                 if shard not in self._open or self._open[shard][0] != inode:
+                    reader = ArrayRecordReader(str(copy), options=_READER)
+                    if not reader.ok() and not copy.exists():
+                        continue
                     # Of a copy that had to go and came back the first one is not kept open, for it
                     # would take room as well.
-                    self._open[shard] = inode, ArrayRecordReader(str(copy), options=_READER)
+                    self._open[shard] = inode, reader
                 return self._open[shard][1]
 
     def _copy(self, shard: int) -> Path:

@@ -113,6 +113,10 @@ class Published(NamedTuple):
         """The files that belong to the weights of a source, such as a tokenizer's."""
         return _files_beside(source, *self.beside)
 
+    def read_beside(self, source: Path) -> list[Path]:
+        """These, and those that sizes and scales are read from."""
+        return _files_beside(source, CONFIG_FILE, convert_rawnet3.CONFIG_FILE, *self.beside)
+
 
 @functools.cache
 def _abstract(network: Callable[..., nnx.Module], cfg: Config) -> mapping.Weights:

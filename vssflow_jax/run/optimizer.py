@@ -219,7 +219,7 @@ def wsd(train: ml_collections.ConfigDict, end: int) -> optax.Schedule:
 
     Warm-up, stable, decay: Hu et al. 2024, "MiniCPM", arXiv 2404.06395.
     """
-    steps = max(1, round(train.cooldown * end))
+    steps = max(1, min(round(train.cooldown * end), end - train.warmup_steps))
     fall = optax.linear_schedule(train.learning_rate, 0.0, steps)
     return optax.join_schedules(
         [constant(train, end), fall], [max(0, end - steps - train.warmup_steps)]

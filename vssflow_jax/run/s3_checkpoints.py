@@ -14,7 +14,7 @@ from orbax.checkpoint._src.path import gcs_utils
 from orbax.checkpoint._src.serialization import tensorstore_utils
 
 _SCHEME = "s3://"
-_REGION = "us-east-1"  # where none is named, as other clients have it
+_REGION = "us-east-1"  # of a store that speaks like S3, where none is named
 
 
 @functools.cache
@@ -48,10 +48,13 @@ def spec(url: str) -> dict[str, Any]:
         "driver": "s3",
         "bucket": parsed.netloc,
         "path": parsed.path.lstrip("/"),
-        "aws_region": os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION", _REGION),
     }
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     if endpoint := os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
         found["endpoint"] = endpoint
+        region = region or _REGION
+    if region:  # Else tensorstore asks Amazon where the bucket is.
+        found["aws_region"] = region
     if "AWS_ACCESS_KEY_ID" in os.environ:
         # Those of files and machines are found without being asked for, with a warning for each.
         found["aws_credentials"] = {"type": "environment"}

@@ -12,6 +12,7 @@ learned from at a rate, and averaged as if the bad one had never been.
 import contextlib
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -92,7 +93,12 @@ class BadSteps(contextlib.ExitStack):
         """Numbers of the batches that the run is to go on without."""
         self._log = self.enter_context(MetricsLog(workdir, BAD_STEPS))
         self._then, self._most = train.bad_step, train.max_bad_steps
+        self._gone_back: Counter[int | None] = Counter()  # to the checkpoint of a step
         self._clips_of = clips_of
+
+    def put(self) -> None:
+        """Return when all rows are where a kill leaves them; see `MetricsLog`."""
+        self._log.put()
 
     def note(
         self,
@@ -113,12 +119,16 @@ class BadSteps(contextlib.ExitStack):
 
         Raises:
           Rewind: the run is to go back.
-          UserError: it is to end, or more batches in a row are bad than may be.
+          UserError: it is to end, or more batches are bad than may be, in a row or behind one
+            checkpoint that the run has gone back to.
         """
         row = 1
         while batch - row in self.batches:
             row += 1
         then = self._then if row <= self._most else STOP
+        if then == REWIND:
+            self._gone_back[last_saved] += 1
+            then = then if self._gone_back[last_saved] <= self._most else STOP
         clips = self._clips_of(batch)
         # Where each has a finite loss, any of them may be the one whose gradient is not.
         bad = [clip for clip, loss in zip(clips, losses, strict=True) if not np.isfinite(loss)]
@@ -139,6 +149,8 @@ class BadSteps(contextlib.ExitStack):
         )
         if then == STOP:
             many = f", as of {row} batches in a row" if row > 1 else ""
+            if self._gone_back[last_saved] > self._most:
+                many = f", after the run had gone back {self._most} times"
             raise UserError(
                 f"{what}{many}; lower train.learning_rate, set train.grad_clip_norm, or pass over "
                 f"such batches by --config.train.bad_step=skip; the last checkpoint is of step "

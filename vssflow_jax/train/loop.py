@@ -81,6 +81,7 @@ def _from_newest(
 
         def save() -> None:
             with writer.pause():
+                bad_steps.put()
                 writer.put()  # first: rows that a checkpoint is ahead of are never written again
                 progress = progress_of(batches, dataset, throughput.goodput)
                 checkpoints.save(writer.done, state, progress, resolved)
@@ -92,7 +93,7 @@ def _from_newest(
             asked = time.monotonic()
             try:
                 batch = next(batches)
-            except UserError:
+            except (UserError, OSError):
                 if jax.process_count() == 1:  # others would not save with this one
                     save()
                 raise
@@ -103,11 +104,12 @@ def _from_newest(
                 state, metrics = train_step(state, batch)
             times = throughput.watch(asked, called, flops, metrics)
             writer.write(batches.number, metrics, times, iterator.num_bad)
-            trace.after(writer.done)
-            if writer.is_due(config.train.checkpoint_every):
+            step = writer.done
+            trace.after(step)
+            if writer.is_due(step, config.train.checkpoint_every):
                 save()
             for evaluator in evaluators:
-                if writer.is_due(evaluator.every_steps):
+                if writer.is_due(step, evaluator.every_steps):
                     with writer.pause():
                         values = evaluator(experiment, dataset, state)
                         writer.scalars("eval", writer.done, values)

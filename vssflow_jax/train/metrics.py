@@ -144,19 +144,22 @@ class MetricWriter(contextlib.ExitStack):
             self.flush()
         return self.done >= steps
 
-    def is_due(self, every: int) -> bool:
-        """Whether the step that was taken is to be followed by what follows every so many.
+    def is_due(self, step: int, every: int) -> bool:
+        """Whether a step is to be followed by what follows every so many of them.
 
         If so it has been waited for, and was kept. Never, for 0.
+
+        Args:
+          step: number of the step that was taken, if it was kept.
+          every: how many steps there are from one to the next.
 
         Raises:
           Rewind, UserError: see `flush`.
         """
-        done = self.done
-        if not every or done % every:
+        if not every or step % every:
             return False
         self.flush()
-        return self.done == done
+        return self.done == step
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:

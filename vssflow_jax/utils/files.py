@@ -54,6 +54,19 @@ def bucket_path(path: Any) -> BucketPath | None:
     return path if isinstance(path, BucketPath) else None
 
 
+def version(path: Path) -> tuple[int, int | str]:
+    """Tells a file from what was there before it, without reading it.
+
+    Raises:
+      OSError: there is none.
+    """
+    if bucket := bucket_path(path):
+        of_object = bucket.stat()
+        return of_object.st_size, of_object.version
+    of_file = path.stat()
+    return of_file.st_size, of_file.st_mtime_ns
+
+
 # ----------------------------------------------------------------------------------- whole or not
 @contextlib.contextmanager
 def whole(path: Path, aside: Path | None = None) -> Iterator[Path]:
@@ -69,8 +82,8 @@ def whole(path: Path, aside: Path | None = None) -> Iterator[Path]:
             yield local
             bucket.put(local)
         return
-    # Another process may write it too.
-    partial = (aside or path.parent) / f"{path.name}.{uuid.uuid4().hex}.partial"
+    # Another process may write it too; the name of the file may be as long as names can be.
+    partial = (aside or path.parent) / f".{uuid.uuid4().hex[:16]}.partial"
     try:
         yield partial
         partial.replace(path)

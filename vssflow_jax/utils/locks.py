@@ -60,7 +60,8 @@ def _held(path: BucketPath) -> Iterator[None]:
     def renew() -> None:
         while not done.wait(RENEW_SEC):
             with contextlib.suppress(OSError):  # It may work the next time.
-                path.write_bytes(_stamped(holder))
+                if _is_of(path, holder):
+                    path.write_bytes(_stamped(holder))
 
     renewing = threading.Thread(target=renew, daemon=True, name="lock")
     renewing.start()
@@ -69,7 +70,14 @@ def _held(path: BucketPath) -> Iterator[None]:
     finally:
         done.set()
         renewing.join()
-        path.unlink(missing_ok=True)
+        if _is_of(path, holder):
+            path.unlink(missing_ok=True)
+
+
+def _is_of(path: BucketPath, holder: str) -> bool:
+    """Whether a holder has its lock still, which others took for dead if it slept for long."""
+    found = _read(path)
+    return found is not None and found[0] == holder
 
 
 def _stamped(holder: str) -> bytes:
@@ -92,6 +100,9 @@ def _take(path: BucketPath, holder: str) -> None:
     grave = path.with_name(f"{path.name}.{found[0].rpartition(' ')[2]}")
     try:
         grave.create(b"")
+    except FileExistsError as error:
+        raise Locked("") from error
+    try:
         if _read(path) != found:
             raise FileExistsError
         path.unlink()

@@ -7,6 +7,7 @@ is put there whole, now and then in the background, and whenever it has to be th
 import contextlib
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -75,12 +76,17 @@ class Folder(contextlib.AbstractContextManager["Folder"]):
                 self._there[name] = state
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        # An error that is under way is the one to hear of.
-        with contextlib.suppress(UserError) if error else contextlib.nullcontext():
+        try:
             self.put()
-        self._putter.shutdown()
-        if self._temporary:
-            self._temporary.cleanup()
+        except UserError as lost:
+            if not error:
+                raise
+            # An error that is under way is the one to end by.
+            print(f"warning: {lost}", file=sys.stderr)
+        finally:
+            self._putter.shutdown()
+            if self._temporary:
+                self._temporary.cleanup()
 
 
 class JsonLines(contextlib.AbstractContextManager["JsonLines"]):

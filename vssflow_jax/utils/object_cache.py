@@ -33,10 +33,10 @@ def local(path: Path) -> Path:
     return path
 
 
-def default_folder() -> Path:
-    """Where copies lie if nothing else is asked for."""
+def default_folder(name: str = "objects") -> Path:
+    """Where copies of a kind lie if nothing else is asked for."""
     home = os.environ.get("XDG_CACHE_HOME")
-    return Path(home or Path.home() / ".cache", "vssflow_jax", "objects")
+    return Path(home or Path.home() / ".cache", "vssflow_jax", name)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,6 +26,7 @@ CLIENTS = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}
 
 _URL = re.compile(r"(\w[\w+.-]*)://(.*)", re.DOTALL)
 _LONGEST_REASON = 300
+_OF_THIS_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # that a copy is written to
 _KINDS = {
     FileNotFoundError: (errno.ENOENT, "no such object or bucket"),
     FileExistsError: (errno.EEXIST, "it is there already"),
@@ -306,6 +307,8 @@ class BucketPath:
         except optional.MissingPackage:
             raise
         except Exception as error:  # Clients raise what they like.
+            if isinstance(error, OSError) and error.errno in _OF_THIS_MACHINE:
+                raise
             reason = " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
             code = errno.EACCES if isinstance(error, PermissionError) else errno.EIO
             known = (what for kind, what in _KINDS.items() if isinstance(error, kind))

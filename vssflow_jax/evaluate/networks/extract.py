@@ -44,7 +44,7 @@ def extract(
     """
     judge, store = JUDGES[name](weights), Store(folder / name)
     if distributed.is_main():
-        store.claim({"sha256": judges.digest(weights), "max_sec": max_sec})
+        store.claim({**judges.origin(name, weights), "max_sec": max_sec})
     distributed.wait_for_all(f"claimed {folder / name}")
     done = store.done()
     distributed.wait_for_all(f"read {folder / name}")  # before anyone writes another

@@ -27,6 +27,7 @@ from vssflow_jax.evaluate.networks.of_sounds import (
     Vggish,
     Whisper,
 )
+from vssflow_jax.networks.published import NETWORKS
 from vssflow_jax.networks.spread import Spread
 from vssflow_jax.weights import folder
 
@@ -63,6 +64,19 @@ def digest(weights: Path) -> str:
                 while block := file.read(1 << 20):
                     found.update(block)
     return found.hexdigest()
+
+
+def origin(name: str, weights: Path) -> dict[str, str]:
+    """What tells the weights of a judge from others: digests of them, and of what is read beside.
+
+    Args:
+      name: a key of `JUDGES`.
+      weights: file or folder of its weights.
+    """
+    network = NETWORKS.get(JUDGES[name].kind)
+    beside = network.read_beside(weights) if network else []
+    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in beside}
+    return {"sha256": digest(weights), **found}
 
 
 def forget() -> None:

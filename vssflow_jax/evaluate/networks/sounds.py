@@ -70,9 +70,11 @@ def rate_of(path: str | Path) -> int:
       UserError: the file cannot be read.
     """
     try:
-        return int(soundfile.info(path).samplerate)
+        return int(soundfile.info(local(as_path(path))).samplerate)
     except soundfile.LibsndfileError:
         return media.audio_rate(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error}); replace the file") from error
 
 
 def read_pictures(

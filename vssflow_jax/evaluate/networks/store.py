@@ -63,7 +63,7 @@ class Store:
         """What it was claimed for; nothing where it never was."""
         try:
             found: dict[str, Any] = json.loads((self.folder / _ORIGIN).read_text())
-        except (OSError, ValueError):
+        except (FileNotFoundError, ValueError):  # Of what cannot be read just now nothing is known.
             return {}
         return found
 

@@ -11,6 +11,7 @@ from vssflow_jax.evaluate.rows import COLUMNS
 from vssflow_jax.input_pipeline.tasks import TASKS
 from vssflow_jax.media import SUFFIXES
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.utils.files import version
 from vssflow_jax.utils.tables import BEYOND, read_table
 
 SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aac", ".aif", ".aiff", *SUFFIXES)
@@ -97,8 +98,7 @@ def contents(clips: Sequence[Given]) -> str:
     found = hashlib.sha256()
     for clip in clips:
         for path in (clip.generated, clip.reference, clip.video):
-            stat = path.stat() if path else None
-            found.update(repr(stat and (stat.st_size, stat.st_mtime_ns)).encode())
+            found.update(repr(path and version(path)).encode())
         found.update(repr(clip).encode())
     return found.hexdigest()
 
