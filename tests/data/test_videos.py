@@ -217,6 +217,10 @@ def test_what_a_file_cannot_give_is_a_reason(folder: Path, line: str, reason: st
     [
         ("gone.mp4\tx", "missing file: .*gone.mp4"),
         ("\tx", "missing file: "),
+        (
+            "https://host/sound.mp4\tx",
+            "bad path: https://host/sound.mp4: no path",
+        ),
         ("sound.mp4\tx\t\t\t\tgone.wav", "missing file: .*gone.wav"),
         ("sound.mp4\tfirst", "duplicate: "),
         ("sound.mp4\t../x", "bad clip_id: '../x'"),

@@ -107,3 +107,13 @@ def test_orbax_still_knows_the_rest():
     assert tensorstore_utils._normalize_path("/a//s3:/b/") == "/a/s3:/b"
     assert not tensorstore_utils._use_gcs_driver("/a")
     assert tensorstore_utils._use_gcs_driver("gs://a")
+
+
+def test_a_region_is_named_where_the_environment_or_another_store_does(monkeypatch) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    assert "aws_region" not in s3_checkpoints.spec("s3://bucket/x")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://store")
+    assert s3_checkpoints.spec("s3://bucket/x")["aws_region"] == "us-east-1"
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    assert s3_checkpoints.spec("s3://bucket/x")["aws_region"] == "eu-west-1"

@@ -229,6 +229,13 @@ def test_schedules(schedule: str, expected: dict[int, float]) -> None:
     assert optimizer.ends_at_zero(train, 110) == (schedule != "constant")
 
 
+def test_a_long_cooldown_ends_at_zero_too() -> None:
+    train = section(schedule="wsd", learning_rate=1.0, warmup_steps=10, decay_steps=50)
+    train.cooldown = 1.0
+    assert [float(make_schedule(train)(step)) for step in (10, 30, 50, 60)] == [1.0, 0.5, 0.0, 0.0]
+    assert optimizer.ends_at_zero(train, 50)
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

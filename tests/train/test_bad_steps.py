@@ -17,7 +17,7 @@ from tests import bad_batch, tiny
 from tests.train.test_loop import assert_same_arrays, final_state, start
 from vssflow_jax.run.experiment import RECENT_STEPS, Experiment
 from vssflow_jax.run.workdir import BAD_STEPS, read_metrics, rows
-from vssflow_jax.train.bad_steps import is_good, limit
+from vssflow_jax.train.bad_steps import BadSteps, Rewind, is_good, limit
 from vssflow_jax.train.step import make_train_step
 from vssflow_jax.utils.errors import UserError
 
@@ -111,6 +111,25 @@ def test_bad_steps_in_a_row_end_the_run(demo_data: Path, tmp_path: Path) -> None
     )
     with pytest.raises(UserError, match=r"with clips .*, as of 3 batches in a row; lower"):
         tiny.train(config, tmp_path / "run")
+
+
+def test_a_run_goes_back_to_a_checkpoint_so_often_and_no_more(tmp_path: Path) -> None:
+    train = tiny.config(tmp_path, train__bad_step="rewind", train__max_bad_steps=2).train
+    values, losses = {"loss": np.nan, "grad_norm": np.nan}, np.array([np.nan])
+    with BadSteps(tmp_path, train, lambda batch: [f"clip{batch}"]) as bad_steps:
+        for batch in (4, 8):  # not in a row
+            with pytest.raises(Rewind):
+                bad_steps.note(5, batch, values, losses, last_saved=3)
+        with pytest.raises(UserError, match=r"clip12, after the run had gone back 2 times; lower"):
+            bad_steps.note(5, 12, values, losses, last_saved=3)
+        with pytest.raises(Rewind):
+            bad_steps.note(7, 16, values, losses, last_saved=6)
+    assert [row["then"] for row in rows(tmp_path, BAD_STEPS)] == [
+        "rewind",
+        "rewind",
+        "stop",
+        "rewind",
+    ]
 
 
 def test_what_is_usual() -> None:

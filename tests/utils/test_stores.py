@@ -1,5 +1,6 @@
 """Paths of buckets, against emulators of both stores."""
 
+import errno
 import json
 import os
 import sys
@@ -260,6 +261,24 @@ def test_a_lock_that_is_held_is_renewed(folder: BucketPath, monkeypatch):
             time.sleep(0.02)
 
 
+def test_who_finds_a_dead_lock_second_leaves_it_to_the_first(folder: BucketPath):
+    stamp = {"holder": "host, process 1, abc", "unix_time": time.time() - locks.DEAD_SEC - 1}
+    (folder / "lock").write_text(json.dumps(stamp))
+    (folder / "lock.abc").write_bytes(b"")
+    with pytest.raises(Locked), lock(folder / "lock"):
+        pass
+    assert names(folder) == ["lock", "lock.abc"]
+
+
+def test_a_lock_that_others_took_over_is_theirs(folder: BucketPath, monkeypatch):
+    monkeypatch.setattr(locks, "RENEW_SEC", 0.05)
+    theirs = json.dumps({"holder": "host, process 2, def", "unix_time": time.time()})
+    with lock(folder / "lock"):
+        (folder / "lock").write_text(theirs)
+        time.sleep(0.2)
+    assert (folder / "lock").read_text() == theirs
+
+
 def test_a_lock_of_a_disk(tmp_path: Path):
     with lock(tmp_path / "lock"), pytest.raises(Locked), lock(tmp_path / "lock"):
         pass
@@ -286,6 +305,16 @@ def test_a_copy_is_checked(folder: BucketPath, tmp_path: Path):
     with pytest.raises(UserError, match="/a is damaged"):
         ObjectCache(tmp_path).fetch(folder / "a", sha256="0" * 64)
     assert [path.name for path in tmp_path.iterdir()] == ["locks"]
+
+
+def test_a_full_disk_is_no_fault_of_the_bucket(folder: BucketPath, tmp_path: Path, monkeypatch):
+    def full(*given, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (folder / "x").write_bytes(b"1")
+    monkeypatch.setattr(folder.client, "get_file", full)
+    with pytest.raises(UserError, match=r"no room for .*/x \(No space left"):
+        ObjectCache(tmp_path).fetch(folder / "x")
 
 
 def test_what_was_not_used_for_longest_goes(folder: BucketPath, tmp_path: Path):
