@@ -190,6 +190,7 @@ def test_how_much_they_keep() -> None:
     assert device_bytes(sizes["schedule_free_adamw"].ema) == weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_losses_and_bytes_on_eight_devices(name: str, eight: Path) -> None:
     found = dict(np.load(eight / f"{name}.npz"))
