@@ -27,6 +27,8 @@ class Device:
     id: int
     process_index: int
     slice_index: int
+    coords: tuple[int, int, int]
+    core_on_chip: int = 0
     platform: str = "tpu"
     device_kind: str = "made up"
 
@@ -34,7 +36,7 @@ class Device:
 def devices(num_slices: int, each: int, processes_each: int = 1, **kind: str) -> Sequence[Any]:
     """Devices in the order of a job that does not start slice by slice."""
     found = [
-        Device(s * each + i, s * processes_each + i * processes_each // each, s, **kind)
+        Device(s * each + i, s * processes_each + i * processes_each // each, s, (i, 0, 0), **kind)
         for s in range(num_slices)
         for i in range(each)
     ]
