@@ -28,7 +28,9 @@ def get_config() -> ml_collections.ConfigDict:
             "sharding": {
                 "strategy": "fsdp",
                 # Devices along each axis; -1: all that are left, 0: as suits the strategy.
-                "mesh": {"data": 0, "fsdp": 0, "tensor": 0, "sequence": 0},
+                # Slices that the devices are of; 0: as many as they say.
+                "mesh": {"data": 0, "fsdp": 0, "tensor": 0, "sequence": 0, "slices": 0},
+                "weights_across_slices": False,  # True lets more than gradients go between them
                 "strategies": {},  # your own: name -> {"rules": {...}, "mesh": {...}}
             },
         }

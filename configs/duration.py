@@ -66,7 +66,8 @@ def get_config(size: str = "demo") -> ml_collections.ConfigDict:
             },
             "sharding": {
                 "strategy": "dp",
-                "mesh": {"data": -1, "fsdp": 1, "tensor": 1, "sequence": 1},
+                "mesh": {"data": -1, "fsdp": 1, "tensor": 1, "sequence": 1, "slices": 0},
+                "weights_across_slices": False,
                 "strategies": {},
             },
         }

@@ -120,3 +120,67 @@ def test_one_in_a_loop_is_refused():
 )
 def test_what_a_ring_of_four_sends(kind: str, wire: float):
     assert Collective(kind, 1000, 4).wire_bytes == wire
+
+
+def sent(result: str, transfer: str, target: str) -> str:
+    """A send between slices, as XLA for TPU writes it."""
+    return (
+        f"%send = ({result}, u32[], token[]) send(%x, %after-all), channel_id=2, "
+        'is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="'
+        'xla_megascale_runtime",_xla_host_transfer_rendezvous="some_0",_xla_megascale_target='
+        f'{target},_xla_megascale_transfer_type="{transfer}"}}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("transfer", "target", "expected"),
+    [
+        ("ALL_REDUCE", '"{1,2}x{0:7}"', Collective("all-reduce", 8192, 2, True)),
+        ("ALL_REDUCE", '"{1,2,3}x{0:7}"', Collective("all-reduce", 8192, 3, True)),
+        ("ALL_GATHER", '"{1,2,3}x{0:7}"', Collective("all-gather", 3 * 8192, 3, True)),
+        ("REDUCE_SCATTER", '"{1,2}x{0:7}"', Collective("reduce-scatter", 8192, 2, True)),
+        (
+            "ALL_TO_ALL",
+            "{{100000,200000},{100001,200001}}",
+            Collective("all-to-all", 8192, 2, True),
+        ),
+        (
+            "ONE_TO_ONE",
+            "{{100000->200000},{200000->300000},{300000->100000}}",
+            Collective("collective-permute", 8192, 2, True),
+        ),
+    ],
+)
+def test_what_slices_send_one_another(transfer: str, target: str, expected: Collective):
+    within = "%r = f32[4] all-reduce(%x), replica_groups={{0,2,4,6},{1,3,5,7}}"
+    received = sent("f32[9,9]", transfer, target).replace("send", "recv")
+    done = (
+        "%send-done = token[] send-done(%send), channel_id=2, is_host_transfer=true, "
+        'frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime"}'
+    )
+    line = sent("f32[2,8,128]{2,1,0:T(8,128)}", transfer, target)
+    assert found(within, line, done, received) == [Collective("all-reduce", 16, 4), expected]
+
+
+def test_two_slices_exchange_half_of_what_each_reduces_twice():
+    (one,) = found(sent("f32[250]", "ALL_REDUCE", '"{1,2}x{0:7}"'))
+    assert one.wire_bytes == 1000
+
+
+def test_a_transfer_of_an_unknown_kind_is_refused():
+    with pytest.raises(AssertionError, match="unknown transfer between slices"):
+        found(sent("f32[4]", "SCATTER", '"{1,2}x{0:7}"'))
+
+
+def test_a_send_to_another_host_program_is_no_collective():
+    line = sent("f32[4]", "ALL_REDUCE", '"{1,2}x{0:7}"')
+    assert not found(line.replace("xla_megascale_runtime", "tf_rendezvous"))
+
+
+def test_one_between_slices_in_a_loop_is_refused():
+    body = f"""%body (x: f32[4]) -> f32[4] {{
+  {sent("f32[4]", "ALL_REDUCE", '"{1,2}x{0:7}"')}
+}}
+"""
+    with pytest.raises(AssertionError, match="in a loop"):
+        found("%w = f32[4] while(%x), condition=%condition, body=%body", before=body)

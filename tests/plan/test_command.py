@@ -75,7 +75,9 @@ def test_memory_is_what_arithmetic_says():
         assert memory.device_bytes(state.opt_state) == pytest.approx(2 * share, **close)
 
 
-@pytest.mark.parametrize("name", ["v5e", "gpu:8", "cpu:0", "local:2", "v5e-8"])
+@pytest.mark.parametrize(
+    "name", ["v5e", "gpu:8", "cpu:0", "local:2", "v5e-8", "0xv5e:2x4", "2xcpu:4"]
+)
 def test_an_unknown_topology_is_one_clear_line(name: str):
     with pytest.raises(UserError, match=r"--topology is .*; give one such as cpu:8, local, v5e"):
         Topology.parse(name)
@@ -86,6 +88,28 @@ def test_a_topology_that_libtpu_does_not_know_is_one_clear_line():
     topology.prepare()
     with pytest.raises(UserError, match=r"--topology is 'v99:2x2', of which libtpu says: "):
         topology.devices()
+
+
+def test_a_topology_of_two_slices():
+    topology = Topology.parse("2xv5e:2x4")
+    topology.prepare()
+    devices = topology.devices()
+    assert sorted(device.slice_index for device in devices) == [0] * 8 + [1] * 8
+    assert len(Topology.parse("v5e:2x4").devices()) == 8
+
+
+def test_a_network_between_slices_that_is_not_known(tmp_path: Path):
+    config, topology = tiny.config(Path("unused")), Topology.parse("2xv4:2x2x1")
+    with pytest.raises(UserError, match=r"between slices of v4 is, is not known; give --dcn_gb"):
+        plan(config, topology, ["hsdp"], 1, Cache(tmp_path))
+
+
+def test_what_is_refused_of_two_slices_says_so(tmp_path: Path):
+    topology = Topology.parse("2xv5e:2x4")
+    topology.prepare()
+    config = tiny.config(Path("unused"), sharding__strategy="fsdp")
+    found = tasks.Job("totals", config, topology, 1).run()
+    assert "would gather weights or activations between 2 slices" in found["error"]
 
 
 @pytest.mark.parametrize(("package", "extra"), [("libtpu", "tpu"), ("matplotlib", "plan")])

@@ -1,5 +1,6 @@
 """Totals from two and three blocks against those of the whole step, and what follows from them."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,13 @@ import pytest
 
 from tests import tiny
 from vssflow_jax.parallel import chips
-from vssflow_jax.plan import counting, roofline
+from vssflow_jax.plan import counting, memory, roofline
 from vssflow_jax.plan.collectives import KINDS
 from vssflow_jax.plan.programs import Program, changed
 from vssflow_jax.plan.topologies import Topology
 
 LAYERS = 4
+LINKS = ("", counting.BETWEEN_SLICES)
 
 
 def test_a_bilinear_function_is_extended_exactly():
@@ -69,14 +71,44 @@ def test_tpu_programs_show_how_a_strategy_talks():
     assert fsdp[counting.FLOPS] == pytest.approx(dp[counting.FLOPS], rel=0.1)
 
 
+@pytest.mark.slow
+def test_gradients_alone_go_between_slices_unless_more_is_asked_for():
+    """Compiled for two slices of eight chips that are not there."""
+    topology = Topology.parse("2xv5e:2x4")
+    topology.prepare()
+
+    def counted(strategy: str, **changes: Any) -> tuple[counting.Totals, int]:
+        config = small_config(sharding__strategy=strategy, train__batch_size=16, **changes)
+        program = Program.from_config(config, topology.devices())
+        # In float32, as gradients are.
+        part = memory.device_bytes(program.experiment.abstract_state.params)
+        return counting.count(program), part
+
+    def between(totals: counting.Totals, kind: str) -> float:
+        return totals[f"{counting.BETWEEN_SLICES}{kind}.payload_bytes"]
+
+    hsdp, part = counted("hsdp")
+    assert {kind for kind in KINDS if between(hsdp, kind)} == {"all-reduce"}
+    assert between(hsdp, "all-reduce") == pytest.approx(part, rel=0.05)
+    assert hsdp["all-gather.count"] > 10
+
+    fsdp, _ = counted("fsdp", sharding__weights_across_slices=True)
+    assert between(fsdp, "all-gather") > 0
+
+
 def test_time_by_what_a_chip_can_do():
     chip = chips.Chip("c", ("C",), 10.0, 1.0, 4.0, 2.0, "")
-    nothing = {f"{kind}.wire_bytes": 0.0 for kind in KINDS}
+    nothing = {f"{link}{kind}.wire_bytes": 0.0 for kind in KINDS for link in LINKS}
     totals = {counting.FLOPS: 50.0, counting.BYTES: 12.0, **nothing, "all-gather.wire_bytes": 6.0}
     found = roofline.estimate(totals, 40.0, chip)
-    assert found == {"compute_sec": 5, "memory_sec": 3, "network_sec": 3, "step_sec": 8}
+    within = {"compute_sec": 5, "memory_sec": 3, "network_sec": 3}
+    assert found == {**within, "dcn_sec": 0, "step_sec": 8}
     # What a kernel computes is not counted, but it is computed.
     assert roofline.estimate(totals, 80.0, chip)["compute_sec"] == 8
+    # Between slices.
+    totals[f"{counting.BETWEEN_SLICES}all-reduce.wire_bytes"] = 2.0
+    network = dataclasses.replace(chip, dcn_bytes_per_sec=0.5)
+    assert roofline.estimate(totals, 40.0, network) == {**within, "dcn_sec": 4, "step_sec": 12}
 
 
 @pytest.mark.parametrize(

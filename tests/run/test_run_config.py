@@ -53,12 +53,14 @@ def test_runs_of_earlier_versions_are_read(tmp_path: Path):
     widths = values["model"]["widths"]
     widths["clip"], widths["synch"] = widths.pop("visual"), widths.pop("sync")
     values["clip"] |= {"clip_rate": 10, "synch_rate": 24}
+    del values["sharding"]["mesh"]["slices"], values["sharding"]["weights_across_slices"]
     values["train"]["decay_steps"] = 1800
     (tmp_path / "config.json").write_text(json.dumps(values))
     check(read(tmp_path))
     assert read(tmp_path).model.transformer.residual_dtype == "bfloat16"
     assert not read(tmp_path).model.transformer.qk_norm
     assert read(tmp_path).model.widths.to_dict() == config().model.widths.to_dict()
+    assert read(tmp_path).sharding.to_dict() == config().sharding.to_dict()
     assert ClipSpec(**read(tmp_path).clip).sync_rate == 24
     now = config()
     with now.unlocked():

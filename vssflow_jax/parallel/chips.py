@@ -1,15 +1,16 @@
 """What accelerators can do at best, by what their makers say.
 
 Peaks are those of dense bfloat16 matrix products. Links count all of a chip's together in one
-direction, half of what is sold as bidirectional. Memory is what a program may have: of TPUs what
+direction, half of what is sold as bidirectional. The data centre's network, between slices, is a
+chip's share of its host's or pod's. Memory is what a program may have: of TPUs what
 the compiler of libtpu 0.0.42 grants of the 16, 32 and 95 GB that are published.
 
 Sources:
   TPU v4: https://cloud.google.com/tpu/docs/v4; links: arXiv 2304.01433, table 4. JAX sees the two
     cores of a chip as two devices, and so does the table.
-  TPU v5e: https://cloud.google.com/tpu/docs/v5e
-  TPU v5p: https://cloud.google.com/tpu/docs/v5p
-  TPU v6e: https://cloud.google.com/tpu/docs/v6e
+  TPU v5e: https://cloud.google.com/tpu/docs/v5e (network: 6.4 Tbit/s of a pod of 256)
+  TPU v5p: https://cloud.google.com/tpu/docs/v5p (network: 50 Gbit/s of a chip)
+  TPU v6e: https://cloud.google.com/tpu/docs/v6e (network: 25.6 Tbit/s of a pod of 256)
   A100 80GB SXM: NVIDIA A100 datasheet, https://www.nvidia.com/en-us/data-center/a100/
   H100 SXM: https://www.nvidia.com/en-us/data-center/h100/
   H200 SXM: https://www.nvidia.com/en-us/data-center/h200/
@@ -34,6 +35,7 @@ class Chip:
       memory_bytes_per_sec: bandwidth of its own memory.
       link_bytes_per_sec: to other chips of the slice or node, one way, all links together.
       source: where the figures are from.
+      dcn_bytes_per_sec: to other slices, one way; None where the maker does not say.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Chip:
     memory_bytes_per_sec: float
     link_bytes_per_sec: float
     source: str
+    dcn_bytes_per_sec: float | None = None
 
 
 _TPU_DOCS = "https://cloud.google.com/tpu/docs/"
@@ -50,9 +53,29 @@ _NVIDIA_DOCS = "https://www.nvidia.com/en-us/data-center/"
 
 CHIPS = (
     Chip("v4", ("TPU v4",), 137.5e12, 15.25 * _GIB, 600e9, 150e9, _TPU_DOCS + "v4"),
-    Chip("v5e", ("TPU v5 lite", "TPU v5e"), 197e12, 15.75 * _GIB, 819e9, 200e9, _TPU_DOCS + "v5e"),
-    Chip("v5p", ("TPU v5", "TPU v5p"), 459e12, 95.74 * _GIB, 2765e9, 600e9, _TPU_DOCS + "v5p"),
-    Chip("v6e", ("TPU v6 lite", "TPU v6e"), 918e12, 31.25 * _GIB, 1638e9, 400e9, _TPU_DOCS + "v6e"),
+    Chip(
+        "v5e",
+        ("TPU v5 lite", "TPU v5e"),
+        197e12,
+        15.75 * _GIB,
+        819e9,
+        200e9,
+        _TPU_DOCS + "v5e",
+        3.125e9,
+    ),
+    Chip(
+        "v5p", ("TPU v5", "TPU v5p"), 459e12, 95.74 * _GIB, 2765e9, 600e9, _TPU_DOCS + "v5p", 6.25e9
+    ),
+    Chip(
+        "v6e",
+        ("TPU v6 lite", "TPU v6e"),
+        918e12,
+        31.25 * _GIB,
+        1638e9,
+        400e9,
+        _TPU_DOCS + "v6e",
+        12.5e9,
+    ),
     Chip("A100", ("NVIDIA A100",), 312e12, 80 * _GIB, 2039e9, 300e9, _NVIDIA_DOCS + "a100/"),
     Chip("H100", ("NVIDIA H100",), 989e12, 80 * _GIB, 3350e9, 450e9, _NVIDIA_DOCS + "h100/"),
     Chip("H200", ("NVIDIA H200",), 989e12, 141e9, 4800e9, 450e9, _NVIDIA_DOCS + "h200/"),

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from flax import nnx, traverse_util
-from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from vssflow_jax.parallel import slices
 from vssflow_jax.utils.errors import UserError
 
 MESH_AXES = ("data", "fsdp", "tensor", "sequence")
@@ -156,15 +156,18 @@ def make_mesh_rules(
     Args:
       config: the `sharding` section: `strategy`, a key of `STRATEGIES` or of its own `strategies`;
         `mesh`, devices along each of `MESH_AXES`, where one may be -1 for all that are left and 0
-        leaves it to the strategy.
+        leaves it to the strategy, and `slices` that they are of, 0 to find it;
+        `weights_across_slices`, whether more than gradients may go from slice to slice.
       devices: devices to lay out; those that JAX sees, if None.
 
     Raises:
-      UserError: an unknown strategy or axis, or sizes that do not make up the devices there are.
+      UserError: an unknown strategy or axis, sizes that do not make up the devices or the slices
+        there are, or ones that would gather weights across slices.
     """
     strategy = _find_strategy(config)
     devices = jax.devices() if devices is None else devices
-    shape = mesh_shape(config.mesh, strategy, len(devices))
+    num_slices = slices.find(config.mesh.slices, devices)
+    shape = mesh_shape(config.mesh, strategy, len(devices), num_slices)
     used = {name for names in strategy.rules.values() for name in names}
     for axis, size in zip(MESH_AXES, shape, strict=True):
         if size > 1 and axis not in used:
@@ -172,8 +175,9 @@ def make_mesh_rules(
                 f"sharding.mesh.{axis} is {size}, but sharding.strategy '{config.strategy}' "
                 "lays nothing on it; make it 1"
             )
-    # Neighbours of an axis lie near one another; a side of a torus may be shared by two axes.
-    placed = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    sizes = dict(zip(MESH_AXES, shape, strict=True))
+    across = _slices_along(config, strategy, sizes, num_slices)
+    placed = slices.lay_out(sizes, across, devices)
     types = (AxisType.Auto,) * len(MESH_AXES)
     return MeshRules(Mesh(placed, MESH_AXES, axis_types=types), strategy.rules)
 
@@ -195,14 +199,38 @@ def _find_strategy(config: ml_collections.ConfigDict) -> Strategy:
     return Strategy(_rules(**rules), mesh)
 
 
+def _slices_along(
+    config: ml_collections.ConfigDict, strategy: Strategy, sizes: Mapping[str, int], num_slices: int
+) -> Mapping[str, int]:
+    """Slices along each mesh axis."""
+    cutting = {name for axis, on in strategy.rules.items() if axis != "batch" for name in on}
+    may_cross = [axis for axis in MESH_AXES if axis not in cutting]
+    if config.weights_across_slices:
+        may_cross += [axis for axis in MESH_AXES if axis in cutting]
+    across = slices.parts_across(sizes, may_cross, num_slices)
+    if across is None:
+        mesh = " x ".join(f"{axis}={size}" for axis, size in sizes.items())
+        raise UserError(
+            f"sharding.strategy '{config.strategy}' with a mesh of {mesh} would gather weights or "
+            f"activations between {num_slices} slices in every block; take sharding.strategy=hsdp, "
+            f"or make sharding.mesh.data a multiple of {num_slices}, so that only gradients cross, "
+            "or ask for it by sharding.weights_across_slices=True"
+        )
+    return across
+
+
 def _check_names(where: str, names: Any, known: Sequence[str]) -> None:
     for name in names:
         if name not in known:
             raise UserError(f"{where} names the axis '{name}'; choose from: {', '.join(known)}")
 
 
-def mesh_shape(sizes: Mapping[str, int], strategy: Strategy, devices: int) -> tuple[int, ...]:
+def mesh_shape(
+    sizes: Mapping[str, int], strategy: Strategy, devices: int, num_slices: int = 1
+) -> tuple[int, ...]:
     """Devices along each of `MESH_AXES`: as given, or where that is 0 as suits the strategy.
+
+    What suits a strategy divides a slice, of which there are `num_slices`.
 
     Raises:
       UserError: the sizes do not make up as many devices.
@@ -212,7 +240,7 @@ def mesh_shape(sizes: Mapping[str, int], strategy: Strategy, devices: int) -> tu
         if sizes[axis]:
             return sizes[axis]
         suits = strategy.mesh.get(axis, 1)
-        return suits if suits == -1 else math.gcd(suits, devices)
+        return suits if suits == -1 else math.gcd(suits, devices // num_slices)
 
     shape = [size(axis) for axis in MESH_AXES]
     given = math.prod(size for size in shape if size != -1)

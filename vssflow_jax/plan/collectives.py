@@ -4,6 +4,9 @@ Payload is the whole array that a device ends with or starts from: gathered by a
 reduced by a reduce-scatter or an all-reduce, exchanged by the others. Wire is what each device
 sends, by the ring algorithm among n devices (Thakur, Rabenseifner and Gropp 2005): (n - 1) / n of
 the payload, and twice that for an all-reduce; a permutation sends its payload once.
+
+XLA for several slices of TPUs writes the program of one slice, and sends and receives on hosts for
+what goes on between slices. There payload and wire are those of a ring of slices.
 """
 
 import dataclasses
@@ -32,6 +35,19 @@ _CALLED = re.compile(
 _LOOP = re.compile(r" while\(.*\bcondition=%?([\w.-]+), body=%?([\w.-]+)")
 _GROUPS = re.compile(r"replica_groups=(.*)")
 _PAIRS = re.compile(r"source_target_pairs=\{(.*?)\}\}")
+# On hosts, by the runtime that connects slices.
+_SEND = re.compile(r"^\s+(?:ROOT )?%?\S+ = (.+?) send\(.*\bis_host_transfer=true")
+_MEGASCALE = "xla_megascale_runtime"
+_TRANSFER = re.compile(r'_xla_megascale_transfer_type="(\w+)"')
+_TRANSFERS = {
+    "ALL_GATHER": "all-gather",
+    "REDUCE_SCATTER": "reduce-scatter",
+    "ALL_REDUCE": "all-reduce",
+    "ALL_TO_ALL": "all-to-all",
+    "ONE_TO_ONE": "collective-permute",
+}
+# Slices as in "{1,2}x{0:7}", or devices as in {{100000,200000},{100001,200001}}.
+_TARGET = re.compile(r'_xla_megascale_target="?\{+([\d,]+)')
 # XLA for TPU writes a reduce-scatter as an all-reduce in a fusion that keeps a part of it.
 _SCATTERING = "all-reduce-scatter"
 
@@ -44,11 +60,13 @@ class Collective:
       kind: one of `KINDS`.
       payload_bytes: the whole array, see above.
       devices: number of devices in one group.
+      between_slices: whether these are of as many slices, each of which may have several groups.
     """
 
     kind: str
     payload_bytes: int
     devices: int
+    between_slices: bool = False
 
     @property
     def wire_bytes(self) -> float:
@@ -64,7 +82,7 @@ def find_collectives(hlo: str, devices: int) -> list[Collective]:
 
     Args:
       hlo: the text of the program, one device's part (`jax.stages.Compiled.as_text`).
-      devices: number of devices that run the program.
+      devices: number of devices of a slice.
 
     Raises:
       AssertionError: one is in a loop, where it would run more often than it is written, or is of
@@ -75,6 +93,9 @@ def find_collectives(hlo: str, devices: int) -> list[Collective]:
     found: list[Collective] = []
     for name, lines in computations.items():
         for line in lines:
+            if sent := _SEND.match(line):
+                assert name not in looped, f"a collective in a loop: {line}"
+                found += _between_slices(sent[1], line)
             match = _INSTRUCTION.match(line)
             if not match:
                 continue
@@ -90,6 +111,21 @@ def find_collectives(hlo: str, devices: int) -> list[Collective]:
                 payload = _payload(kind, result, bool(start), group)
             found.append(Collective(kind, payload, group))
     return found
+
+
+def _between_slices(result: str, line: str) -> list[Collective]:
+    """The collective that a send on the host begins, if it is to other slices."""
+    if _MEGASCALE not in line:
+        return []
+    transfer, target = _TRANSFER.search(line), _TARGET.search(line)
+    kind = _TRANSFERS.get(transfer[1]) if transfer else None
+    assert kind, f"unknown transfer between slices: {line}"
+    if kind == "collective-permute":
+        return [Collective(kind, _bytes(result), 2, between_slices=True)]
+    assert target, f"unknown target of a transfer between slices: {line}"
+    slices = len(target[1].split(","))
+    payload = _bytes(result) * (slices if kind == "all-gather" else 1)
+    return [Collective(kind, payload, slices, between_slices=True)]
 
 
 def _computations(hlo: str) -> dict[str, list[str]]:

@@ -4,7 +4,8 @@ python -m vssflow_jax.plan --config=configs/vssflow.py:base --topology=v5e:2x4 \
     --strategies=dp,fsdp,tp --out=runs/plan
 
 The train step is compiled for the topology, with no device of it, and looked at. `cpu:8` simulates
-devices and runs the step too, `local` runs it on the devices that there are. The folder gets
+devices and runs the step too, `local` runs it on the devices that there are; `2xv5e:2x4` is two
+slices, with the data centre's network between them. The folder gets
 `plan.md` to read, `plan.png` to look at and `plan.json` with all figures.
 """
 
@@ -37,12 +38,20 @@ def plan(
     strategies: Sequence[str],
     clips_per_device: int,
     cache: Cache,
+    dcn_bytes_per_sec: float = 0.0,
 ) -> list[report.Row]:
     """What is found of each strategy and follows from it; "error" says why there is nothing.
 
     Raises:
-      UserError: bad config, or an unknown strategy.
+      UserError: bad config, an unknown strategy, or chips in several slices whose network is
+        neither given nor in the table.
     """
+    chip = topology.chip
+    if topology.slices > 1 and chip and not (dcn_bytes_per_sec or chip.dcn_bytes_per_sec):
+        raise UserError(
+            f"--topology is '{topology.name}', but how fast the network between slices of "
+            f"{chip.name} is, is not known; give --dcn_gb_per_sec"
+        )
     check_config(config)
     known = STRATEGIES | config.sharding.strategies.to_dict()
     for strategy in strategies:
@@ -60,7 +69,9 @@ def plan(
     found: dict[str, Found] = {strategy: {} for strategy in strategies}
     for job, result in run_jobs(jobs, topology, cache):
         found[job.strategy] |= result
-    return [report.summarise(strategy, found[strategy]) for strategy in strategies]
+    return [
+        report.summarise(strategy, found[strategy], dcn_bytes_per_sec) for strategy in strategies
+    ]
 
 
 def run_jobs(jobs: Sequence[Job], topology: Topology, cache: Cache) -> Iterator[tuple[Job, Found]]:
@@ -103,7 +114,8 @@ def main(argv: list[str]) -> None:
     out = as_path(given.out)
     out.mkdir(parents=True, exist_ok=True)
     cache = Cache(as_path(given.cache).expanduser())
-    rows = plan(given.config, topology, given.strategies, given.clips_per_device, cache)
+    dcn = given.dcn_gb_per_sec * 1e9
+    rows = plan(given.config, topology, given.strategies, given.clips_per_device, cache, dcn)
     if all("error" in row for row in rows):
         raise UserError(f"no strategy can be planned; {rows[0]['strategy']}: {rows[0]['error']}")
     name = config_flags.get_config_filename(flags.FLAGS["config"])
@@ -124,5 +136,12 @@ def define_flags() -> None:
     flags.DEFINE_string("topology", "v5e:2x4", "what to plan for")
     flags.DEFINE_list("strategies", list(STRATEGIES), "of sharding")
     flags.DEFINE_integer("clips_per_device", 8, "of a batch, on average", lower_bound=1)
+    flags.DEFINE_float(
+        "dcn_gb_per_sec",
+        0.0,
+        "GB/s that a chip sends to other slices; 0: what its maker says, 3.125 of v5e, 6.25 of v5p "
+        "and 12.5 of v6e (sources in vssflow_jax/parallel/chips.py)",
+        lower_bound=0.0,
+    )
     flags.DEFINE_string("out", "runs/plan", "folder for plan.md, plan.json and plan.png")
     flags.DEFINE_string("cache", "~/.cache/vssflow_jax/plan", "folder of earlier results")

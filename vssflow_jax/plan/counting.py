@@ -8,6 +8,7 @@ accumulation and for two. Each block and each round beyond adds the same as the 
 One block alone would be a bad start: the compiler may choose other collectives for it.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
@@ -18,8 +19,12 @@ from vssflow_jax.plan.programs import Program, changed
 
 FLOPS, BYTES, COMPILER_SEC = "flops", "bytes_accessed", "compiler_sec"
 
+# What goes before the kind of a collective between slices.
+BETWEEN_SLICES = "between_slices."
+
 # Quantities that add up, by name: the three above, and of each kind of collective `<kind>.count`,
-# `<kind>.payload_bytes` and `<kind>.wire_bytes`. All are of one device and one step.
+# `<kind>.payload_bytes` and `<kind>.wire_bytes`, those between slices after `BETWEEN_SLICES`. All
+# are of one device and one step.
 Totals = Mapping[str, float]
 
 
@@ -74,10 +79,11 @@ def count(program: Program) -> Totals:
     totals = {FLOPS: costs["flops"], BYTES: costs["bytes accessed"]}
     if "optimal_seconds" in costs:
         totals[COMPILER_SEC] = costs["optimal_seconds"]
-    found = find_collectives(text, program.devices)
-    for kind in KINDS:
-        some = [collective for collective in found if collective.kind == kind]
-        totals[f"{kind}.count"] = len(some)
-        totals[f"{kind}.payload_bytes"] = sum(one.payload_bytes for one in some)
-        totals[f"{kind}.wire_bytes"] = sum(one.wire_bytes for one in some)
+    found = find_collectives(text, program.devices_of_slice)
+    for kind, between in itertools.product(KINDS, (False, True)):
+        some = [one for one in found if one.kind == kind and one.between_slices == between]
+        name = BETWEEN_SLICES * between + kind
+        totals[f"{name}.count"] = len(some)
+        totals[f"{name}.payload_bytes"] = sum(one.payload_bytes for one in some)
+        totals[f"{name}.wire_bytes"] = sum(one.wire_bytes for one in some)
     return totals

@@ -11,7 +11,12 @@ from vssflow_jax.utils.files import whole
 from vssflow_jax.utils.optional import require
 
 _COLOURS = ("#33608c", "#5b9bd5", "#a5c8e4", "#7f7f7f", "#b9b9b9", "#f0a04b")
-_TIME_COLOURS = {"compute_sec": "#33608c", "memory_sec": "#f0a04b", "network_sec": "#7aa95c"}
+_TIME_COLOURS = {
+    "compute_sec": "#33608c",
+    "memory_sec": "#f0a04b",
+    "network_sec": "#7aa95c",
+    "dcn_sec": "#b0413e",
+}
 _GB, _MS = 1e9, 1e-3
 
 
@@ -68,14 +73,18 @@ def _draw_memory(axes: Any, rows: Sequence[Row]) -> None:
 
 
 def _draw_times(axes: Any, rows: Sequence[Row]) -> None:
-    """Computing and memory at once, side by side in a bar; then the network."""
+    """Computing and memory at once, side by side in a bar; then the networks."""
     names = [row["strategy"] for row in rows]
     if all("estimate" in row for row in rows):
         times = {part: [row["estimate"][part] / _MS for row in rows] for part in TIME_PARTS}
         positions, at_once = np.arange(len(rows)), [0.0] * len(rows)
         longer = [*map(max, times["compute_sec"], times["memory_sec"])]
-        bars = zip(TIME_PARTS, (-0.15, 0.15, 0.0), (0.3, 0.3, 0.6), strict=True)
-        for (part, offset, height), left in zip(bars, (at_once, at_once, longer), strict=True):
+        network = np.add(longer, times["network_sec"])
+        bars = zip(TIME_PARTS, (-0.15, 0.15, 0.0, 0.0), (0.3, 0.3, 0.6, 0.6), strict=True)
+        starts = (at_once, at_once, longer, network)
+        for (part, offset, height), left in zip(bars, starts, strict=True):
+            if part == "dcn_sec" and rows[0]["slices"] == 1:
+                continue
             axes.barh(
                 positions + offset,
                 times[part],
@@ -85,7 +94,7 @@ def _draw_times(axes: Any, rows: Sequence[Row]) -> None:
                 height=height,
             )
         axes.set_yticks(positions, names)
-        axes.set_xlabel("ms of a step, estimated: the longer of compute and memory, then network")
+        axes.set_xlabel("ms of a step, estimated: the longer of compute and memory, then networks")
     if all("measured" in row for row in rows):
         seconds = [row["measured"]["step_sec"] / _MS for row in rows]
         axes.plot(seconds, names, "kD", markersize=5, label="measured")

@@ -10,6 +10,7 @@ import jax
 import ml_collections
 
 from vssflow_jax.audio.codec import Codec
+from vssflow_jax.parallel import slices
 from vssflow_jax.plan.topologies import compile_options
 from vssflow_jax.run.experiment import Batch, Experiment
 from vssflow_jax.train.step import jit_train_step
@@ -46,8 +47,9 @@ class Program:
         return cls(experiment, "offline" if lacks_codec else config.codec.latents)
 
     @property
-    def devices(self) -> int:
-        return self.experiment.mesh_rules.mesh.size
+    def devices_of_slice(self) -> int:
+        mesh = self.experiment.mesh_rules.mesh
+        return mesh.size // slices.count(mesh.devices.flatten().tolist())
 
     @property
     def platform(self) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from vssflow_jax.parallel import chips
 from vssflow_jax.plan import roofline
 from vssflow_jax.plan.collectives import KINDS
-from vssflow_jax.plan.counting import BYTES, COMPILER_SEC, FLOPS
+from vssflow_jax.plan.counting import BETWEEN_SLICES, BYTES, COMPILER_SEC, FLOPS
 from vssflow_jax.plan.memory import Memory
 
 _GB = 1e9
@@ -17,15 +17,25 @@ Row = dict[str, Any]
 Cell = Callable[[Row], str]
 
 MEMORY_PARTS = tuple(field.name for field in dataclasses.fields(Memory))
-TIME_PARTS = ("compute_sec", "memory_sec", "network_sec")
+TIME_PARTS = ("compute_sec", "memory_sec", "network_sec", "dcn_sec")
 
 
-def summarise(strategy: str, found: Mapping[str, Any]) -> Row:
-    """What was found of a strategy, and what follows from it."""
+def summarise(strategy: str, found: Mapping[str, Any], dcn_bytes_per_sec: float = 0.0) -> Row:
+    """What was found of a strategy, and what follows from it.
+
+    Args:
+      strategy: its name.
+      found: what the tasks of a plan found.
+      dcn_bytes_per_sec: a chip's share of the network between slices; 0 for what its maker says.
+    """
     row: Row = {"strategy": strategy, **found}
     if "error" in found:
         return row
     chip, flops = chips.find(found["device_kind"]), found["model_flops"]
+    if chip and dcn_bytes_per_sec:
+        chip = dataclasses.replace(chip, dcn_bytes_per_sec=dcn_bytes_per_sec)
+    if chip and found["slices"] > 1:
+        row["dcn_bytes_per_sec"] = chip.dcn_bytes_per_sec
     row["flops_over_model"] = found["totals"][FLOPS] / flops
     times = {"measured": found["measured"]} if "measured" in found else {}
     if chip:
@@ -47,14 +57,19 @@ def markdown(title: str, rows: Sequence[Row], clips_per_device: int) -> str:
     used = {name: cell for name, cell in parts.items() if any(r["memory"][name] for r in planned)}
     text = [f"# {title}", _about(planned[0], clips_per_device)]
     text += ["## Memory of a device", _table(planned, _MESH | used | _ROOM), _MEMORY_WORDS]
-    text += ["## Work of a device in a step", _table(planned, _WORK), _WORK_WORDS]
+    several = planned[0]["slices"] > 1
+    work = _WORK | (_WORK_BETWEEN if several else {})
+    text += ["## Work of a device in a step", _table(planned, work), _WORK_WORDS]
     if planned[0]["devices"] > 1:
-        kinds = {
-            k: _collectives(k) for k in KINDS if any(r["totals"][f"{k}.count"] for r in planned)
-        }
-        text += ["## Collectives of a step", _table(planned, kinds), _COLLECTIVES_WORDS]
+        text += ["## Collectives of a step" + " within a slice" * several]
+        text += [_table(planned, _kinds(planned)), _COLLECTIVES_WORDS]
+    if several:
+        text += ["## Collectives of a step between slices"]
+        text += [_table(planned, _kinds(planned, BETWEEN_SLICES)), _BETWEEN_WORDS]
     if "estimate" in planned[0]:
-        text += ["## Estimated step", _table(planned, _ESTIMATE), _ESTIMATE_WORDS]
+        estimate = {name: cell for name, cell in _ESTIMATE.items() if several or name != "dcn"}
+        words = _ESTIMATE_WORDS + (_DCN_WORDS if several else "")
+        text += ["## Estimated step", _table(planned, estimate), words]
     if "measured" in planned[0]:
         text += ["## Measured step", _table(planned, _MEASURED), _MEASURED_WORDS]
     impossible = [f"- `{row['strategy']}`: {row['error']}" for row in rows if "error" in row]
@@ -78,11 +93,16 @@ _WORK_WORDS = """
 - *over model*: that count by the model's own FLOPs (`vssflow_jax/models/flops.py`: matrix products
   over unpadded tokens). Padding, elementwise work, rematerialisation and what several devices
   compute alike make it larger; kernels that XLA cannot look into make it smaller.
-- *GB sent*: by each device, by ring algorithms.
+- *GB sent*: by each device, by ring algorithms; where there are several slices, within its own and
+  *to other slices*.
 """
 
 _COLLECTIVES_WORDS = """
 - Count, and GB of the whole arrays that are gathered, reduced or exchanged by a group of devices.
+"""
+
+_BETWEEN_WORDS = """
+- The same of what goes over the data centre's network, each group with a device of each slice.
 """
 
 _ESTIMATE_WORDS = """
@@ -94,6 +114,11 @@ _ESTIMATE_WORDS = """
 - *MFU*: the model's FLOPs by what the chips could do in that time.
 """
 
+_DCN_WORDS = """
+- *dcn*: bytes sent to other slices, over the chip's share of the data centre's network. It adds to
+  the step as the network does.
+"""
+
 _MEASURED_WORDS = """
 - Median of a few steps of random clips, after one that is not timed. Simulated devices share the
   cores of one machine: their seconds show that the step runs, not how fast it would.
@@ -101,8 +126,9 @@ _MEASURED_WORDS = """
 
 
 def _about(first: Row, clips_per_device: int) -> str:
+    slices = f" in {first['slices']} slices" if first["slices"] > 1 else ""
     lines = [
-        f"{first['devices']} x {first['device_kind']}, batches of {first['clips']} clips "
+        f"{first['devices']} x {first['device_kind']}{slices}, batches of {first['clips']} clips "
         f"({clips_per_device} per device)."
     ]
     if first["latents"] == "offline":
@@ -115,6 +141,8 @@ def _about(first: Row, clips_per_device: int) -> str:
             f"{chip.memory_bytes_per_sec / _GB:.0f} GB/s, links of "
             f"{chip.link_bytes_per_sec / _GB:.0f} GB/s one way together ({chip.source})."
         )
+    if between := first.get("dcn_bytes_per_sec"):
+        lines.append(f"Between slices: {between / _GB:.3g} GB/s one way for each chip.")
     return "\n".join(lines)
 
 
@@ -141,6 +169,15 @@ def _fits(row: Row) -> str:
     return verdict + (f", {(limit - peak) / _GB:+.1f}" if limit and peak else "")
 
 
+def _kinds(rows: Sequence[Row], link: str = "") -> dict[str, Cell]:
+    """Columns of the kinds of collectives that there are."""
+    return {
+        kind: _collectives(link + kind)
+        for kind in KINDS
+        if any(row["totals"][f"{link}{kind}.count"] for row in rows)
+    }
+
+
 def _collectives(kind: str) -> Cell:
     def cell(row: Row) -> str:
         count, payload = (row["totals"][f"{kind}.{what}"] for what in ("count", "payload_bytes"))
@@ -162,6 +199,11 @@ _WORK: dict[str, Cell] = {
     "over model": lambda row: _number(row["flops_over_model"], 1, 3),
     "GB accessed": _of("totals", BYTES, _GB, 1),
     "GB sent": lambda row: _number(roofline.wire_bytes(row["totals"]), _GB, 3),
+}
+_WORK_BETWEEN: dict[str, Cell] = {
+    "to other slices": lambda row: _number(
+        roofline.wire_bytes(row["totals"], BETWEEN_SLICES), _GB, 3
+    ),
 }
 _ESTIMATE: dict[str, Cell] = {
     **{part.removesuffix("_sec"): _of("estimate", part, _MS, 1) for part in TIME_PARTS},

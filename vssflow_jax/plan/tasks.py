@@ -13,7 +13,7 @@ import numpy as np
 
 from vssflow_jax.features.phonemes import NUM_IDS
 from vssflow_jax.models.flops import step_flops
-from vssflow_jax.parallel import chips
+from vssflow_jax.parallel import chips, slices
 from vssflow_jax.plan.counting import count_step
 from vssflow_jax.plan.memory import largest_batch, measure_memory
 from vssflow_jax.plan.programs import Program, TooLarge, changed
@@ -39,6 +39,7 @@ def find_memory(config: ml_collections.ConfigDict, devices: Sequence[jax.Device]
     return {
         "device_kind": devices[0].device_kind,
         "devices": len(devices),
+        "slices": slices.count(devices),
         "mesh": {
             axis: size
             for axis, size in program.experiment.mesh_rules.mesh.shape.items()

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import jax
 from jax.experimental import topologies
 
+from vssflow_jax.parallel import chips
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.optional import require
 
 LOCAL = "local"
-EXAMPLES = "cpu:8, local, v5e:2x4, v6e:16x16 or v5p:4x4x4"
+EXAMPLES = "cpu:8, local, v5e:2x4, v6e:16x16, v5p:4x4x4 or 2xv5e:2x4"
 
 # Work on how fast a program compiles, not on how fast it runs. The FLOPs stay the same, and so do
 # the collectives, but that each is written once: with full effort an all-gather that overlaps with
@@ -41,10 +42,12 @@ class Topology:
     Attributes:
       name: as it was given.
       simulated: CPU devices to simulate; 0 for others.
+      slices: slices of TPUs, each of which is what follows the number in the name.
     """
 
     name: str
     simulated: int = 0
+    slices: int = 1
 
     @classmethod
     def parse(cls, name: str) -> "Topology":
@@ -57,10 +60,22 @@ class Topology:
             return cls(name)
         if match := re.fullmatch(r"cpu:([1-9]\d*)", name):
             return cls(name, int(match[1]))
-        if not re.fullmatch(r"v\d\w*:\d+x\d+(x\d+)?", name):
+        match = re.fullmatch(r"(?:([1-9]\d*)x)?(v\d\w*:\d+x\d+(x\d+)?)", name)
+        if not match:
             raise UserError(f"--topology is '{name}'; give one such as {EXAMPLES}")
         require("libtpu", "tpu")
-        return cls(name)
+        return cls(name, slices=int(match[1] or 1))
+
+    @property
+    def slice_name(self) -> str:
+        """The topology of one slice."""
+        return re.sub(r"^\d+x", "", self.name)
+
+    @property
+    def chip(self) -> chips.Chip | None:
+        """The chip of a slice of TPUs, if it is in the table."""
+        kind = self.slice_name.partition(":")[0]
+        return next((chip for chip in chips.CHIPS if chip.name == kind), None)
 
     @property
     def runs(self) -> bool:
@@ -86,7 +101,9 @@ class Topology:
         if self.runs:
             return jax.devices()
         try:
-            return topologies.get_topology_desc(platform="tpu", topology_name=self.name).devices
+            return topologies.get_topology_desc(
+                platform="tpu", topology_name=self.slice_name, num_slices=self.slices
+            ).devices
         except jax.errors.JaxRuntimeError as error:
             raise UserError(
                 f"--topology is '{self.name}', of which libtpu says: {error}; give one such as "

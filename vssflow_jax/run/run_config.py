@@ -24,7 +24,11 @@ _FILE = "config.json"
 CHECKPOINTS = "checkpoints"
 """The folder of a run's checkpoints, a folder a step."""
 
-# Fields that configs of earlier versions lack, with what they did.
+# Fields that configs of earlier versions lack, with what they did: those of any network, and those
+# of VSSFlow's.
+_ADDED_TO_ALL: dict[str, Any] = {
+    "sharding": {"mesh": {"slices": 0}, "weights_across_slices": False}
+}
 _ADDED: dict[str, Any] = {
     "plugins": "",
     "data": {
@@ -166,7 +170,7 @@ def of_today(values: dict[str, Any]) -> dict[str, Any]:
     Raises:
       KeyError, TypeError: they are no config.
     """
-    renamed = _renamed(values)
+    renamed = _completed(_renamed(values), _ADDED_TO_ALL)
     return _completed(renamed, _ADDED) if "placement" in renamed["model"] else renamed
 
 
