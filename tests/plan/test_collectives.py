@@ -144,6 +144,11 @@ def sent(result: str, transfer: str, target: str) -> str:
             "{{100000,200000},{100001,200001}}",
             Collective("all-to-all", 8192, 2, True),
         ),
+        (  # Two devices of each slice in a group.
+            "ALL_TO_ALL",
+            "{{100000,100001,200000,200001}}",
+            Collective("all-to-all", 8192, 2, True),
+        ),
         (
             "ONE_TO_ONE",
             "{{100000->200000},{200000->300000},{300000->100000}}",

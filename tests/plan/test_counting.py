@@ -88,12 +88,15 @@ def test_gradients_alone_go_between_slices_unless_more_is_asked_for():
         return totals[f"{counting.BETWEEN_SLICES}{kind}.payload_bytes"]
 
     hsdp, part = counted("hsdp")
-    assert {kind for kind in KINDS if between(hsdp, kind)} == {"all-reduce"}
-    assert between(hsdp, "all-reduce") == pytest.approx(part, rel=0.05)
+    # Each is padded to whole tiles, which shows in a network so small.
+    assert part < between(hsdp, "all-reduce") < 1.25 * part
+    # A small map's gradient may come of the vectors of all clips.
+    others = sum(between(hsdp, kind) for kind in KINDS if kind != "all-reduce")
+    assert others < 0.01 * part
     assert hsdp["all-gather.count"] > 10
 
     fsdp, _ = counted("fsdp", sharding__weights_across_slices=True)
-    assert between(fsdp, "all-gather") > 0
+    assert between(fsdp, "all-gather") > 10 * between(hsdp, "all-gather")
 
 
 def test_time_by_what_a_chip_can_do():

@@ -123,7 +123,8 @@ def _between_slices(result: str, line: str) -> list[Collective]:
     if kind == "collective-permute":
         return [Collective(kind, _bytes(result), 2, between_slices=True)]
     assert target, f"unknown target of a transfer between slices: {line}"
-    slices = len(target[1].split(","))
+    # Device 100007 is of slice 1.
+    slices = len({place[:-5] or place for place in target[1].split(",")})
     payload = _bytes(result) * (slices if kind == "all-gather" else 1)
     return [Collective(kind, payload, slices, between_slices=True)]
 
