@@ -309,6 +309,8 @@ def _renamed(values: Any, section: str = "") -> Any:
 
 def _completed(values: dict[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:
     """Nested values, with those that are added for names that they lack."""
+    if not isinstance(values, Mapping):
+        raise TypeError(f"{values!r} where a section is to be")
     parts = {
         name: _completed(values.get(name, {}), value) if isinstance(value, Mapping) else value
         for name, value in added.items()
