@@ -77,7 +77,7 @@ def count(program: Program) -> Totals:
     assert costs
     assert text
     totals = {FLOPS: costs["flops"], BYTES: costs["bytes accessed"]}
-    if "optimal_seconds" in costs:
+    if costs.get("optimal_seconds", 0) > 0:  # Of programs for several slices it is below.
         totals[COMPILER_SEC] = costs["optimal_seconds"]
     found = find_collectives(text, program.devices_of_slice)
     for kind, between in itertools.product(KINDS, (False, True)):
