@@ -1,7 +1,9 @@
 """A vocoder without weights: log-mel to waveform by Griffin and Lim's phase iteration."""
 
 import functools
+import inspect
 import warnings
+from typing import Any
 
 import librosa
 import numpy as np
@@ -14,6 +16,10 @@ MOMENTUM = 1.1
 `vssflow_jax.features.voice_activity` hears no speech in an eighth of the demo's generated speech,
 from 1.1 on it does in nearly all. From 1.2 on what differs in the last bits, such as by the number
 of devices, grows five times as far (benchmarks/RESULTS.md)."""
+
+# What librosa calls a seed: `random_state` before 1.0.
+_NAMES = inspect.signature(librosa.griffinlim).parameters
+_SEED: dict[str, Any] = {"rng" if "rng" in _NAMES else "random_state": 0}
 
 # Which librosa says of any such momentum.
 warnings.filterwarnings("ignore", "Griffin-Lim with momentum=", UserWarning)
@@ -41,7 +47,7 @@ def griffin_lim(log_mel: np.ndarray, iterations: int = ITERATIONS) -> np.ndarray
         win_length=mel.WINDOW,
         n_fft=mel.WINDOW,
         momentum=MOMENTUM,
-        random_state=0,
+        **_SEED,
     )
     # librosa centres frame i on sample i * HOP; the front end centres it half a hop later.
     delayed = np.concatenate([np.zeros(mel.HOP // 2, np.float32), waveform])
