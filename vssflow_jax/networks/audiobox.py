@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from vssflow_jax.models.layers import LayerNorm, Linear, ones, weight, zeros
 from vssflow_jax.networks.layers import gelu
-from vssflow_jax.networks.wav2vec import TrunkConfig, Wav2Vec
+from vssflow_jax.networks.wav2vec import Wav2Vec, Wav2VecConfig
 
 SAMPLING_RATE = 16_000
 SAMPLES = 10 * SAMPLING_RATE  # of a window
@@ -29,21 +29,14 @@ _MIN_NORM = 1e-12
 
 
 @dataclasses.dataclass(frozen=True)
-class AudioboxConfig(TrunkConfig):
+class AudioboxConfig(Wav2VecConfig):
     """Sizes of the network, those of its transformer too; the defaults are the published ones.
 
     Attributes:
-      channels: of the convolutions that make frames of samples.
       hidden: layers of the perceptron of an axis, but for the last.
     """
 
-    width: int = 768
-    layers: int = 12
-    heads: int = 12
-    inner_width: int = 3072
-    norm_first: bool = False
     buckets: int = 320
-    channels: int = 512
     hidden: int = 4
 
 
@@ -51,7 +44,7 @@ class Audiobox(Wav2Vec):
     """Windows at 16 kHz in [-1, 1], [w, n], to their ratings, 1 to 10 or so, float32 [w, a]."""
 
     def __init__(self, cfg: AudioboxConfig, *, rngs: nnx.Rngs):
-        super().__init__(cfg, cfg.channels, rngs=rngs)
+        super().__init__(cfg, rngs=rngs)
         self.axes = nnx.List(Axis(cfg, rngs=rngs) for _ in AXES)
 
     def __call__(

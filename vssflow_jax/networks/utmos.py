@@ -15,7 +15,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from vssflow_jax.models.layers import Linear, weight, zeros
-from vssflow_jax.networks.wav2vec import TrunkConfig, Wav2Vec, frames_of
+from vssflow_jax.networks.wav2vec import Wav2Vec, Wav2VecConfig, frames_of
 
 SAMPLING_RATE = 16_000
 _GATES = 4
@@ -24,22 +24,15 @@ _SCALE, _OFFSET = 2.0, 3.0
 
 
 @dataclasses.dataclass(frozen=True)
-class UTMOSConfig(TrunkConfig):
+class UTMOSConfig(Wav2VecConfig):
     """Sizes of the network, those of its transformer too; the defaults are the published ones.
 
     Attributes:
-      channels: of the convolutions that make frames of samples.
       embedding: width of what stands for a domain, and of what stands for a judge.
       memory: h.
       hidden: width between the memory and the score.
     """
 
-    width: int = 768
-    layers: int = 12
-    heads: int = 12
-    inner_width: int = 3072
-    norm_first: bool = False
-    channels: int = 512
     embedding: int = 128
     memory: int = 512
     hidden: int = 2048
@@ -49,7 +42,7 @@ class UTMOS(Wav2Vec):
     """Utterances at 16 kHz in [-1, 1], [b, n], to their mean opinion scores, float32 [b]."""
 
     def __init__(self, cfg: UTMOSConfig, *, rngs: nnx.Rngs):
-        super().__init__(cfg, cfg.channels, rngs=rngs)
+        super().__init__(cfg, rngs=rngs)
         d, e = cfg.width, cfg.embedding
         self.domain_d = weight(rngs, (e,), ("embed",), zeros)
         self.judge_d = weight(rngs, (e,), ("embed",), zeros)

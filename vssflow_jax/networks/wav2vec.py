@@ -231,18 +231,30 @@ def buckets_of_distances(frames: int, buckets: int, max_distance: int) -> NDArra
     return np.where(distance < single, distance, far) + half * (ahead > 0)
 
 
-class Wav2Vec(nnx.Module):
-    """Convolutions and transformer, for networks that add heads of their own.
+@dataclasses.dataclass(frozen=True)
+class Wav2VecConfig(TrunkConfig):
+    """Sizes of a network with its convolutions; the defaults are those of the base networks.
 
-    Args:
-      cfg: of the transformer.
-      channels: c, of the convolutions.
+    Attributes:
+      channels: c, of the convolutions that make frames of samples.
     """
 
-    def __init__(self, cfg: TrunkConfig, channels: int, *, rngs: nnx.Rngs):
-        self.extractor = FeatureExtractor(channels, rngs=rngs)
-        self.norm = LayerNorm(channels, rngs=rngs, epsilon=cfg.epsilon)
-        self.project = Linear((channels, cfg.width), ("embed_in", "embed"), rngs=rngs, bias=True)
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    inner_width: int = 3072
+    norm_first: bool = False
+    channels: int = 512
+
+
+class Wav2Vec(nnx.Module):
+    """Convolutions and transformer, for networks that add heads of their own."""
+
+    def __init__(self, cfg: Wav2VecConfig, *, rngs: nnx.Rngs):
+        c = cfg.channels
+        self.extractor = FeatureExtractor(c, rngs=rngs)
+        self.norm = LayerNorm(c, rngs=rngs, epsilon=cfg.epsilon)
+        self.project = Linear((c, cfg.width), ("embed_in", "embed"), rngs=rngs, bias=True)
         self.trunk = Trunk(cfg, rngs=rngs)
 
     def embed(
