@@ -151,6 +151,14 @@ ENCODERS = {
 }
 
 
+def write(path: Path, samples: np.ndarray, rate: int) -> None:
+    """Write a sound [n, c] by FFmpeg or libsndfile, as its suffix asks."""
+    if codec := ENCODERS.get(path.suffix[1:]):
+        encode(path, codec, samples, rate)
+    else:
+        soundfile.write(path, samples, rate)
+
+
 def encode(path: Path, codec: str, samples: np.ndarray, rate: int) -> None:
     """Write a sound [n, 2] by FFmpeg's encoders and muxers."""
     with av.open(path, "w") as container:
@@ -182,10 +190,7 @@ def test_sounds_of_any_writer_are_heard_alike(
 ) -> None:
     path = tmp_path / f"a.{suffix}"
     samples = np.stack([chirp(rate)] * channels, axis=1)
-    if suffix in ENCODERS:
-        encode(path, ENCODERS[suffix], samples, rate)
-    else:
-        soundfile.write(path, samples, rate)
+    write(path, samples, rate)
     found, wanted = read_sound(path), chirp(RATE)
     assert abs(len(found) - len(wanted)) <= RATE // 10
     inner = slice(RATE // 10, len(wanted) - RATE // 10)

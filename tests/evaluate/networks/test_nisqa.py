@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.evaluate.networks.test_judges import ENCODERS, alone_and_together, chirp, encode, noise
+from tests.evaluate.networks.test_judges import alone_and_together, chirp, noise, write
 from tests.networks import files as network_files
 from vssflow_jax.evaluate.metrics.registry import METRICS, group
 from vssflow_jax.evaluate.networks import files
@@ -44,10 +44,7 @@ def test_files_of_any_writer_are_heard_at_their_own_rate(
 ) -> None:
     path = tmp_path / f"a.{suffix}"
     samples = np.stack([chirp(rate)] * channels, axis=1)
-    if suffix in ENCODERS:
-        encode(path, ENCODERS[suffix], samples, rate)
-    else:
-        soundfile.write(path, samples, rate)
+    write(path, samples, rate)
     assert rate_of(path) == rate
     judge = JUDGES["nisqa"](weights)
     heard, wanted = judge.example(path, 0), log_mel(chirp(rate).astype(np.float32), rate)
