@@ -2,7 +2,8 @@
 
 XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m tests.bad_batch DATA OUT
 
-OUT gets the folder of a run for each, by the names of `RUNS`.
+OUT gets the folder of a run for each, by the names of `RUNS`. Each of the processes of a job does
+so with `--distributed`.
 """
 
 import sys
@@ -16,10 +17,11 @@ import numpy as np
 
 from tests import tiny
 from vssflow_jax.input_pipeline.prefetch import Batches, Made
+from vssflow_jax.parallel import distributed
 from vssflow_jax.train import setup
 
 BAD = 4  # number of the batch, from 0
-ROW = 3  # of the clip in it
+ROW = 3  # of the clip in it, or in what a process reads of it
 Change = Callable[[Batches], Batches]
 
 
@@ -63,11 +65,12 @@ def train(data: Path, workdir: Path, name: str, **changes: Any) -> None:
         assert tiny.train(tiny.config(data, **given), workdir)
 
 
-def main(data: Path, out: Path) -> None:
+def main(data: Path, out: Path, flag: str = "") -> None:
+    distributed.start(flag == "--distributed")
     assert jax.device_count() == 8
     for name in RUNS:
         train(data, out / name, name)
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])

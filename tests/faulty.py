@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import itertools
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -38,10 +39,17 @@ class Faults:
         return status
 
 
+_ADDRESSES = {
+    "gs": ("STORAGE_EMULATOR_HOST", "TENSORSTORE_GCS_HTTP_URL", "CLOUD_STORAGE_EMULATOR_ENDPOINT"),
+    "s3": ("AWS_ENDPOINT_URL",),
+}
+
+
 @contextlib.contextmanager
-def before(address: str, faults: Faults) -> Iterator[str]:
-    """A proxy before the store at an address; yields its own."""
-    store = urlparse(address).netloc
+def before(scheme: str, faults: Faults) -> Iterator[dict[str, str]]:
+    """A proxy before a store that is there; yields the variables that point clients to it."""
+    variables = _ADDRESSES[scheme]
+    store = urlparse(os.environ[variables[0]]).netloc
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -98,7 +106,7 @@ def before(address: str, faults: Faults) -> Iterator[str]:
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"http://{own}"
+        yield dict.fromkeys(variables, f"http://{own}")
     finally:
         server.shutdown()
         server.server_close()

@@ -1,7 +1,6 @@
 """Rows and checkpoints on stores that fail now and then, are slow, or take nothing."""
 
 import json
-import os
 import sys
 import uuid
 from pathlib import Path
@@ -39,10 +38,6 @@ def main(argv):
 
 cli.run(main, "workdir")
 """
-ADDRESSES = {
-    "gs": ("STORAGE_EMULATOR_HOST", "TENSORSTORE_GCS_HTTP_URL", "CLOUD_STORAGE_EMULATOR_ENDPOINT"),
-    "s3": ("AWS_ENDPOINT_URL",),
-}
 
 
 @pytest.fixture(params=buckets.SCHEMES)
@@ -53,8 +48,7 @@ def scheme(request: pytest.FixtureRequest, stores_there: None) -> Any:
 def use(scheme: str, faults: Faults) -> tuple[Any, Path]:
     """Run the script on a faulty store."""
     workdir = f"{scheme}://{buckets.BUCKET}/{uuid.uuid4().hex}"
-    with before(os.environ[ADDRESSES[scheme][0]], faults) as address:
-        variables = dict.fromkeys(ADDRESSES[scheme], address)
+    with before(scheme, faults) as variables:
         done = tiny.run([sys.executable, "-c", SCRIPT, workdir], variables)
     return done, as_path(workdir)
 

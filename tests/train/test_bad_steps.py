@@ -14,6 +14,7 @@ import pytest
 import scipy.stats
 
 from tests import bad_batch, tiny
+from tests.jobs import launch
 from tests.train.test_loop import assert_same_arrays, final_state, start
 from vssflow_jax.run.experiment import RECENT_STEPS, Experiment
 from vssflow_jax.run.workdir import BAD_STEPS, read_metrics, rows
@@ -65,6 +66,17 @@ def test_the_same_on_eight_devices(demo_data: Path, tmp_path: Path) -> None:
     )
     for name in ("skip", "rewind"):
         assert_same(tmp_path / name, tmp_path / "without")
+
+
+def test_the_same_by_two_processes(demo_data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    job = launch([sys.executable, "-m", "tests.bad_batch", str(demo_data), str(out)], out)
+    assert job.wait() == [0, 0], job.printed
+    for name in ("skip", "rewind"):
+        assert_same(out / name, out / "without")
+        (row,) = rows(out / name, BAD_STEPS)
+        assert row["batch"] == bad_batch.BAD
+        assert len(row["clips"]) == 2  # of each process one
 
 
 @pytest.mark.parametrize("log", ["kept", "lost"])

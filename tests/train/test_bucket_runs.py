@@ -1,5 +1,6 @@
 """Runs whose data and folder are in a bucket, against emulators, killed and gone on with."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests import buckets, tiny
+from tests.faulty import Faults, before
 from tests.jobs import launch
 from vssflow_jax.run.workdir import read_metrics
 from vssflow_jax.utils.files import as_path, copy
@@ -88,6 +90,26 @@ def test_a_run_in_a_bucket_goes_on_after_a_kill(data: Path, expected: Path, tmp_
     )
     assert made.returncode == 0, made.stderr
     assert out.stat().st_size > 1000
+
+
+def test_a_run_outlives_the_faults_of_its_store(data: Path, expected: Path):
+    """It fails now and then, refuses to write for a while, and the run is killed as well."""
+    workdir, faults = data.parent / "faulty", Faults(every=20)
+    command = tiny.command("run_train.py", data, workdir, **CHANGES)
+    with before(str(data).partition(":")[0], faults) as variables:
+        with subprocess.Popen(command, env=os.environ | variables, cwd=tiny.ROOT) as process:
+            kill_when(process, workdir / "checkpoints" / "2" / "commit_success.txt")
+        faults.denied = True
+        done = tiny.run(command, variables)
+        assert done.returncode == 2, done.stderr
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert str(workdir) in line
+        assert "Traceback" not in done.stderr
+        faults.denied = False
+        done = tiny.run(command, variables)
+        assert done.returncode == 0, done.stderr
+    assert faults.failed > 10
+    assert_same_rows(workdir, expected)
 
 
 def test_two_processes_share_a_run_in_a_bucket(stores_there: None, demo_data: Path, tmp_path: Path):
