@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.metadata
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from vssflow_jax.run.experiment import TrainState
 from vssflow_jax.run.run_config import of_today, resolved_values
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.files import discard, write_atomically
+from vssflow_jax.utils.sources import package_digest
 
 SETTINGS = "evaluation.json"
 FILES = ("generated", "reference", "videos", "clips")
@@ -62,6 +64,7 @@ def _definition(benchmark: Benchmark) -> dict[str, Any]:
         "definition": json.loads(json.dumps(dataclasses.asdict(benchmark))),
         "measures": list(benchmark.of_clips),
         "versions": {name: _version(name) for name in PACKAGES},
+        "sources": [package_digest()],
     }
 
 
@@ -98,16 +101,21 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
 def claim(out: Path, settings: Mapping[str, Any], replace: bool) -> None:
     """Checks that the folder is new or holds this evaluation, and writes the settings there.
 
+    One that other sources began is gone on with, and that is said: a change of the code seldom
+    changes what a clip sounds like or scores, but can.
+
     Raises:
       UserError: it holds another one, and is not to be replaced.
     """
     path = out / SETTINGS
+    settings = dict(settings)
     if path.exists() or (out / rows.FOLDER).exists():
         wanted = identity(settings)
         try:
             found = json.loads(path.read_text())
             today = {"config": of_today(found["config"])} if "config" in found else {}
             there = identity(found | today)
+            made_by = {*found.get("sources", ["unknown"]), *settings["sources"]}
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             there = {}
         except OSError as error:
@@ -121,6 +129,13 @@ def claim(out: Path, settings: Mapping[str, Any], replace: bool) -> None:
         if differing:
             # What a kill leaves of it must not be taken for this evaluation's.
             discard(out)
+        elif made_by != {*settings["sources"]}:
+            settings["sources"] = sorted(made_by)
+            print(
+                f"note: what {out} holds was made by other sources of vssflow_jax, at least in "
+                "part, and is kept; delete it to have all of it made by these",
+                file=sys.stderr,
+            )
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(settings, indent=2) + "\n")

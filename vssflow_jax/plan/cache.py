@@ -4,11 +4,11 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from vssflow_jax.utils.files import write_atomically
+from vssflow_jax.utils.sources import digest_in_use
 
 _PACKAGES = ("jax", "jaxlib", "libtpu", "flax", "optax")
 
@@ -19,7 +19,7 @@ class Cache:
     def __init__(self, folder: Path):
         self._folder = folder
         versions = [*map(importlib.metadata.version, filter(importlib.util.find_spec, _PACKAGES))]
-        self._made_by = {"packages": versions, "sources": _sources_digest()}
+        self._made_by = {"packages": versions, "sources": digest_in_use()}
 
     def get(self, key: Any) -> Any:
         """The result of a key, both JSON values; None if there is none."""
@@ -33,13 +33,3 @@ class Cache:
     def _path(self, key: Any) -> Path:
         text = json.dumps([self._made_by, key], sort_keys=True)
         return self._folder / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
-
-
-def _sources_digest() -> str:
-    """Of the modules of this package that are in use: the step's, and those that look at it."""
-    digest = hashlib.sha256()
-    for name in sorted(sys.modules):
-        path = getattr(sys.modules[name], "__file__", None)
-        if name.startswith("vssflow_jax.") and path:
-            digest.update(name.encode() + Path(path).read_bytes())
-    return digest.hexdigest()
