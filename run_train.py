@@ -15,6 +15,7 @@ from data import build
 from vssflow_jax import cli
 from vssflow_jax.clip import ClipSpec
 from vssflow_jax.parallel import distributed
+from vssflow_jax.train.goodput import Startup
 from vssflow_jax.train.loop import train
 from vssflow_jax.train.setup import prepare
 from vssflow_jax.utils.errors import UserError
@@ -32,10 +33,12 @@ flags.mark_flag_as_required("workdir")
 
 def main(argv: list[str]) -> None:
     del argv
+    startup = Startup.of_process()
     config, workdir = _CONFIG.value, as_path(_WORKDIR.value)
     if config is None:
         raise UserError(f"{workdir} holds no run to go on with; name an experiment by --config")
-    distributed.start(_DISTRIBUTED.value)
+    with startup.part("devices"):
+        distributed.start(_DISTRIBUTED.value)
     config = prepare(config, workdir)
     evaluators = []
     if config.eval.after_training or config.eval.every_steps:
@@ -48,10 +51,11 @@ def main(argv: list[str]) -> None:
         evaluator.check_ready(config, benchmark)
         if config.eval.every_steps:
             evaluators.append(evaluator.InTraining(config, benchmark, workdir))
-    if distributed.is_main():
-        build.ensure(config.data, ClipSpec(**config.clip), config.codec)
-    distributed.wait_for_all("dataset")
-    finished = train(config, workdir, evaluators)
+    with startup.part("dataset"):
+        if distributed.is_main():
+            build.ensure(config.data, ClipSpec(**config.clip), config.codec)
+        distributed.wait_for_all("dataset")
+    finished = train(config, workdir, evaluators, startup)
     out = workdir / "eval"
     if finished and config.eval.after_training and not evaluator.is_done(out, config):
         metrics = seeds.evaluate(config, benchmark, out, workdir, replace=True)

@@ -168,8 +168,9 @@ def test_batches_of_several_windows_resume_too(tmp_path: Path) -> None:
     assert len({round(flops, 6) for flops in work}) == 3  # of three windows
 
 
-def speeds(workdir: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (workdir / "throughput.jsonl").read_text().splitlines()]
+def speeds(workdir: Path) -> list[dict[str, Any]]:
+    rows = run_files.rows(workdir, run_files.THROUGHPUT)
+    return [row for row in rows if "steps_per_sec" in row]
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)

@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import shutil
+import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +15,8 @@ from configs import demo
 from tests import tiny
 from vssflow_jax.config import check
 from vssflow_jax.run import run_config
-from vssflow_jax.train.throughput import Goodput, StepTimes, Throughput
+from vssflow_jax.train.goodput import Goodput, Startup
+from vssflow_jax.train.throughput import StepTimes, Throughput
 from vssflow_jax.utils.errors import UserError
 
 KEYS = {
@@ -23,7 +27,9 @@ KEYS = {
     "data_wait",
     "bad_records",
     "bad_steps",
+    "elapsed_sec",
     "goodput",
+    "badput",
 }
 
 
@@ -38,11 +44,15 @@ class FakeTime:
 
 
 def throughput(
-    time: FakeTime, goodput: Goodput | None = None, peak_flops: float | None = None
+    time: FakeTime,
+    goodput: Goodput | None = None,
+    startup: Startup | None = None,
+    peak_flops: float | None = None,
 ) -> Throughput:
     """Of batches of 8 clips, 2 TFLOP a step."""
     return Throughput(
         goodput or Goodput(time.now),
+        startup or Startup(unix_time=time),
         clips=8,
         peak_flops=peak_flops,
         clock=time,
@@ -70,6 +80,9 @@ def test_a_step_that_is_not_kept_is_time_lost():
     row = meter.row()
     assert row["steps_per_sec"] == 1  # of two steps of a second each
     assert row["goodput"] == 2 / 6
+    assert row["badput"] == pytest.approx(
+        {"first_batch": 0, "first_step": 1 / 6, "data_wait": 0, "dropped": 3 / 6, "other": 0}
+    )
 
 
 def test_the_first_step_is_not_counted():
@@ -109,6 +122,7 @@ def test_waiting_for_data_slows_the_run_and_does_no_good():
     assert row["steps_per_sec"] == 0.25
     assert row["data_wait"] == 0.75
     assert row["goodput"] == 2.0 / 9.0
+    assert row["badput"]["data_wait"] == 6.0 / 9.0
 
 
 def test_a_batch_that_comes_while_the_devices_work_costs_nothing():
@@ -126,12 +140,13 @@ def test_saving_is_no_part_of_the_speed_but_of_the_time():
     meter = throughput(time)
     step(meter, time)
     step(meter, time)
-    with meter.pause():
+    with meter.pause("save"):
         time.now += 7.0
     step(meter, time)
     row = meter.row()
     assert row["steps_per_sec"] == 1.0
     assert row["goodput"] == 2.0 / 10.0
+    assert row["badput"]["save"] == 7.0 / 10.0
 
 
 def test_steps_lost_to_a_kill_were_for_nothing():
@@ -139,18 +154,83 @@ def test_steps_lost_to_a_kill_were_for_nothing():
     killed = throughput(time)
     for _ in range(5):
         step(killed, time)
-    saved = json.loads(json.dumps(dataclasses.asdict(killed.goodput)))
+    saved = Goodput(**json.loads(json.dumps(dataclasses.asdict(killed.goodput))))
+    assert saved.elapsed_sec == 5.0
     for _ in range(3):
         step(killed, time)
+    seen_sec = time.now
     time.now += 90.0  # nobody there
 
-    again = throughput(time, Goodput(**saved))
+    again = throughput(time, saved.until(time.now, seen_sec))
     assert again.share == 4.0 / 98.0
     for _ in range(3):
         step(again, time)
     assert again.share == 6.0 / 101.0
     assert again.elapsed_sec == 101.0
-    assert again.goodput == Goodput(started_sec=1000.0, productive_sec=6.0)
+    goodput = again.goodput
+    assert (goodput.started_sec, goodput.productive_sec) == (1000.0, 6.0)
+    lost_sec = {"undone": 3, "absent": 90, "first_step": 2}  # a first step of both processes
+    assert {cause: sec for cause, sec in goodput.lost_sec.items() if sec} == lost_sec
+
+
+def test_a_start_is_told_by_part_once_and_lost():
+    time = FakeTime()
+    began_sec = time.now
+    time.now += 2.0
+    startup = Startup(began_sec, unix_time=time)
+    startup.parts["imports"] = 2.0
+    time.now += 1.0  # of no part
+    for seconds in (3.0, 1.0):
+        with startup.part("dataset"):
+            time.now += seconds
+    meter = throughput(time, Goodput(began_sec), startup)
+    with startup.part("compile"):
+        time.now += 20.0
+    assert meter.startup() is None
+    step(meter, time, wait=0.5, work=2.5)
+    time.now += 1.0
+    expected = {"imports": 2, "dataset": 4, "compile": 20, "first_batch": 0.5, "first_step": 2.5}
+    assert meter.startup() is startup
+    assert meter.startup() is None
+    assert startup.parts == {**expected, "other": 1.0}
+    assert str(startup) == (
+        "started in 30.0 s: imports 2.0, dataset 4.0, compile 20.0, first batch 0.5, "
+        "first step 2.5, other 1.0"
+    )
+    # The second after the first step belongs to nothing either.
+    assert meter.goodput.lost_sec == {**expected, "other": 2.0}
+    assert meter.goodput.elapsed_sec == meter.elapsed_sec == 31.0
+
+
+@pytest.mark.parametrize(
+    ("seen_sec", "undone", "absent"),
+    [(1007.0, 2, 3), (1000.0, 0, 5), (1050.0, 5, 0)],  # a row before it, and a clock that is ahead
+)
+def test_what_was_between_a_checkpoint_and_the_next_start(
+    seen_sec: float, undone: float, absent: float
+):
+    saved = Goodput(1000.0, 1.0, {"compile": 4.0, "absent": 0.0})
+    lost_sec = {"compile": 4.0, "undone": undone, "absent": absent}
+    assert saved.until(1010.0, seen_sec) == Goodput(1000.0, 1.0, lost_sec)
+
+
+def test_a_checkpoint_of_an_earlier_version_does_not_tell_its_causes():
+    time = FakeTime(1100.0)
+    saved = Goodput(**{"started_sec": 1000.0, "productive_sec": 60.0})
+    meter = throughput(time, saved.until(1100.0, 1080.0))
+    step(meter, time)
+    step(meter, time)
+    row = meter.row()
+    assert row["goodput"] == 61 / 102
+    assert row["badput"]["first_step"] == 1 / 102
+    assert row["badput"]["other"] == 40 / 102
+
+
+def test_the_age_of_a_process_counts_its_imports() -> None:
+    code = "import time; time.sleep(0.5); from vssflow_jax.utils import processes; "
+    done = tiny.run([sys.executable, "-c", f"{code} print(processes.age_sec())"])
+    assert done.returncode == 0, done.stderr
+    assert 0.5 <= float(done.stdout) < 300
 
 
 def test_watching_a_step_notes_when_it_is_done():
@@ -162,7 +242,7 @@ def test_watching_a_step_notes_when_it_is_done():
     assert times == StepTimes(1001.0, 1002.0, 1005.0, 7)
 
 
-def rows(workdir: Path, name: str) -> list[dict[str, float]]:
+def rows(workdir: Path, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (workdir / name).read_text().splitlines()]
 
 
@@ -172,13 +252,20 @@ def test_a_real_run_and_its_trace(demo_data: Path, tmp_path: Path) -> None:
     assert tiny.train(tiny.config(demo_data, **changes), plain)
     assert tiny.train(tiny.config(demo_data, **changes, profile=(3, 4)), traced)
 
-    speeds = rows(plain, "throughput.jsonl")
+    start, *speeds = rows(plain, "throughput.jsonl")
+    assert start["step"] == 1
+    parts = {"dataset", "restore", "compile", "first_batch", "first_step", "other"}
+    assert set(start["startup_sec"]) == parts
     assert [speed["step"] for speed in speeds] == [2, 3, 4, 5, 6]
     assert all(set(speed) == KEYS for speed in speeds)
     assert all(speed["examples_per_sec"] > 0 for speed in speeds)
     assert all(0 <= speed["data_wait"] <= 1 and 0 < speed["goodput"] < 1 for speed in speeds)
+    assert all(sum(row["badput"].values()) + row["goodput"] == pytest.approx(1) for row in speeds)
+    assert speeds[-1]["badput"]["save"] > 0
     saved = json.loads((plain / "checkpoints" / "6" / "progress" / "metadata").read_text())
-    assert Goodput(**saved["account"]).productive_sec > 0
+    goodput = Goodput(**saved["account"])
+    assert goodput.productive_sec > 0
+    assert goodput.lost_sec["compile"] == start["startup_sec"]["compile"]
 
     # Neither the times nor a trace touch what was computed.
     metrics = (plain / "metrics.jsonl").read_bytes()
@@ -187,6 +274,23 @@ def test_a_real_run_and_its_trace(demo_data: Path, tmp_path: Path) -> None:
     assert not (plain / "profile").exists()
     (trace,) = (traced / "profile").rglob("*.xplane.pb")
     assert trace.stat().st_size > 0
+
+
+def test_a_run_that_went_on_knows_what_it_lost(demo_data: Path, tmp_path: Path) -> None:
+    config = tiny.config(demo_data, train__steps=4, train__checkpoint_every=2)
+    assert tiny.train(config, tmp_path)
+    first = rows(tmp_path, "throughput.jsonl")
+    shutil.rmtree(tmp_path / "checkpoints" / "4")
+    assert tiny.train(config, tmp_path)
+    again = rows(tmp_path, "throughput.jsonl")[len(first) :]
+    assert [set(row) for row in again] == [{"step", "startup_sec"}, KEYS]
+    elapsed_sec, badput = again[-1]["elapsed_sec"], again[-1]["badput"]
+    assert elapsed_sec > first[-1]["elapsed_sec"]
+    starts = [row["startup_sec"]["compile"] for row in (first[0], again[0])]
+    assert badput["compile"] * elapsed_sec == pytest.approx(sum(starts))
+    assert badput["undone"] > 0
+    assert badput["absent"] > 0
+    assert sum(badput.values()) + again[-1]["goodput"] == pytest.approx(1)
 
 
 def test_a_resumed_run_may_be_traced(tmp_path: Path) -> None:

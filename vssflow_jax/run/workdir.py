@@ -13,6 +13,7 @@ from vssflow_jax.utils.files import whole_lines
 from vssflow_jax.utils.logs import JsonLines
 
 METRICS, HELD_OUT, BAD_STEPS = "metrics.jsonl", "held_out.jsonl", "bad_steps.jsonl"
+THROUGHPUT = "throughput.jsonl"
 
 
 class MetricsLog(JsonLines):

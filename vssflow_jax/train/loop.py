@@ -16,6 +16,7 @@ from vssflow_jax.run import run_config
 from vssflow_jax.run.checkpoint import Checkpoints
 from vssflow_jax.train.bad_steps import BadSteps, Rewind
 from vssflow_jax.train.evaluators import Evaluator, built_in
+from vssflow_jax.train.goodput import Startup
 from vssflow_jax.train.metrics import MetricWriter
 from vssflow_jax.train.profiler import StepTrace
 from vssflow_jax.train.setup import Run, begin, note_end_of_schedule, progress_of, throughput_of
@@ -24,7 +25,10 @@ from vssflow_jax.utils.errors import UserError
 
 
 def train(
-    config: ml_collections.ConfigDict, workdir: Path, evaluators: Sequence[Evaluator] = ()
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    evaluators: Sequence[Evaluator] = (),
+    startup: Startup | None = None,
 ) -> bool:
     """Train until `config.train.steps`, from the newest checkpoint of `workdir` if there is one.
 
@@ -33,6 +37,7 @@ def train(
       workdir: gets `config.json`, `metrics.jsonl`, `held_out.jsonl`, `throughput.jsonl`,
         `bad_steps.jsonl`, `checkpoints/`, `tensorboard/`, and `profile/` if a trace is asked for.
       evaluators: called now and then; what they yield is shown in TensorBoard.
+      startup: the start of the process until now; by default it begins with this call.
 
     Returns:
       whether the last step was reached: False after Ctrl-C or SIGTERM, with all saved.
@@ -41,18 +46,25 @@ def train(
       UserError: bad data, sizes that do not fit the devices, a bad step that is to end the run, a
         full disk.
     """
-    run = Run.open(config, workdir, for_test=bool(evaluators))
+    startup = startup or Startup()
+    with startup.part("dataset"):
+        run = Run.open(config, workdir, startup.began_sec, for_test=bool(evaluators))
     with (
         stop_requested() as stop_after,
         BadSteps(workdir, config.train, run.clips_of) as bad_steps,
     ):
         while True:
             with suppress(Rewind):
-                return _from_newest(run, bad_steps, evaluators, stop_after)
+                return _from_newest(run, bad_steps, evaluators, stop_after, startup)
+            startup = Startup()
 
 
 def _from_newest(
-    run: Run, bad_steps: BadSteps, evaluators: Sequence[Evaluator], stop_after: StopAfter
+    run: Run,
+    bad_steps: BadSteps,
+    evaluators: Sequence[Evaluator],
+    stop_after: StopAfter,
+    startup: Startup,
 ) -> bool:
     """See `train`.
 
@@ -66,28 +78,31 @@ def _from_newest(
     with ExitStack() as closing:
         # --------------------------------------------------------------------------- restore
         checkpoints = closing.enter_context(Checkpoints(workdir, config.train.keep_checkpoints))
-        state, goodput = begin(run, iterator, checkpoints)
+        with startup.part("restore"):
+            state, goodput = begin(run, iterator, checkpoints, startup.began_sec)
         resolved = run_config.write(workdir, config)
         note_end_of_schedule(config.train, int(state.step))
 
         # ------------------------------------------------------------------------------ loop
         batches = closing.enter_context(OnDevices(iterator, put))
-        throughput = closing.enter_context(throughput_of(config, experiment, goodput))
+        throughput = closing.enter_context(throughput_of(config, experiment, goodput, startup))
         writer = closing.enter_context(
             MetricWriter(workdir, throughput, bad_steps, int(state.step), config.train)
         )
-        trace = closing.enter_context(StepTrace(config.profile, workdir / "profile", writer.pause))
+        pause = functools.partial(writer.pause, "profile")
+        trace = closing.enter_context(StepTrace(config.profile, workdir / "profile", pause))
         evaluators = [*built_in(config, experiment, dataset, workdir, writer), *evaluators]
 
         def save() -> None:
-            with writer.pause():
+            with writer.pause("save"):
                 bad_steps.put()
                 writer.put()  # first: rows that a checkpoint is ahead of are never written again
                 progress = progress_of(batches, dataset, throughput.goodput)
                 checkpoints.save(writer.done, state, progress, resolved)
             writer.last_saved = writer.done
 
-        train_steps = run.compiled_steps if writer.done < steps else {}
+        with startup.part("compile"):
+            train_steps = run.compiled_steps if writer.done < steps else {}
         while not writer.reached(steps) and not stop_after(writer.done):
             trace.before(writer.done + 1)
             asked = time.monotonic()
@@ -110,7 +125,7 @@ def _from_newest(
                 save()
             for evaluator in evaluators:
                 if writer.is_due(step, evaluator.every_steps):
-                    with writer.pause():
+                    with writer.pause("evaluate"):
                         values = evaluator(experiment, dataset, state)
                         writer.scalars("eval", writer.done, values)
         save()

@@ -14,7 +14,7 @@ import tqdm
 
 from vssflow_jax.parallel import distributed
 from vssflow_jax.run.experiment import WATCHED
-from vssflow_jax.run.workdir import MetricsLog
+from vssflow_jax.run.workdir import THROUGHPUT, MetricsLog
 from vssflow_jax.train.bad_steps import BadSteps
 from vssflow_jax.train.step import Metrics
 from vssflow_jax.train.throughput import StepTimes, Throughput
@@ -51,7 +51,7 @@ class MetricWriter(contextlib.ExitStack):
         self._log_every = train.log_every
         # Times differ from run to run and so have a file of their own.
         self._log = self.enter_context(MetricsLog(workdir))
-        self._speed_log = self.enter_context(MetricsLog(workdir, "throughput.jsonl"))
+        self._speed_log = self.enter_context(MetricsLog(workdir, THROUGHPUT))
         main = distributed.is_main()
         self._folder = self.enter_context(Folder(workdir / "tensorboard"))
         self._first, self._kept = done, done
@@ -115,6 +115,10 @@ class MetricWriter(contextlib.ExitStack):
         losses, kept = found.pop("clip_losses"), bool(found.pop("kept"))
         values = {name: float(value) for name, value in found.items()}
         self._throughput.add(times.result(), kept=kept)
+        if startup := self._throughput.startup():
+            self._speed_log.write({"step": self._kept + kept, "startup_sec": startup.parts})
+            if distributed.is_main():
+                tqdm.tqdm.write(str(startup))
         step = self._kept + 1
         if not kept:
             watched = {name: values[name] for name in WATCHED}
@@ -132,6 +136,7 @@ class MetricWriter(contextlib.ExitStack):
         bad = {"bad_records": num_bad, "bad_steps": len(self._bad_steps.batches)}
         if speed := self._throughput.row():
             self._speed_log.write({"step": step, **speed, **bad})
+            self.scalars("badput", step, speed.pop("badput").items())
             self.scalars("speed", step, speed.items())
 
     def reached(self, steps: int) -> bool:
@@ -162,10 +167,14 @@ class MetricWriter(contextlib.ExitStack):
         return self.done == step
 
     @contextlib.contextmanager
-    def pause(self) -> Iterator[None]:
-        """Around what is no part of a step: reports all steps, and stops their clock."""
+    def pause(self, cause: str) -> Iterator[None]:
+        """Around what is no part of a step: reports all steps, and stops their clock.
+
+        Args:
+          cause: what the time is lost to, for `Throughput.pause`.
+        """
         self.flush()
-        with self._throughput.pause():
+        with self._throughput.pause(cause):
             yield
 
     def put(self) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,9 @@ from vssflow_jax.run.checkpoint import Checkpoints
 from vssflow_jax.run.experiment import Experiment, TrainState
 from vssflow_jax.run.initial import check_source, initial_state
 from vssflow_jax.run.optimizer import ends_at_zero
+from vssflow_jax.train.goodput import Goodput, Startup, last_seen_sec
 from vssflow_jax.train.step import compiled_step
-from vssflow_jax.train.throughput import Goodput, Throughput
+from vssflow_jax.train.throughput import Throughput
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Run:
       experiment: experiment of it.
       dataset: the dataset that it is trained on.
       batches: of the clips that the devices of this process hold.
-      started_sec: Unix time of this start.
+      began_sec: Unix time at which this process began.
     """
 
     config: ml_collections.ConfigDict
@@ -46,23 +46,29 @@ class Run:
     experiment: Experiment
     dataset: Dataset
     batches: Batches
-    started_sec: float
+    began_sec: float
 
     @classmethod
-    def open(cls, config: ml_collections.ConfigDict, workdir: Path, *, for_test: bool) -> "Run":
+    def open(
+        cls,
+        config: ml_collections.ConfigDict,
+        workdir: Path,
+        began_sec: float,
+        *,
+        for_test: bool,
+    ) -> "Run":
         """The run of a config, checked against its data and devices; its folder is made.
 
         Raises:
           UserError: bad data, or sizes that do not fit the devices.
         """
-        started_sec = time.time()
         experiment = Experiment.from_config(config)
         experiment.check_batch()
         dataset = open_dataset(config, experiment, for_test=for_test)
         rows = experiment.mesh_rules.local_rows(config.train.batch_size)
         batches = batches_of(config, dataset, rows)
         workdir.mkdir(parents=True, exist_ok=True)
-        return cls(config, workdir, experiment, dataset, batches, started_sec)
+        return cls(config, workdir, experiment, dataset, batches, began_sec)
 
     def clips_of(self, batch: int) -> list[str]:
         """Ids of all clips of the batch of this number, which is read for them."""
@@ -143,13 +149,16 @@ def batches_of(
     )
 
 
-def begin(run: Run, batches: BatchIterator, checkpoints: Checkpoints) -> tuple[TrainState, Goodput]:
+def begin(
+    run: Run, batches: BatchIterator, checkpoints: Checkpoints, began_sec: float
+) -> tuple[TrainState, Goodput]:
     """The state to go on from: that of the newest checkpoint, if there is one.
 
     Args:
       run: the run.
       batches: put where the checkpoint left them.
       checkpoints: checkpoints of the run.
+      began_sec: Unix time at which this began: the process, or its return to a checkpoint.
 
     Raises:
       UserError: a damaged checkpoint, another dataset, or weights that cannot be started from.
@@ -158,19 +167,22 @@ def begin(run: Run, batches: BatchIterator, checkpoints: Checkpoints) -> tuple[T
         # Again: a run that was stopped before its first checkpoint may differ.
         check_source(run.config)
         state = initial_state(run.experiment, run.dataset.latent_stats)
-        return state, Goodput(run.started_sec)
+        return state, Goodput(run.began_sec, lost_sec={"undone": began_sec - run.began_sec})
     state, progress = checkpoints.resume(run.experiment.abstract_state)
     run.dataset.check_counts(progress["clips"])
     batches.set_state(progress["data"])
-    return state, Goodput(**progress["account"])
+    saved = Goodput(**progress["account"])
+    goes_back = began_sec > run.began_sec
+    seen_sec = began_sec if goes_back else last_seen_sec(run.workdir, saved)
+    return state, saved.until(began_sec, seen_sec)
 
 
 def throughput_of(
-    config: ml_collections.ConfigDict, experiment: Experiment, goodput: Goodput
+    config: ml_collections.ConfigDict, experiment: Experiment, goodput: Goodput, startup: Startup
 ) -> Throughput:
     """The speed of a run on the devices of its mesh."""
     peak_flops = chips.total_peak_flops(experiment.mesh_rules.mesh)
-    return Throughput(goodput, clips=config.train.batch_size, peak_flops=peak_flops)
+    return Throughput(goodput, startup, clips=config.train.batch_size, peak_flops=peak_flops)
 
 
 def progress_of(batches: OnDevices, dataset: Dataset, goodput: Goodput) -> dict[str, Any]:

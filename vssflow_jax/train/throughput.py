@@ -5,17 +5,17 @@ own waits for each step and notes when; the loop adds that up one step late, wit
 """
 
 import contextlib
-import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
 
-TERA = 1e12
+from vssflow_jax.train.goodput import OTHER, Clock, Goodput, Startup
 
-Clock = Callable[[], float]
+TERA = 1e12
 
 
 class StepTimes(NamedTuple):
@@ -34,35 +34,26 @@ class StepTimes(NamedTuple):
     flops: int = 0
 
 
-@dataclasses.dataclass(frozen=True)
-class Goodput:
-    """What a run has made of its time over all its starts; checkpoints keep it.
-
-    Attributes:
-      started_sec: Unix time at which the run was first started.
-      productive_sec: spent by the devices on steps that the run has kept.
-    """
-
-    started_sec: float
-    productive_sec: float = 0.0
-
-
 class Throughput(contextlib.AbstractContextManager["Throughput"]):
-    """Speed of a run between two rows, and its goodput.
+    """Speed of a run between two rows, and its goodput and badput.
 
     A step's time is from the end of the step before to its own end, without what was `pause`. In
     that time lies waiting for data, if the devices had nothing left to do meanwhile. The first
     step of a process is not counted, for it is compiled in it.
 
     Goodput is the share of the time since the run was first started, whether a process was there
-    or not, in which the devices worked on steps that the run has kept. Start-up, the first step of
-    a process, saving, samples, waiting for data, steps that were dropped or undone and the time
-    until the next start are lost. A step's work begins with its call or the end of the step before,
-    whichever is later. With several processes each has its own, and a wait of one is work to
-    others.
+    or not, in which the devices worked on steps that the run has kept. A step's work begins with
+    its call or the end of the step before, whichever is later. With several processes each has its
+    own, and a wait of one is work to others.
+
+    Badput is what every cause has taken of that time: the parts of starts (`Startup`); waiting for
+    data (`data_wait`); steps that were `dropped`; what was `pause`; what had been done when a
+    process ended or went back, and was not in its checkpoint (`undone`); the time until the next
+    start (`absent`). All that is none of these is `other`, so that goodput and badput add up to 1.
 
     Args:
-      goodput: goodput of the run until now: a new one, or as the checkpoint has it.
+      goodput: goodput of the run until this start: a new one, or as the checkpoint has it.
+      startup: the start that leads to the first step.
       clips: clips of a batch, over all devices.
       peak_flops: FLOPs a second that all devices together could do at best, in bfloat16; None
         where that is not known.
@@ -73,6 +64,7 @@ class Throughput(contextlib.AbstractContextManager["Throughput"]):
     def __init__(
         self,
         goodput: Goodput,
+        startup: Startup,
         *,
         clips: int,
         peak_flops: float | None,
@@ -81,6 +73,8 @@ class Throughput(contextlib.AbstractContextManager["Throughput"]):
     ):
         self._started_sec = goodput.started_sec
         self._productive_sec = goodput.productive_sec
+        self._lost_sec = Counter(goodput.lost_sec)  # without this start
+        self._startup, self._startup_told = startup, False
         self._clips, self._peak_flops = clips, peak_flops
         self._clock, self._unix_time = clock, unix_time
         self._watcher = ThreadPoolExecutor(1, thread_name_prefix="throughput")
@@ -105,27 +99,43 @@ class Throughput(contextlib.AbstractContextManager["Throughput"]):
 
     def add(self, times: StepTimes, *, kept: bool = True) -> None:
         """Count a step that is done, unless the run has not kept it; steps come in order."""
-        if kept and self._last_done is not None:
-            self._steps += 1
-            self._flops += times.flops
-            self._span_sec += times.done - self._last_done - self._paused_sec
-            self._starved_sec += max(0.0, times.called - max(times.asked, self._last_done))
-            self._productive_sec += times.done - max(times.called, self._last_done)
+        if self._last_done is None:
+            self._startup.parts["first_batch"] += times.called - times.asked
+            self._startup.parts["first_step"] += times.done - times.called
+            self._startup.end(self._unix_time() - (self._clock() - times.done))
+        else:
+            waited_sec = max(0.0, times.called - max(times.asked, self._last_done))
+            worked_sec = times.done - max(times.called, self._last_done)
+            self._lost_sec["data_wait"] += waited_sec
+            if kept:
+                self._steps += 1
+                self._flops += times.flops
+                self._span_sec += times.done - self._last_done - self._paused_sec
+                self._starved_sec += waited_sec
+                self._productive_sec += worked_sec
+            else:
+                self._lost_sec["dropped"] += worked_sec
         self._last_done, self._paused_sec = times.done, 0.0
 
     @contextlib.contextmanager
-    def pause(self) -> Iterator[None]:
+    def pause(self, cause: str) -> Iterator[None]:
         """Around what is no part of a step: saving, samples. All steps given must be added."""
         begun = self._clock()
         try:
             yield
         finally:
-            self._paused_sec += self._clock() - begun
+            paused_sec = self._clock() - begun
+            self._paused_sec += paused_sec
+            self._lost_sec[cause] += paused_sec
 
     @property
     def goodput(self) -> Goodput:
         """To be kept with the state after the steps added."""
-        return Goodput(self._started_sec, self._productive_sec)
+        lost_sec = self._lost_sec.copy()
+        lost_sec.update(self._startup.parts)
+        del lost_sec[OTHER]
+        lost_sec[OTHER] = self.elapsed_sec - self._productive_sec - lost_sec.total()
+        return Goodput(self._started_sec, self._productive_sec, dict(lost_sec))
 
     @property
     def elapsed_sec(self) -> float:
@@ -137,22 +147,34 @@ class Throughput(contextlib.AbstractContextManager["Throughput"]):
         """Goodput: the share of that time which was productive."""
         return self._productive_sec / self.elapsed_sec
 
-    def row(self) -> dict[str, float]:
+    def startup(self) -> Startup | None:
+        """The start, when it is over; None until then, and when it has been given."""
+        if self._startup_told or self._last_done is None:
+            return None
+        self._startup_told = True
+        return self._startup
+
+    def row(self) -> dict[str, Any]:
         """Means over the steps added since the last row; empty if none was counted.
 
         `tflops_per_sec` is of model FLOPs, over all devices; `mfu` is there if their peak is known;
-        `data_wait` is the share of the steps' time in which the devices waited for a batch.
+        `data_wait` is the share of the steps' time in which the devices waited for a batch;
+        `goodput` and, by cause, `badput` are shares of `elapsed_sec`.
         """
         if not self._steps:
             return {}
         steps_per_sec = self._steps / self._span_sec
         flops_per_sec = self._flops / self._span_sec
-        row = {
+        goodput = self.goodput
+        elapsed_sec = goodput.elapsed_sec
+        row: dict[str, Any] = {
             "steps_per_sec": steps_per_sec,
             "examples_per_sec": self._clips * steps_per_sec,
             "tflops_per_sec": flops_per_sec / TERA,
             "data_wait": self._starved_sec / self._span_sec,
-            "goodput": self.share,
+            "elapsed_sec": elapsed_sec,
+            "goodput": goodput.productive_sec / elapsed_sec,
+            "badput": {cause: sec / elapsed_sec for cause, sec in goodput.lost_sec.items()},
         }
         if self._peak_flops:
             row["mfu"] = flops_per_sec / self._peak_flops
