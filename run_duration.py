@@ -21,6 +21,7 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "experiment; by default that of the run in --workdir", lock_config=True
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
+distributed.define_flags(many=False)
 _PREDICT = flags.DEFINE_string("predict", None, "file to write durations to")
 flags.mark_flag_as_required("workdir")
 
@@ -30,7 +31,7 @@ def main(argv: list[str]) -> None:
     config, workdir = _CONFIG.value, as_path(_WORKDIR.value)
     if config is None:
         raise UserError(f"{workdir} holds no run; name an experiment by --config")
-    distributed.start()
+    distributed.start_by_flags()
     if _PREDICT.value:
         durations = predict.predict(config, workdir, overrides=cli.overridden())
         write_atomically(as_path(_PREDICT.value), json.dumps(durations) + "\n")

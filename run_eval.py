@@ -29,7 +29,7 @@ _BENCHMARK = flags.DEFINE_string(
     "benchmark", "", "name of a file in configs/benchmarks, or the path of one; else the config's"
 )
 _OUT = flags.DEFINE_string("out", "", "folder of the results; by default RUN/eval")
-_DISTRIBUTED = distributed.define_flag()
+distributed.define_flags()
 
 
 def main(argv: list[str]) -> None:
@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
     from vssflow_jax.evaluate import benchmark as definition
     from vssflow_jax.evaluate import evaluator, seeds, sweep
 
-    distributed.start(_DISTRIBUTED.value)
+    distributed.start_by_flags()
     config, run, step = restore.find(_CHECKPOINT.value, _CONFIG.value, cli.overridden())
     check(config)
     if run is None and not _OUT.value:

@@ -27,7 +27,7 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "experiment; by default that of the run in --workdir", lock_config=True
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
-_DISTRIBUTED = distributed.define_flag()
+distributed.define_flags()
 flags.mark_flag_as_required("workdir")
 
 
@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
     if config is None:
         raise UserError(f"{workdir} holds no run to go on with; name an experiment by --config")
     with startup.part("devices"):
-        distributed.start(_DISTRIBUTED.value)
+        distributed.start_by_flags()
     config = prepare(config, workdir)
     evaluators = []
     if config.eval.after_training or config.eval.every_steps:

@@ -88,7 +88,7 @@ _KILLS = flags.DEFINE_integer("kills", 3, "times that a network is killed")
 _SPREAD = flags.DEFINE_integer("spread", 64, "clips for eight devices, and for two processes")
 _JUDGES = flags.DEFINE_list("judges", [], "names of judges; all that can be had, by default")
 _CHILD = flags.DEFINE_string("child", "", "used by this script itself: FOLDER of the features")
-_DISTRIBUTED = distributed.define_flag()
+distributed.define_flags()
 
 
 def main(argv: list[str]) -> None:
@@ -180,7 +180,7 @@ def slurm() -> list[dict[str, str]]:
 
 def look(root: Path, out: Path, name: str) -> None:
     """Let a judge look at clips, and print the largest memory of this process in GB."""
-    distributed.start(_DISTRIBUTED.value)
+    distributed.start_by_flags()
     kind = name if name in SMALL else JUDGES[name].kind
     kind = "synchformer" if name == "synchformer_video" else kind
     shown = JUDGES[name].shown

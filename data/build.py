@@ -251,7 +251,7 @@ def local(contents: shard_writer.Contents, has_vae: bool, workers: int = 0) -> s
 def main(argv: list[str]) -> None:
     del argv
     values = flags.FLAGS
-    distributed.start(values.distributed)
+    distributed.start_by_flags(values)
     plugins.load(values.plugins)
     for name in NEEDS.get(values.source, ()):
         if not values[name].value:
@@ -324,7 +324,7 @@ def define_flags() -> None:
         "processes; 0: as many as cores, or as suits an accelerator",
         lower_bound=0,
     )
-    distributed.define_flag()
+    distributed.define_flags()
     flags.DEFINE_enum("runner", "local", ["local", "beam"], "who writes the shards")
     flags.DEFINE_string("beam_options", "", "beam: options of the pipeline, as on a command line")
 

@@ -97,7 +97,7 @@ def main(argv: list[str]) -> None:
         raise UserError(f"{out} is there already; choose another --out or remove it")
     if not videos.is_dir():
         raise UserError(f"{videos}: there is no such folder")
-    distributed.start(values.distributed)
+    distributed.start_by_flags(values)
     work = out.with_name(f"{out.name}.heard")
     heard, unheard = transcribe(videos, as_path(values.whisper), work)
     if distributed.is_main():
@@ -120,5 +120,5 @@ if __name__ == "__main__":
     flags.DEFINE_string("whisper", None, "folder of Whisper's weights", required=True)
     flags.DEFINE_string("out", "", "the table; clips.tsv in the folder by default")
     flags.DEFINE_float("least_log_probability", -1.0, "of a text that is believed")
-    distributed.define_flag()
+    distributed.define_flags()
     cli.run(main)

@@ -49,18 +49,26 @@ class Job:
         return [log.read_text(errors="replace") for log in self.logs]
 
 
-def launch(command: Sequence[str], workdir: Path) -> Job:
-    """Start a command as two processes."""
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
+def launch(
+    command: Sequence[str],
+    workdir: Path,
+    *,
+    indices: Sequence[int] = range(PROCESSES),
+    late_sec: float = 0.0,
+) -> Job:
+    """Start a command as two processes.
+
+    Args:
+      command: without `--distributed`.
+      workdir: folder that the logs lie beside.
+      indices: numbers of those that are started.
+      late_sec: how long each is started after the one before.
+    """
+    port = free_port()
     devices = f"--xla_force_host_platform_device_count={DEVICES_EACH}"
     processes, logs = [], []
-    for index in range(PROCESSES):
-        slurm = {"JOB_ID": 1, "STEP_NODELIST": "localhost", "NTASKS": PROCESSES}
-        slurm |= {"PROCID": index, "LOCALID": index}
-        env = {f"SLURM_{name}": str(value) for name, value in slurm.items()}
-        env |= {"JAX_COORDINATOR_PORT": str(port)}
+    for index in indices:
+        env = slurm(index) | {"JAX_COORDINATOR_PORT": str(port)}
         env |= {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {devices}"}
         logs.append(workdir.with_name(f"{workdir.name}-{port}-{index}.log"))
         with logs[-1].open("wb") as log:
@@ -72,4 +80,19 @@ def launch(command: Sequence[str], workdir: Path) -> Job:
                 stderr=subprocess.STDOUT,
             )
         processes.append(process)
+        time.sleep(late_sec)
     return Job(workdir, processes, logs)
+
+
+def slurm(index: int) -> dict[str, str]:
+    """The environment that SLURM gives to a task of this number."""
+    values = {"JOB_ID": 1, "STEP_NODELIST": "localhost", "NTASKS": PROCESSES}
+    values |= {"PROCID": index, "LOCALID": index}
+    return {f"SLURM_{name}": str(value) for name, value in values.items()}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -18,6 +18,7 @@ from vssflow_jax import cli
 from vssflow_jax.input_pipeline.batches import train_batches
 from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.input_pipeline.mixture import Mixture
+from vssflow_jax.parallel import distributed
 from vssflow_jax.run import workdir as run_files
 from vssflow_jax.run.checkpoint import Checkpoints
 from vssflow_jax.run.experiment import Experiment, TrainState
@@ -137,6 +138,16 @@ def test_no_cluster_is_one_clear_line(demo_data: Path, tmp_path: Path) -> None:
     done = tiny.run([*tiny.command("run_train.py", demo_data, tmp_path), "--distributed"])
     assert done.returncode == cli.USER_ERROR
     assert re.fullmatch(r"error: --distributed: .*leave the flag out on one machine\n", done.stderr)
+
+
+def test_another_platform_than_asked_for_is_one_clear_line(demo_data: Path, tmp_path: Path) -> None:
+    command = [*tiny.command("run_train.py", demo_data, tmp_path / "run"), "--platform=gpu"]
+    done = tiny.run(command)
+    assert done.returncode == cli.USER_ERROR
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith("error: --platform is 'gpu', but JAX computes on 'cpu' (cpu); ")
+    assert not (tmp_path / "run").exists()
+    distributed.start(platform="cpu")
 
 
 def test_processes_read_their_own_rows_of_the_same_batches(demo_data: Path) -> None:

@@ -329,9 +329,10 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     flags.DEFINE_string("mouth_box", "", "where the mouth stays: left top right bottom", **own)
 
     encoders.define_flags(values)
+    distributed.define_flags(values, many=False)
 
 
 def main(argv: list[str]) -> None:
     del argv
-    distributed.start()
+    distributed.start_by_flags()
     print(*generate(flags.FLAGS), sep="\n")

@@ -17,9 +17,13 @@ import orbax.checkpoint as ocp
 from absl import flags
 from jax.experimental import multihost_utils
 
+from vssflow_jax.parallel import meeting
 from vssflow_jax.utils.errors import UserError
 
 Item = TypeVar("Item")
+
+PLATFORMS = ("cpu", "gpu", "tpu")  # as JAX calls them; "gpu" is of any make
+MEETING_MINUTES = 5.0  # as JAX itself waits
 
 # Waiting ends by itself when a process is lost: this is for what is slow, such as making a dataset.
 _LONGEST_WAIT_SEC = 24 * 3600
@@ -36,27 +40,64 @@ _BROKEN_CONNECTION = (
 )
 
 
-def define_flag() -> flags.FlagHolder[bool]:
-    """The flag `--distributed` of an entry point; its value is for `start`."""
-    return flags.DEFINE_bool(
+def define_flags(values: flags.FlagValues = flags.FLAGS, *, many: bool = True) -> None:
+    """Flags of an entry point, for `start_by_flags`.
+
+    Args:
+      values: where they are defined.
+      many: whether it can be one of many processes.
+    """
+    flags.DEFINE_enum(
+        "platform",
+        None,
+        PLATFORMS,
+        "devices to compute on; refuses to start where JAX finds others",
+        flag_values=values,
+    )
+    if not many:
+        return
+    flags.DEFINE_bool(
         "distributed",
         False,
         "this is one of the processes of a TPU pod, or of a job of SLURM, Open MPI or Kubernetes; "
         "all run the same command, with --workdir and the data where all of them see them",
+        flag_values=values,
+    )
+    flags.DEFINE_float(
+        "meeting_minutes",
+        MEETING_MINUTES,
+        "with --distributed: how long the processes wait for each other at the start",
+        lower_bound=0,
+        flag_values=values,
     )
 
 
-def start(distributed: bool = False) -> None:
+def start_by_flags(values: flags.FlagValues = flags.FLAGS) -> None:
+    """`start` as the flags of `define_flags` say."""
+    names = ("distributed", "platform", "meeting_minutes")
+    start(**{name: values[name].value for name in names if name in values})
+
+
+def start(
+    distributed: bool = False,
+    platform: str | None = None,
+    meeting_minutes: float = MEETING_MINUTES,
+) -> None:
     """Meet the other processes, if there are some, and the devices; comes before all that computes.
 
+    Args:
+      distributed: whether there are others.
+      platform: one of `PLATFORMS`, or None for what JAX finds.
+      meeting_minutes: how long to wait for the others.
+
     Raises:
-      UserError: nothing says which processes there are, or they cannot be reached; or there are no
-        devices of the platform that `JAX_PLATFORMS` asks for.
+      UserError: nothing says which processes there are, or some do not come; or there are no
+        devices of the platform that is asked for.
     """
     if distributed:
-        _meet()
+        _meet(60 * meeting_minutes)
     try:
-        jax.devices()
+        found = jax.devices()[0]
     except (RuntimeError, AssertionError) as error:  # The latter where no backend was even tried.
         if is_loss(error):
             raise
@@ -66,11 +107,28 @@ def start(distributed: bool = False) -> None:
             f"JAX_PLATFORMS is '{asked}', but JAX cannot start such devices ({reason}); unset it "
             "to take what is there, or install jax for them: extras cuda and tpu"
         ) from error
+    if platform not in (None, found.platform):
+        raise UserError(
+            f"--platform is '{platform}', but JAX computes on '{found.platform}' "
+            f"({found.device_kind}); see that the driver works, that jax is installed for it "
+            "(extras cuda and tpu), and that JAX_PLATFORMS lets it be taken"
+        )
 
 
-def _meet() -> None:
+def _meet(timeout_sec: float) -> None:
     try:
-        jax.distributed.initialize()
+        job = meeting.find_job(timeout_sec)
+        if job is None:
+            jax.distributed.initialize(initialization_timeout=int(timeout_sec))
+            return
+        meeting.wait_for_all(job, timeout_sec)
+        jax.distributed.initialize(
+            job.address,
+            job.processes,
+            job.index,
+            job.local_devices,
+            cluster_detection_method="deactivate",
+        )
     except (ValueError, RuntimeError, OSError, KeyError) as error:
         raise UserError(
             f"--distributed: JAX found no other processes to meet ({error}); start the job as "

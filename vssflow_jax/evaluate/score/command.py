@@ -175,7 +175,7 @@ def _view(row: Row, clip: Given, out: Path) -> ClipView:
 def main(argv: list[str]) -> None:
     del argv
     values = flags.FLAGS
-    distributed.start(values.distributed)
+    distributed.start_by_flags(values)
     plugins.load(values.plugins)
     benchmark = definition.load(values.benchmark, as_path(values.benchmarks))
     benchmark = dataclasses.replace(benchmark, versions=(), mp4=False)
@@ -228,4 +228,4 @@ def define_flags() -> None:
     flags.DEFINE_string("out", None, "folder of the results", required=True)
     flags.DEFINE_enum("lists", "kaldi", [*kaldi.LISTS], "of the sounds, for others' scorers")
     flags.DEFINE_string("plugins", "", "modules of your own to import first, with commas")
-    distributed.define_flag()
+    distributed.define_flags()
