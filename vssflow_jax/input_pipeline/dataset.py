@@ -13,7 +13,6 @@ import itertools
 import json
 import math
 import os
-import resource
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +26,7 @@ from vssflow_jax.clip import LATENT_CHANNELS, ClipSpec
 from vssflow_jax.input_pipeline import records
 from vssflow_jax.input_pipeline.durations import Durations
 from vssflow_jax.input_pipeline.example import Clip, ClipFeatures
+from vssflow_jax.input_pipeline.limits import allow_open_files
 from vssflow_jax.input_pipeline.records import SCHEMA_VERSION
 from vssflow_jax.input_pipeline.shards import CacheOptions, open_reader, open_records, read_sha256
 from vssflow_jax.input_pipeline.streams import STREAMS
@@ -83,12 +83,12 @@ class Dataset:
                     f"dataset {path}: made for clip.{name} = {made_for.get(name)}, the config says "
                     f"{value}; change the config or name another --config.data.path"
                 )
-        allow_open_files()
         expected = {
             as_path(str(shard)): count
             for split in self._info.splits.values()
             for shard, count in zip(split.filepaths, split.shard_lengths, strict=True)
         }
+        allow_open_files(len(expected))
         check_shards(self._directory, expected, self.cache_options)
         stored = {name: x for name, x in self._metadata["widths"].items() if name in STREAMS}
         self.widths = dict(stored if widths is None else widths)
@@ -420,12 +420,6 @@ def damaged_metadata(path: Path, error: Exception) -> UserError:
     """For a dataset whose metadata cannot be read."""
     reason = " ".join(str(error).split())
     return UserError(f"dataset {path}: its metadata is damaged ({reason}); restore it or {REBUILD}")
-
-
-def allow_open_files() -> None:
-    """Let this process have as many open files as it may: readers keep each shard open."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def version_dir(path: Path) -> Path:

@@ -12,6 +12,7 @@ import numpy as np
 from vssflow_jax import config as checks
 from vssflow_jax.audio.codec import latents_digest, make_codec
 from vssflow_jax.audio.vocoder import make_vocoder
+from vssflow_jax.input_pipeline import limits
 from vssflow_jax.input_pipeline.batches import train_batches, windows
 from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.input_pipeline.mixture import Mixture
@@ -67,6 +68,7 @@ class Run:
         dataset = open_dataset(config, experiment, for_test=for_test)
         rows = experiment.mesh_rules.local_rows(config.train.batch_size)
         batches = batches_of(config, dataset, rows)
+        check_memory_to_read(config, dataset, rows)
         workdir.mkdir(parents=True, exist_ok=True)
         return cls(config, workdir, experiment, dataset, batches, began_sec)
 
@@ -147,6 +149,23 @@ def batches_of(
         ReadOptions.from_config(config.data),
         config.data.bucket_sec,
     )
+
+
+def check_memory_to_read(
+    config: ml_collections.ConfigDict, dataset: Dataset, rows: np.ndarray
+) -> None:
+    """Check that processes that read, if there are to be some, have memory to share.
+
+    Raises:
+      UserError: they have not.
+    """
+    if not config.data.workers:
+        return
+    longest = config.copy_and_resolve_references()
+    longest.data.bucket_sec = ()
+    of_a_clip = batches_of(longest, dataset, rows[:1]).made[0].example
+    batch_bytes = len(rows) * sum(array.nbytes for array in of_a_clip.values())
+    limits.check_shared_memory(batch_bytes, config.data.workers)
 
 
 def begin(
