@@ -62,6 +62,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "train.sample_every": (1, INFINITY),
     "train.held_out_every": (0, INFINITY),
     "train.held_out_clips": (1, INFINITY),
+    "train.watchdog_minutes": (0, INFINITY),
     "train.lora.rank": (0, INFINITY),
     "eval.batch_size": (1, INFINITY),
     "eval.report_clips": (0, INFINITY),

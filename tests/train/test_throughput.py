@@ -2,8 +2,13 @@
 
 import dataclasses
 import json
+import os
+import re
 import shutil
+import signal
 import sys
+import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -274,6 +279,41 @@ def test_a_real_run_and_its_trace(demo_data: Path, tmp_path: Path) -> None:
     assert not (plain / "profile").exists()
     (trace,) = (traced / "profile").rglob("*.xplane.pb")
     assert trace.stat().st_size > 0
+
+
+class Asks:
+    """An evaluator that asks for a trace."""
+
+    every_steps = 4
+
+    def __call__(self, *_: Any) -> Iterable[tuple[str, float]]:
+        time.sleep(1.1)  # traces of one second have one name
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return ()
+
+
+def test_a_signal_has_the_next_steps_traced_each_time(
+    demo_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The second time what is asked for is cut short by the end.
+    config = tiny.config(demo_data, train__steps=12, profile=(2, 3))
+    assert tiny.train(config, tmp_path, Asks())
+    told = re.findall(r"steps (\d+ to \d+) are traced", capsys.readouterr().err)
+    assert told == ["2 to 3", "5 to 9", "10 to 14"]
+    traced = sorted(
+        (tmp_path / "profile").rglob("*.xplane.pb"), key=lambda path: path.stat().st_mtime
+    )
+    assert list(map(steps_of, traced)) == [[2, 3], [5, 6, 7, 8, 9], [10, 11, 12]]
+    assert [row["step"] for row in rows(tmp_path, "metrics.jsonl")] == list(range(1, 13))
+    assert rows(tmp_path, "throughput.jsonl")[-1]["badput"]["profile"] > 0
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+
+
+def steps_of(trace: Path) -> list[int]:
+    """Numbers of the steps that a trace is of."""
+    planes = jax.profiler.ProfileData.from_file(str(trace)).planes
+    events = [event for plane in planes for line in plane.lines for event in line.events]
+    return sorted({dict(x.stats)["step_num"] for x in events if x.name == "train"})
 
 
 def test_a_run_that_went_on_knows_what_it_lost(demo_data: Path, tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ _ADDED: dict[str, Any] = {
         },
         "held_out_every": 0,
         "held_out_clips": 16,
+        "watchdog_minutes": 30.0,
     },
     "model": {"transformer": {"residual_dtype": "bfloat16", "qk_norm": False}},
     "eval": {
@@ -91,6 +92,7 @@ RESUMABLE = (
     "train.sample_every",
     "train.held_out_every",
     "train.held_out_clips",
+    "train.watchdog_minutes",
     "train.bad_step",
     "train.bad_step_deviations",
     "train.max_bad_steps",

@@ -18,9 +18,10 @@ from vssflow_jax.train.bad_steps import BadSteps, Rewind
 from vssflow_jax.train.evaluators import Evaluator, built_in
 from vssflow_jax.train.goodput import Startup
 from vssflow_jax.train.metrics import MetricWriter
-from vssflow_jax.train.profiler import StepTrace
+from vssflow_jax.train.profiler import StepTrace, TraceRequest, trace_requested
 from vssflow_jax.train.setup import Run, begin, note_end_of_schedule, progress_of, throughput_of
 from vssflow_jax.train.throughput import Throughput
+from vssflow_jax.train.watchdog import Watchdog
 from vssflow_jax.utils.errors import UserError
 
 
@@ -51,11 +52,12 @@ def train(
         run = Run.open(config, workdir, startup.began_sec, for_test=bool(evaluators))
     with (
         stop_requested() as stop_after,
+        trace_requested() as request,
         BadSteps(workdir, config.train, run.clips_of) as bad_steps,
     ):
         while True:
             with suppress(Rewind):
-                return _from_newest(run, bad_steps, evaluators, stop_after, startup)
+                return _from_newest(run, bad_steps, evaluators, stop_after, request, startup)
             startup = Startup()
 
 
@@ -64,6 +66,7 @@ def _from_newest(
     bad_steps: BadSteps,
     evaluators: Sequence[Evaluator],
     stop_after: StopAfter,
+    request: TraceRequest,
     startup: Startup,
 ) -> bool:
     """See `train`.
@@ -90,7 +93,9 @@ def _from_newest(
             MetricWriter(workdir, throughput, bad_steps, int(state.step), config.train)
         )
         pause = functools.partial(writer.pause, "profile")
-        trace = closing.enter_context(StepTrace(config.profile, workdir / "profile", pause))
+        trace = closing.enter_context(
+            StepTrace(config.profile, request, workdir / "profile", pause)
+        )
         evaluators = [*built_in(config, experiment, dataset, workdir, writer), *evaluators]
 
         def save() -> None:
@@ -103,6 +108,7 @@ def _from_newest(
 
         with startup.part("compile"):
             train_steps = run.compiled_steps if writer.done < steps else {}
+        watchdog = closing.enter_context(Watchdog(config.train.watchdog_minutes))
         while not writer.reached(steps) and not stop_after(writer.done):
             trace.before(writer.done + 1)
             asked = time.monotonic()
@@ -119,13 +125,14 @@ def _from_newest(
                 state, metrics = train_step(state, batch)
             times = throughput.watch(asked, called, flops, metrics)
             writer.write(batches.number, metrics, times, iterator.num_bad)
+            watchdog.step_ended()  # that before this one, which has been reported
             step = writer.done
             trace.after(step)
             if writer.is_due(step, config.train.checkpoint_every):
                 save()
             for evaluator in evaluators:
                 if writer.is_due(step, evaluator.every_steps):
-                    with writer.pause("evaluate"):
+                    with writer.pause("evaluate"), watchdog.pause():
                         values = evaluator(experiment, dataset, state)
                         writer.scalars("eval", writer.done, values)
         save()
