@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import numpy as np
@@ -75,7 +75,8 @@ def define_flags(values: flags.FlagValues = flags.FLAGS, *, many: bool = True) -
 def start_by_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     """`start` as the flags of `define_flags` say."""
     names = ("distributed", "platform", "meeting_minutes")
-    start(**{name: values[name].value for name in names if name in values})
+    given: dict[str, Any] = {name: values[name].value for name in names if name in values}
+    start(**given)
 
 
 def start(

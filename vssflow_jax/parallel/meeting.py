@@ -103,7 +103,7 @@ def _receive(job: Job, timeout_sec: float, host: str) -> None:
                     continue
                 connection = cast(socket.socket, key.fileobj)
                 word = _read(connection)
-                if connection in seen or not _is_ours(word, job):
+                if connection in seen or word is None or not _is_ours(word, job):
                     # It has gone again, as when it was killed, or is a stranger.
                     selector.unregister(connection)
                     connection.close()
@@ -203,9 +203,9 @@ def _minutes(seconds: float) -> str:
     return f"{seconds / 60:.3g} minutes"
 
 
-def _is_ours(word: Any, job: Job) -> bool:
+def _is_ours(word: Mapping[str, Any], job: Job) -> bool:
     """Whether what was read is what `_report` says."""
-    return bool(word) and word.get("index") in range(job.processes) and "host" in word
+    return word.get("index") in range(job.processes) and "host" in word
 
 
 def _tell(connections: Iterable[socket.socket], error: str) -> None:

@@ -6,7 +6,7 @@ Goodput and badput are Google's words for it ("Machine Learning Productivity Goo
 import contextlib
 import dataclasses
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -49,7 +49,7 @@ class Goodput:
             return self
         saved_sec = self.started_sec + self.elapsed_sec
         seen_sec = max(saved_sec, min(seen_sec, began_sec))
-        lost = Counter(self.lost_sec)
+        lost = defaultdict(float, self.lost_sec)
         lost["undone"] += seen_sec - saved_sec
         lost["absent"] += began_sec - seen_sec
         return dataclasses.replace(self, lost_sec=dict(lost))
@@ -71,7 +71,7 @@ class Startup:
 
     def __init__(self, began_sec: float | None = None, unix_time: Clock = time.time):
         self.began_sec = unix_time() if began_sec is None else began_sec
-        self.parts: Counter[str] = Counter()
+        self.parts: dict[str, float] = defaultdict(float)
         """Seconds by part."""
         self._unix_time = unix_time
 
@@ -94,8 +94,8 @@ class Startup:
 
     def end(self, ended_sec: float) -> None:
         """Call what no part has `OTHER`, up to the Unix time at which the first step ended."""
-        self.parts[OTHER] = ended_sec - self.began_sec - self.parts.total()
+        self.parts[OTHER] = ended_sec - self.began_sec - sum(self.parts.values())
 
     def __str__(self) -> str:
         parts = (f"{name.replace('_', ' ')} {sec:.1f}" for name, sec in self.parts.items())
-        return f"started in {self.parts.total():.1f} s: {', '.join(parts)}"
+        return f"started in {sum(self.parts.values()):.1f} s: {', '.join(parts)}"

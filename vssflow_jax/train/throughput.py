@@ -6,7 +6,7 @@ own waits for each step and notes when; the loop adds that up one step late, wit
 
 import contextlib
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -73,7 +73,7 @@ class Throughput(contextlib.AbstractContextManager["Throughput"]):
     ):
         self._started_sec = goodput.started_sec
         self._productive_sec = goodput.productive_sec
-        self._lost_sec = Counter(goodput.lost_sec)  # without this start
+        self._lost_sec = defaultdict(float, goodput.lost_sec)  # without this start
         self._startup, self._startup_told = startup, False
         self._clips, self._peak_flops = clips, peak_flops
         self._clock, self._unix_time = clock, unix_time
@@ -132,9 +132,10 @@ class Throughput(contextlib.AbstractContextManager["Throughput"]):
     def goodput(self) -> Goodput:
         """To be kept with the state after the steps added."""
         lost_sec = self._lost_sec.copy()
-        lost_sec.update(self._startup.parts)
-        del lost_sec[OTHER]
-        lost_sec[OTHER] = self.elapsed_sec - self._productive_sec - lost_sec.total()
+        for part, seconds in self._startup.parts.items():
+            lost_sec[part] += seconds
+        lost_sec[OTHER] = 0.0
+        lost_sec[OTHER] = self.elapsed_sec - self._productive_sec - sum(lost_sec.values())
         return Goodput(self._started_sec, self._productive_sec, dict(lost_sec))
 
     @property
