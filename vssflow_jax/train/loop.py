@@ -22,6 +22,7 @@ from vssflow_jax.train.profiler import StepTrace, TraceRequest, trace_requested
 from vssflow_jax.train.setup import Run, begin, note_end_of_schedule, progress_of, throughput_of
 from vssflow_jax.train.throughput import Throughput
 from vssflow_jax.train.watchdog import Watchdog
+from vssflow_jax.train.writers import Writers
 from vssflow_jax.utils.errors import UserError
 
 
@@ -36,8 +37,9 @@ def train(
     Args:
       config: config of the experiment, as `setup.prepare` returns it.
       workdir: gets `config.json`, `metrics.jsonl`, `held_out.jsonl`, `throughput.jsonl`,
-        `bad_steps.jsonl`, `checkpoints/`, `tensorboard/`, and `profile/` if a trace is asked for.
-      evaluators: called now and then; what they yield is shown in TensorBoard.
+        `bad_steps.jsonl`, `checkpoints/`, what its writers write, and `profile/` if a trace is
+        asked for.
+      evaluators: called now and then; what they yield is shown by the writers.
       startup: the start of the process until now; by default it begins with this call.
 
     Returns:
@@ -89,14 +91,15 @@ def _from_newest(
         # ------------------------------------------------------------------------------ loop
         batches = closing.enter_context(OnDevices(iterator, put))
         throughput = closing.enter_context(throughput_of(config, experiment, goodput, startup))
+        writers = closing.enter_context(Writers(workdir, config, int(state.step)))
         writer = closing.enter_context(
-            MetricWriter(workdir, throughput, bad_steps, int(state.step), config.train)
+            MetricWriter(workdir, throughput, bad_steps, int(state.step), config.train, writers)
         )
         pause = functools.partial(writer.pause, "profile")
         trace = closing.enter_context(
             StepTrace(config.profile, request, workdir / "profile", pause)
         )
-        evaluators = [*built_in(config, experiment, dataset, workdir, writer), *evaluators]
+        evaluators = [*built_in(config, experiment, dataset, workdir, writers), *evaluators]
 
         def save() -> None:
             with writer.pause("save"):
@@ -134,7 +137,7 @@ def _from_newest(
                 if writer.is_due(step, evaluator.every_steps):
                     with writer.pause("evaluate"), watchdog.pause():
                         values = evaluator(experiment, dataset, state)
-                        writer.scalars("eval", writer.done, values)
+                        writers.scalars("eval", writer.done, dict(values))
         save()
     if distributed.is_main():
         print(summary(writer.done, steps, throughput))

@@ -1,11 +1,9 @@
-"""What a run reports while it goes on: rows, TensorBoard, a progress bar; one step late."""
+"""What a run reports while it goes on: rows, writers, a progress bar; one step late."""
 
 import contextlib
-import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jax
 import ml_collections
@@ -18,14 +16,11 @@ from vssflow_jax.run.workdir import THROUGHPUT, MetricsLog
 from vssflow_jax.train.bad_steps import BadSteps
 from vssflow_jax.train.step import Metrics
 from vssflow_jax.train.throughput import StepTimes, Throughput
-from vssflow_jax.utils.logs import Folder
-
-if TYPE_CHECKING:
-    from tensorboardX import SummaryWriter
+from vssflow_jax.train.writers import Writers
 
 
 class MetricWriter(contextlib.ExitStack):
-    """Writes `metrics.jsonl`, `throughput.jsonl` and `tensorboard/` of a run.
+    """Writes `metrics.jsonl` and `throughput.jsonl` of a run, and tells its writers the same.
 
     A step's metrics are read when the next step is under way, so that nothing waits for them. Only
     then is it known whether the step was kept.
@@ -36,6 +31,7 @@ class MetricWriter(contextlib.ExitStack):
       bad_steps: hears of steps that were dropped.
       done: steps of the run that are done.
       train: the `train` section of the config.
+      writers: are told the same.
     """
 
     def __init__(
@@ -45,23 +41,22 @@ class MetricWriter(contextlib.ExitStack):
         bad_steps: BadSteps,
         done: int,
         train: ml_collections.ConfigDict,
+        writers: Writers,
     ):
         super().__init__()
-        self._throughput, self._bad_steps = throughput, bad_steps
+        self._throughput, self._bad_steps, self._writers = throughput, bad_steps, writers
         self._log_every = train.log_every
         # Times differ from run to run and so have a file of their own.
         self._log = self.enter_context(MetricsLog(workdir))
         self._speed_log = self.enter_context(MetricsLog(workdir, THROUGHPUT))
-        main = distributed.is_main()
-        self._folder = self.enter_context(Folder(workdir / "tensorboard"))
-        self._first, self._kept = done, done
+        self._kept = done
         self._bar = self.enter_context(
             tqdm.tqdm(
                 total=train.steps,
                 initial=min(done, train.steps),
                 desc="train",
                 unit="step",
-                disable=not main,
+                disable=not distributed.is_main(),
             )
         )
         self.last_saved: int | None = done or None
@@ -72,20 +67,6 @@ class MetricWriter(contextlib.ExitStack):
     def done(self) -> int:
         """Steps done, with the one that is not reported yet, which may turn out to be bad."""
         return self._kept + (self._pending is not None)
-
-    @functools.cached_property
-    def board(self) -> "SummaryWriter":
-        """TensorBoard's writer, made when there is something to write."""
-        # Imported here: it imports PyTorch where that is installed, and the first step waits.
-        from tensorboardX import SummaryWriter
-
-        return self.enter_context(
-            SummaryWriter(
-                str(self._folder.local),
-                purge_step=self._first,
-                write_to_disk=distributed.is_main(),
-            )
-        )
 
     def write(self, batch: int, metrics: Metrics, times: Future[StepTimes], num_bad: int) -> None:
         """Take what a step gave; report the step before.
@@ -132,12 +113,12 @@ class MetricWriter(contextlib.ExitStack):
         # A bin of flow time that no clip fell into has no loss.
         row = {name: value for name, value in values.items() if np.isfinite(value)}
         self._log.write({"step": step, **row})
-        self.scalars("train", step, row.items())
+        self._writers.scalars("train", step, row)
         bad = {"bad_records": num_bad, "bad_steps": len(self._bad_steps.batches)}
         if speed := self._throughput.row():
             self._speed_log.write({"step": step, **speed, **bad})
-            self.scalars("badput", step, speed.pop("badput").items())
-            self.scalars("speed", step, speed.items())
+            self._writers.scalars("badput", step, speed.pop("badput"))
+            self._writers.scalars("speed", step, speed)
 
     def reached(self, steps: int) -> bool:
         """Whether so many steps are done; waits for the last of them, which may be bad.
@@ -185,11 +166,4 @@ class MetricWriter(contextlib.ExitStack):
         """
         self._log.put()
         self._speed_log.put()
-        if "board" in self.__dict__:
-            self.board.flush()
-        self._folder.put()
-
-    def scalars(self, group: str, step: int, values: Iterable[tuple[str, float]]) -> None:
-        """Show values in TensorBoard."""
-        for name, value in values:
-            self.board.add_scalar(f"{group}/{name}", value, step)
+        self._writers.put()

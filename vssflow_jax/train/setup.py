@@ -24,6 +24,7 @@ from vssflow_jax.run.checkpoint import Checkpoints
 from vssflow_jax.run.experiment import Experiment, TrainState
 from vssflow_jax.run.initial import check_source, initial_state
 from vssflow_jax.run.optimizer import ends_at_zero
+from vssflow_jax.train import writers
 from vssflow_jax.train.goodput import Goodput, Startup, last_seen_sec
 from vssflow_jax.train.step import compiled_step
 from vssflow_jax.train.throughput import Throughput
@@ -101,6 +102,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: Path) -> ml_collections.
     """
     checks.check(config)
     config = run_config.for_training(workdir, config)
+    writers.check(config.train.writers)
     make_codec(config.codec)
     make_vocoder(config.vocoder)
     if not run_config.exists(workdir):
