@@ -16,8 +16,9 @@ import pytest
 
 from tests import tiny
 from vssflow_jax.run import run_config
-from vssflow_jax.run.checkpoint import Checkpoints, checksums
+from vssflow_jax.run.checkpoint import Checkpoints
 from vssflow_jax.run.experiment import TrainState
+from vssflow_jax.run.step_folder import checksums
 from vssflow_jax.run.workdir import read_metrics
 from vssflow_jax.utils.errors import UserError
 

@@ -7,7 +7,6 @@ and number of processes. All processes call each function here; each writes its 
 import contextlib
 import errno
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -16,13 +15,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import orbax.checkpoint as ocp
-from etils import epath
 
-from vssflow_jax.models import earlier
 from vssflow_jax.parallel import distributed
-from vssflow_jax.run import added
+from vssflow_jax.run.step_folder import (
+    CHECKSUMS,
+    DamagedError,
+    atomicity,
+    checksums,
+    orbax_path,
+    read,
+    short,
+)
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.files import bucket_path, move_tree
 
@@ -30,23 +34,6 @@ State = TypeVar("State")  # any tree of arrays
 
 # A checkpoint is written beside the last one; leave room for its metadata too.
 _SPACE_MARGIN = 1.1
-_LONGEST_REASON = 200
-# How tensorstore's errors begin, and the system's within them read, that do not tell of damage.
-_PASSING = (
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "UNAVAILABLE",
-    "DEADLINE_EXCEEDED",
-    "Too many open files",
-)
-_CHECKSUMS = "checksums"
-
-
-class DamagedError(UserError):
-    """The files of a checkpoint are not whole, or not as they were written."""
-
-    def __init__(self, folder: Path, reason: str):
-        super().__init__(f"checkpoint {folder} is damaged ({reason})")
 
 
 class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
@@ -65,14 +52,14 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
             max_to_keep=keep,
             create=keep is not None,
             read_only=keep is None,
-            atomicity_options=_atomicity(self._path),
+            atomicity_options=atomicity(self._path),
         )
         try:
-            self._manager = ocp.CheckpointManager(_orbax_path(self._path), options=options)
+            self._manager = ocp.CheckpointManager(orbax_path(self._path), options=options)
         except (OSError, ValueError, RuntimeError) as error:
             if distributed.is_loss(error):
                 raise
-            reason = _short(error)
+            reason = short(error)
             raise UserError(f"checkpoints in {self._path} could not be opened: {reason}") from error
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
@@ -114,7 +101,7 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(state),
-                    progress=ocp.args.JsonSave(progress | {_CHECKSUMS: sums}),
+                    progress=ocp.args.JsonSave(progress | {CHECKSUMS: sums}),
                     config=ocp.args.JsonSave(config),
                 ),
             )
@@ -137,7 +124,7 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
             steps = ", ".join(map(str, sorted(there)))
             raise UserError(f"no checkpoint of step {step} in {self._path}; there are {steps}")
         try:
-            return self._read(abstract, step)
+            return read(self._path / str(step), abstract)
         except DamagedError as damage:
             others = [other for other in there if other != step]
             whole = self._newest_whole(abstract, others)
@@ -158,7 +145,7 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         damages: dict[int, DamagedError] = {}
         for step in self._steps():
             try:
-                restored = self._read(abstract, step)
+                restored = read(self._path / str(step), abstract)
                 break
             except DamagedError as damage:
                 damages[step] = damage
@@ -186,58 +173,9 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
     def _newest_whole(self, abstract: State, steps: Iterable[int]) -> int | None:
         for step in steps:
             with contextlib.suppress(DamagedError):
-                self._read(abstract, step)
+                read(self._path / str(step), abstract)
                 return step
         return None
-
-    def _read(self, abstract: State, step: int) -> tuple[State, dict[str, Any]]:
-        """One checkpoint; by orbax's handlers, as its managers wait where one process fails.
-
-        Raises:
-          UserError: it is of another model, or the machine is at fault.
-          DamagedError: it is damaged, for any of the processes.
-        """
-        folder = self._path / str(step)
-        on_store = _orbax_path(folder)
-        states, problem, passing = ocp.PyTreeCheckpointHandler(), "", False
-        try:
-            metadata = states.metadata(on_store / "state")
-            names = _by_name(getattr(metadata, "tree", metadata))
-            is_earlier, lacking = earlier.is_earlier(names), added.lacking(names, abstract)
-            there = added.without(abstract, lacking)
-            stored = earlier.layouts(there) if is_earlier else there
-            _check_shapes(folder, metadata, stored)
-            state = states.restore(
-                on_store / "state",
-                args=ocp.args.PyTreeRestore(
-                    item=stored,
-                    restore_args=ocp.checkpoint_utils.construct_restore_args(stored),
-                    partial_restore=True,
-                ),
-            )
-            progress = ocp.JsonCheckpointHandler().restore(
-                on_store / "progress", args=ocp.args.JsonRestore()
-            )
-        except UserError:
-            raise
-        except Exception as error:  # Of damaged files orbax and tensorstore raise anything.
-            if distributed.is_loss(error):
-                raise
-            problem, passing = _short(error), _may_pass(error)
-        if not distributed.all_say(not problem):
-            if not distributed.all_say(not passing):
-                raise UserError(
-                    f"checkpoint {folder} could not be read, which need not be its fault: "
-                    f"{problem or 'another process could not'}; see to the machine and start again"
-                )
-            raise DamagedError(folder, problem or "another process could not read its part")
-        # Earlier versions kept none.
-        kept = progress.pop(_CHECKSUMS, {})
-        for name, found in checksums(state).items():
-            if kept.get(name, found) != found:
-                raise DamagedError(folder, f"the numbers of {name} are not those that were saved")
-        state = earlier.upgraded(state, there) if is_earlier else state
-        return added.completed(state, abstract, lacking), progress
 
     def _set_aside(self, step: int, why: str) -> None:
         if distributed.is_main():
@@ -265,7 +203,7 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         except (OSError, ValueError, RuntimeError) as error:
             if distributed.is_loss(error):
                 raise
-            raise UserError(self._failure(f"could not {what}: {_short(error)}")) from error
+            raise UserError(self._failure(f"could not {what}: {short(error)}")) from error
 
     def _failure(self, reason: str) -> str:
         last = "none" if self.latest is None else f"step {self.latest}"
@@ -273,86 +211,6 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
             f"checkpoints in {self._path}: {reason}; the last whole one is {last}; make room "
             "and run the same command again"
         )
-
-
-def _orbax_path(path: Path) -> epath.Path:
-    """The path as orbax takes it."""
-    return epath.Path(str(path))
-
-
-def _atomicity(path: Path) -> ocp.options.AtomicityOptions | None:
-    """How a checkpoint in this folder becomes whole; None: as orbax does by itself.
-
-    In S3, of which orbax knows nothing, it is as on `gs://`: the last object says that all are
-    there. Who reads has to look for it too.
-    """
-    bucket = bucket_path(path)
-    if bucket is None or bucket.scheme != "s3":
-        return None
-    # Imported here: it is of the inside of orbax.
-    from vssflow_jax.run import s3_checkpoints
-
-    s3_checkpoints.enable()
-    return ocp.options.AtomicityOptions(mode=ocp.options.AtomicityMode.COMMIT_FILE)
-
-
-def _short(error: Exception) -> str:
-    """What an error of the libraries below says, without their pages of context."""
-    return " ".join(str(error).split())[:_LONGEST_REASON] or repr(error)
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether a read failed for want of memory, files or rights, not for what is on the disk."""
-    wants = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.ESTALE}
-    return (
-        isinstance(error, MemoryError)
-        or getattr(error, "errno", None) in wants
-        or re.search("|".join(_PASSING), str(error)) is not None
-    )
-
-
-def checksums(state: Any) -> dict[str, int]:
-    """The sum of the bits of each array, by its name: the same on any mesh.
-
-    What is stored has no checksums of its own: a flipped bit would be read as another number.
-    """
-    return {name: int(total) for name, total in jax.device_get(_sums(_by_name(state))).items()}
-
-
-@jax.jit
-def _sums(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    def total(x: jax.Array) -> jax.Array:
-        bits = jax.lax.bitcast_convert_type(x, f"uint{8 * x.dtype.itemsize}")
-        return jnp.sum(bits, dtype=jnp.uint32)  # which wraps around
-
-    return jax.tree.map(total, arrays)
-
-
-def _check_shapes(folder: Path, metadata: Any, abstract: Any) -> None:
-    """Check that the arrays of a checkpoint are those that are asked for.
-
-    Raises:
-      UserError: names the first that is missing, unknown or of another shape.
-    """
-    stored, wanted = (
-        {name: leaf.shape for name, leaf in _by_name(tree).items()}
-        for tree in (getattr(metadata, "tree", metadata), abstract)
-    )
-    if isinstance(abstract, dict):
-        stored = {name: stored[name] for name in stored if name.partition(".")[0] in abstract}
-    for name in sorted(stored.keys() | wanted.keys()):
-        there, here = stored.get(name, "absent"), wanted.get(name, "absent")
-        if there != here:
-            raise UserError(
-                f"checkpoint {folder} does not fit this config's model: {name} is {there} there "
-                f"and {here} here"
-            )
-
-
-def _by_name(tree: Any) -> dict[str, Any]:
-    """The leaves of a state, or what is known of them, by dotted name."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
-    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
 
 def _own_bytes(array: jax.Array) -> int:
