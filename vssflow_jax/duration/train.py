@@ -170,6 +170,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> bool:
             checkpoints.save(done, state, progress, resolved)
 
         while done < steps and not stop_after(done):
+            checkpoints.check()
             batch = sharding.put_batch(next(iterator), mesh_rules)
             with jax.transfer_guard("disallow"):
                 state, metrics = train_step(state, batch)

@@ -5,11 +5,8 @@ and number of processes. All processes call each function here; each writes its 
 """
 
 import contextlib
-import errno
-import os
-import shutil
 import sys
-import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +14,7 @@ from typing import Any, TypeVar
 import jax
 import orbax.checkpoint as ocp
 
-from vssflow_jax.parallel import distributed
+from vssflow_jax.parallel import distributed, stopping
 from vssflow_jax.run.step_folder import (
     CHECKSUMS,
     DamagedError,
@@ -27,13 +24,15 @@ from vssflow_jax.run.step_folder import (
     read,
     short,
 )
+from vssflow_jax.run.writing import Barrier, check_room, own_bytes
 from vssflow_jax.utils.errors import UserError
-from vssflow_jax.utils.files import bucket_path, move_tree
+from vssflow_jax.utils.files import move_tree
 
 State = TypeVar("State")  # any tree of arrays
 
 # A checkpoint is written beside the last one; leave room for its metadata too.
 _SPACE_MARGIN = 1.1
+_POLL_SEC = 0.05
 
 
 class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
@@ -48,10 +47,12 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         self._path = (workdir / "checkpoints").absolute()
         if keep is None and not self._path.is_dir():
             raise UserError(f"no checkpoint in {self._path}; train first")
+        self._barrier, self._given_up = Barrier(), False
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep,
             create=keep is not None,
             read_only=keep is None,
+            async_options=ocp.options.AsyncOptions(barrier_sync_fn=self._barrier),
             atomicity_options=atomicity(self._path),
         )
         try:
@@ -63,12 +64,19 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
             raise UserError(f"checkpoints in {self._path} could not be opened: {reason}") from error
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if error and distributed.is_loss(error):
-            return  # What is being written waits for the lost process.
-        # An error that is under way is the one to hear of.
-        with contextlib.suppress(UserError) if error else contextlib.nullcontext():
+        if error and (distributed.is_loss(error) or self._given_up):
+            return  # What is being written waits for a process that will not come.
+        if error is None:
             self.wait()
-        self._manager.close()
+        try:
+            with self._clear_errors("write"):
+                self._manager.wait_until_finished()
+                self._manager.close()
+        except UserError:
+            # An error that is under way is the one to hear of, but for that of a disk, of which
+            # this one tells more.
+            if error is None or isinstance(error, OSError):
+                raise
 
     @property
     def latest(self) -> int | None:
@@ -87,14 +95,17 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         Raises:
           UserError: too little room on the disk, or an earlier write failed.
         """
+        self.wait()
         if step == self.latest:
             return
-        needed = int(_SPACE_MARGIN * sum(map(_own_bytes, jax.tree.leaves(state))))
+        needed = int(_SPACE_MARGIN * sum(map(own_bytes, jax.tree.leaves(state))))
+        lacking = ""
         try:
-            _check_room(self._path, needed)
+            check_room(self._path, needed)
         except OSError as error:
-            reason = f"no room for {needed / 1e6:.1f} MB ({error.strerror})"
-            raise UserError(self._failure(reason)) from error
+            lacking = f"no room for {needed / 1e6:.1f} MB ({error.strerror})"
+        if not distributed.all_say(not lacking):
+            raise UserError(self._failure(lacking or "another process has no room for its part"))
         sums = checksums(state)
         with self._clear_errors(f"write step {step}"):
             self._manager.save(
@@ -187,14 +198,47 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         distributed.wait_for_all(f"checkpoint {step} set aside")
         self._manager.reload()
 
-    def wait(self) -> None:
-        """Return when all that was saved is on the disk.
+    def check(self) -> None:
+        """Hear, without waiting, of a write that has failed; comes after each step.
+
+        Of several processes, which all have to stop after the same step, the one whose write has
+        failed asks for that as SIGTERM does; the error is then raised by `save`, in all of them.
 
         Raises:
-          UserError: it could not be written.
+          UserError: what was saved could not be written.
         """
+        if self._barrier.failure is None:
+            return
+        if jax.process_count() == 1:
+            self.wait()
+        elif not self._given_up:
+            self._given_up = True
+            stopping.ask()
+
+    def wait(self) -> None:
+        """Return when all that was saved is on the disk, by all processes.
+
+        Raises:
+          UserError: one of them could not write it.
+        """
+        if jax.process_count() > 1 and not self._all_written():
+            self._given_up = True
+            failure = self._barrier.failure
+            reason = short(failure) if failure else "another process could not write its part"
+            raise UserError(self._failure(f"could not write: {reason}")) from failure
         with self._clear_errors("write"):
             self._manager.wait_until_finished()
+
+    def _all_written(self) -> bool:
+        """Whether what is being written arrives; asked again until all processes know.
+
+        Not by waiting for orbax, which waits for one that has failed for twenty minutes.
+        """
+        while distributed.all_say(self._barrier.failure is None):
+            if distributed.all_say(not self._manager.is_saving_in_progress()):
+                return distributed.all_say(self._barrier.failure is None)
+            time.sleep(_POLL_SEC)
+        return False
 
     @contextlib.contextmanager
     def _clear_errors(self, what: str) -> Iterator[None]:
@@ -206,29 +250,10 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
             raise UserError(self._failure(f"could not {what}: {short(error)}")) from error
 
     def _failure(self, reason: str) -> str:
+        with contextlib.suppress(OSError, ValueError):
+            self._manager.reload()  # One that is being written would count.
         last = "none" if self.latest is None else f"step {self.latest}"
         return (
-            f"checkpoints in {self._path}: {reason}; the last whole one is {last}; make room "
-            "and run the same command again"
+            f"checkpoints in {self._path}: {reason}; the last whole one is {last}; make room, or "
+            "see to the disk, and run the same command again"
         )
-
-
-def _own_bytes(array: jax.Array) -> int:
-    """Of an array's bytes those that this process writes."""
-    return sum(x.data.nbytes for x in array.addressable_shards if x.replica_id == 0)
-
-
-def _check_room(directory: Path, size: int) -> None:
-    """Checks that `size` bytes can be written below `directory`, by setting them aside for a
-    moment.
-
-    Raises:
-      OSError: they cannot: the disk is full, or a quota or limit stands in the way.
-    """
-    if not size or bucket_path(directory):
-        return  # as of a process whose devices hold what others write; a bucket is never full
-    with tempfile.TemporaryFile(dir=directory) as probe:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(probe.fileno(), 0, size)
-        elif shutil.disk_usage(directory).free < size:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -22,6 +22,8 @@ CHECKSUMS = "checksums"
 """The field of a checkpoint's progress that has them."""
 
 _LONGEST_REASON = 200
+# The end of what tensorstore says, by name of file, when the system refuses it something.
+_OF_SYSTEM = re.compile(r"([^:]+) \[os_error_code=")
 # How tensorstore's errors begin, and the system's within them read, that do not tell of damage.
 _PASSING = (
     "PERMISSION_DENIED",
@@ -115,9 +117,12 @@ def atomicity(path: Path) -> ocp.options.AtomicityOptions | None:
     return ocp.options.AtomicityOptions(mode=ocp.options.AtomicityMode.COMMIT_FILE)
 
 
-def short(error: Exception) -> str:
+def short(error: BaseException) -> str:
     """What an error of the libraries below says, without their pages of context."""
-    return " ".join(str(error).split())[:_LONGEST_REASON] or repr(error)
+    text = " ".join(str(error).split())
+    if found := _OF_SYSTEM.search(text):
+        return found[1].strip()
+    return text[:_LONGEST_REASON] or repr(error)
 
 
 def _may_pass(error: Exception) -> bool:

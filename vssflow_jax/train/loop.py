@@ -113,6 +113,7 @@ def _from_newest(
             train_steps = run.compiled_steps if writer.done < steps else {}
         watchdog = closing.enter_context(Watchdog(config.train.watchdog_minutes))
         while not writer.reached(steps) and not stop_after(writer.done):
+            checkpoints.check()
             trace.before(writer.done + 1)
             asked = time.monotonic()
             try:
