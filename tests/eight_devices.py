@@ -76,7 +76,9 @@ def run(config: ml_collections.ConfigDict, devices: list[jax.Device]) -> dict[st
     generate = make_generate(experiment, Sampler.from_config(config.eval.sampler))
     return {
         "loss": losses,
-        "generated": np.asarray(generate(state, features, draw_start(experiment, 0, clips))),
+        "generated": np.asarray(
+            generate(state.averaged, features, draw_start(experiment, 0, clips))
+        ),
         **jax.tree.map(np.asarray, flatten(adam.mu)),
     }
 

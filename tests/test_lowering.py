@@ -72,7 +72,7 @@ def sampler_and_inputs(experiment: Experiment) -> tuple[Any, tuple[Any, ...]]:
     del batch["waveform"]
     start = jax.eval_shape(lambda: draw_start(experiment, 0, ["clip"] * CLIPS))
     generate = make_generate(experiment, Sampler.from_config(demo.get_config().eval.sampler))
-    return generate, (experiment.abstract_state, batch, start)
+    return generate, (experiment.abstract_state.averaged, batch, start)
 
 
 def compiled_text(function: Any, inputs: tuple[Any, ...]) -> str:

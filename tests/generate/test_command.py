@@ -232,7 +232,7 @@ def test_a_clip_as_long_as_a_window_is_what_evaluation_generates(
     features = {name: x[None] for name, x in to_latent_rate(clip, EXPERIMENT.spec).items()}
     sampler = dataclasses.replace(Sampler.from_config(CONFIG.eval.sampler), steps=3, guidance=1.5)
     expected = make_generate(EXPERIMENT, sampler)(
-        state, features, draw_start(EXPERIMENT, 3, ["clip"])
+        state.averaged, features, draw_start(EXPERIMENT, 3, ["clip"])
     )
     np.testing.assert_allclose(log_mels[0], expected[0], atol=1e-4)
 

@@ -90,7 +90,7 @@ def test_noise_of_other_names_and_seeds_is_unrelated():
 @pytest.mark.parametrize("method", ["euler", "heun"])
 def test_generated_sound_has_the_length_of_the_clip(state, features, method: str):
     start = start_of(CLIP_IDS)
-    log_mels = make_generate(EXPERIMENT, sampler(method=method))(state, features, start)
+    log_mels = make_generate(EXPERIMENT, sampler(method=method))(state.averaged, features, start)
     assert log_mels.shape == (3, EXPERIMENT.spec.mel_frames, 64)
     assert np.isfinite(log_mels).all()
 
@@ -98,9 +98,9 @@ def test_generated_sound_has_the_length_of_the_clip(state, features, method: str
 @pytest.mark.parametrize("method", ["euler", "dopri5"])
 def test_a_clip_sounds_the_same_in_any_batch(method: str, state, features):
     generate = make_generate(EXPERIMENT, sampler(method=method, tolerance=1e-3))
-    together = generate(state, features, start_of(CLIP_IDS))
+    together = generate(state.averaged, features, start_of(CLIP_IDS))
     last = {name: value[2:] for name, value in features.items()}
-    alone = generate(state, last, start_of(CLIP_IDS[2:]))
+    alone = generate(state.averaged, last, start_of(CLIP_IDS[2:]))
     np.testing.assert_allclose(alone[0], together[2], atol=1e-4)
     assert np.abs(together[0] - together[2]).max() > 0.1
 
@@ -108,12 +108,12 @@ def test_a_clip_sounds_the_same_in_any_batch(method: str, state, features):
 def test_the_averaged_weights_are_those_that_generate(state, features):
     generate = make_generate(EXPERIMENT, sampler())
     start = start_of(CLIP_IDS)
-    before = generate(state, features, start)
+    before = generate(state.averaged, features, start)
     zeros = jax.tree.map(jnp.zeros_like, state.params)
     np.testing.assert_array_equal(
-        generate(dataclasses.replace(state, params=zeros), features, start), before
+        generate(dataclasses.replace(state, params=zeros).averaged, features, start), before
     )
-    changed = generate(dataclasses.replace(state, ema=zeros), features, start)
+    changed = generate(dataclasses.replace(state, ema=zeros).averaged, features, start)
     assert np.abs(changed - before).max() > 0.1
 
 
@@ -121,7 +121,7 @@ def test_a_velocity_of_zero_leaves_the_noise_to_the_decoder(state, features):
     # Orthonormal patches: the log-mel is as long, as a vector, as the scaled noise is.
     start = start_of(CLIP_IDS)
     zeros = dataclasses.replace(state, ema=jax.tree.map(jnp.zeros_like, state.ema))
-    log_mels = make_generate(EXPERIMENT, sampler())(zeros, features, start)
+    log_mels = make_generate(EXPERIMENT, sampler())(zeros.averaged, features, start)
     length = np.linalg.norm(0.5 * start.noise - 1)
     np.testing.assert_allclose(np.linalg.norm(log_mels), length, rtol=1e-4)
 
@@ -136,16 +136,20 @@ def test_hidden_frames_are_those_of_the_clip_and_as_many_as_asked_for(state, fea
     np.testing.assert_array_equal(start.noise, draw_start(LONG, 0, CLIP_IDS).noise)
     # All hidden is as good as not there.
     generate = make_generate(EXPERIMENT, sampler())
-    hidden = generate(state, features, draw_start(EXPERIMENT, 0, CLIP_IDS, mask_ratio=1.0))
+    hidden = generate(state.averaged, features, draw_start(EXPERIMENT, 0, CLIP_IDS, mask_ratio=1.0))
     absent = features | {name: jnp.zeros_like(features[name]) for name in ("lips", "sync")}
-    np.testing.assert_allclose(hidden, generate(state, absent, start_of(CLIP_IDS)), atol=1e-4)
-    assert np.abs(hidden - generate(state, features, start_of(CLIP_IDS))).max() > 0.1
+    np.testing.assert_allclose(
+        hidden, generate(state.averaged, absent, start_of(CLIP_IDS)), atol=1e-4
+    )
+    assert np.abs(hidden - generate(state.averaged, features, start_of(CLIP_IDS))).max() > 0.1
 
 
 def test_the_adaptive_method_ends_where_many_small_steps_end(state, features):
     start = start_of(CLIP_IDS)
-    adaptive = make_generate(EXPERIMENT, sampler(method="dopri5"))(state, features, start)
-    fine = make_generate(EXPERIMENT, sampler(method="rk4", steps=100))(state, features, start)
+    adaptive = make_generate(EXPERIMENT, sampler(method="dopri5"))(state.averaged, features, start)
+    fine = make_generate(EXPERIMENT, sampler(method="rk4", steps=100))(
+        state.averaged, features, start
+    )
     np.testing.assert_allclose(adaptive, fine, atol=1e-3)
 
 

@@ -27,7 +27,7 @@ from vssflow_jax.evaluate.versions import Renderer
 from vssflow_jax.input_pipeline.dataset import BadRecord, Dataset
 from vssflow_jax.input_pipeline.example import Clip
 from vssflow_jax.parallel import distributed
-from vssflow_jax.run.experiment import TrainState
+from vssflow_jax.run.experiment import InferenceState
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.files import as_path
 from vssflow_jax.utils.logs import JsonLines
@@ -79,7 +79,7 @@ class Evaluation:
     places: Sequence[Place]
     out: Path
 
-    def run(self, renderer: Renderer, state: TrainState) -> None:
+    def run(self, renderer: Renderer, state: InferenceState) -> None:
         """Make the rows that are not there yet; all processes return together.
 
         Raises:
@@ -130,7 +130,7 @@ class Evaluation:
         names: "Names",
         size: int,
         renderer: Renderer,
-        state: TrainState,
+        state: InferenceState,
         log: JsonLines,
         workers: Executor,
     ) -> list[Future[Row]]:

@@ -28,7 +28,7 @@ from vssflow_jax.input_pipeline.shards import CacheOptions
 from vssflow_jax.parallel import distributed
 from vssflow_jax.run import run_config
 from vssflow_jax.run import workdir as run_files
-from vssflow_jax.run.experiment import Experiment, TrainState
+from vssflow_jax.run.experiment import Experiment, InferenceState, TrainState
 from vssflow_jax.run.restore import digest, restore
 from vssflow_jax.utils.checks import check_choice
 from vssflow_jax.utils.files import as_path
@@ -98,7 +98,7 @@ class Subject:
     experiment: Experiment
     dataset: Dataset
     places: Sequence[Place]
-    state: TrainState
+    state: InferenceState
     run: Path | None
     sha256: str
 
@@ -183,10 +183,11 @@ class InTraining:
         """Names and values of the metrics; none but on the main process."""
         config, benchmark = self._config, self._benchmark
         self._renderer = self._renderer or Renderer(config, experiment, benchmark.measured)
-        out = self._workdir / "eval-steps" / str(int(state.step))
-        settings = describe(config, benchmark, state, str(self._workdir), sha256="")
+        used = state.averaged
+        out = self._workdir / "eval-steps" / str(int(used.step))
+        settings = describe(config, benchmark, used, str(self._workdir), sha256="")
         evaluation = Evaluation(config, benchmark, dataset, benchmark.places(dataset), out)
-        metrics = _measure(evaluation, self._renderer, state, settings, replace=True)
+        metrics = _measure(evaluation, self._renderer, used, settings, replace=True)
         return [
             (name, versions["generated"]["value"])
             for name, versions in metrics.get("metrics", {}).items()
@@ -197,7 +198,7 @@ class InTraining:
 def _measure(
     evaluation: Evaluation,
     renderer: Renderer,
-    state: TrainState,
+    state: InferenceState,
     settings: Mapping[str, Any],
     *,
     replace: bool,

@@ -13,7 +13,7 @@ import ml_collections
 
 from vssflow_jax.evaluate import rows
 from vssflow_jax.evaluate.benchmark import Benchmark
-from vssflow_jax.run.experiment import TrainState
+from vssflow_jax.run.experiment import InferenceState
 from vssflow_jax.run.run_config import of_today, resolved_values
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.files import discard, write_atomically
@@ -29,7 +29,7 @@ PACKAGES = ("jax", "flax", "numpy", "scipy", "librosa", "vssflow-jax")
 def describe(
     config: ml_collections.ConfigDict,
     benchmark: Benchmark,
-    state: TrainState,
+    state: InferenceState,
     checkpoint: str,
     sha256: str,
 ) -> dict[str, Any]:

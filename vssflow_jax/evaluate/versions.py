@@ -19,7 +19,7 @@ from vssflow_jax.flow.sampler import Sampler
 from vssflow_jax.generate.sampler import draw_start, make_generate
 from vssflow_jax.input_pipeline.collate import to_latent_rate
 from vssflow_jax.input_pipeline.example import Clip
-from vssflow_jax.run.experiment import Experiment, TrainState
+from vssflow_jax.run.experiment import Experiment, InferenceState
 
 
 class Renderer:
@@ -44,14 +44,14 @@ class Renderer:
         self._warm = False
 
     def log_mels(
-        self, state: TrainState, seed: int, clips: Sequence[Clip], others: Sequence[Clip]
+        self, state: InferenceState, seed: int, clips: Sequence[Clip], others: Sequence[Clip]
     ) -> dict[str, np.ndarray]:
         """Log-mels [b, n, m] of the versions that a model makes.
 
         Every process calls this with the same clips.
 
         Args:
-          state: state of a run; its averaged weights are used.
+          state: state of the model.
           seed: seed of the noise.
           clips: b of them.
           others: clips whose conditions the "shuffled" sounds are generated from.

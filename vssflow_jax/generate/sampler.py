@@ -16,7 +16,7 @@ from vssflow_jax.flow.guidance import guided
 from vssflow_jax.flow.sampler import Sampler
 from vssflow_jax.generate.windows import Windows
 from vssflow_jax.input_pipeline.streams import maskable
-from vssflow_jax.run.experiment import Batch, Experiment, TrainState
+from vssflow_jax.run.experiment import Batch, Experiment, InferenceState
 
 
 @jax.tree_util.register_dataclass
@@ -33,7 +33,7 @@ class Start:
     frame_masks: dict[str, jax.Array]
 
 
-Generate = Callable[[TrainState, Batch, Start], jax.Array]
+Generate = Callable[[InferenceState, Batch, Start], jax.Array]
 
 
 def draw_start(
@@ -63,7 +63,7 @@ def make_generate(experiment: Experiment, sampler: Sampler) -> Generate:
     """A jitted function from (state, features, start) to log-mels [b, n, m].
 
     Args:
-      experiment: experiment of the run whose averaged weights are used.
+      experiment: experiment of the run whose weights are used.
       sampler: how latents are drawn.
 
     Raises:
@@ -74,10 +74,10 @@ def make_generate(experiment: Experiment, sampler: Sampler) -> Generate:
     network = experiment.unplaced_network if sampler.adaptive else experiment.network
 
     @functools.partial(jax.jit, out_shardings=experiment.mesh_rules.replicated)
-    def generate(state: TrainState, features: Batch, start: Start) -> jax.Array:
+    def generate(state: InferenceState, features: Batch, start: Start) -> jax.Array:
         clips = len(start.noise)
         features, start = jax.tree.map(experiment.mesh_rules.spread, (features, start))
-        model = experiment.merge(state.averaged, state.frozen, network)
+        model = experiment.merge(state.params, state.frozen, network)
 
         def latents(features: Batch, start: Start) -> jax.Array:
             conditioning = model.encode(features, frame_masks=start.frame_masks)
@@ -107,7 +107,7 @@ def make_generate_long(
     window either, and log-mels are blended alike. Of a single window it is the same function.
 
     Args:
-      experiment: experiment of the run whose averaged weights are used.
+      experiment: experiment of the run whose weights are used.
       sampler: as for `make_generate`.
       windows: over the latent frames of the clip.
       tick: called at each evaluation of the velocity.
@@ -127,8 +127,8 @@ def make_generate_long(
         return experiment.mesh_rules.spread(windows.cut(whole[0]))
 
     @functools.partial(jax.jit, out_shardings=experiment.mesh_rules.replicated)
-    def generate(state: TrainState, features: Batch, start: Start) -> jax.Array:
-        model = experiment.merge(state.averaged, state.frozen)
+    def generate(state: InferenceState, features: Batch, start: Start) -> jax.Array:
+        model = experiment.merge(state.params, state.frozen)
         features = jax.tree.map(experiment.mesh_rules.spread, features)
         rows = len(features["phonemes"])
         conditioning = model.encode(features, frame_masks=jax.tree.map(cut, start.frame_masks))

@@ -49,6 +49,24 @@ reference draws them (`models.convert_vssflow.drawn_as_reference`)."""
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
+class InferenceState:
+    """What is used of a trained model.
+
+    Attributes:
+      step: steps that it was trained for, int32.
+      params: trained weights: their running mean, if one is kept.
+      frozen: weights that were not trained.
+      codec: parameters of the audio codec.
+    """
+
+    step: Leaf
+    params: Params
+    frozen: Params
+    codec: CodecParams
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class TrainState:
     """All that a step changes, and what goes with the weights wherever they go.
 
@@ -72,9 +90,9 @@ class TrainState:
     recent: dict[str, Leaf] = dataclasses.field(default_factory=dict)
 
     @property
-    def averaged(self) -> Params:
-        """The weights to generate with: the mean, if one is kept."""
-        return self.ema or self.params
+    def averaged(self) -> InferenceState:
+        """What to generate with: the mean of the weights, if one is kept."""
+        return InferenceState(self.step, self.ema or self.params, self.frozen, self.codec)
 
 
 class Network(NamedTuple):
@@ -251,8 +269,8 @@ class Experiment:
         """The network with weights.
 
         Args:
-          params: `TrainState.params` or `TrainState.ema`.
-          frozen: `TrainState.frozen`.
+          params: those of a `TrainState` or an `InferenceState`, or `TrainState.ema`.
+          frozen: `frozen` of the same.
           network: `unplaced_network`, if that is wanted.
         """
         return nnx.merge((network or self.network).definition, self.weights(params, frozen))

@@ -19,6 +19,7 @@ from vssflow_jax.run.experiment import (
     LAST,
     REFERENCE,
     Experiment,
+    InferenceState,
     Params,
     TrainState,
     joined,
@@ -40,15 +41,47 @@ def initial_state(experiment: Experiment, latent_stats: LatentStats | None = Non
       UserError: weights that are not there, or are of another model; no statistics for a codec
         that needs them.
     """
-    source = as_path(experiment.train.init_from)
     if not experiment.train.init_from:
         state = _init(experiment, experiment.codec.load(latent_stats))
         return _redrawn(state, experiment) if experiment.train.init == REFERENCE else state
+    weights = _read(experiment, latent_stats)
+    # Weights become the state's own: there is never room for them twice.
+    make = jax.jit(
+        experiment.state, out_shardings=experiment.state_shardings, donate_argnums=(0, 1)
+    )
+    return make(*weights, _adapters(experiment))
+
+
+def initial_inference_state(
+    experiment: Experiment, latent_stats: LatentStats | None = None
+) -> InferenceState:
+    """What is used of the weights that `train.init_from` names, and nothing for an optimizer.
+
+    Args and errors: as for `initial_state`.
+    """
+
+    def used(*weights: Params) -> InferenceState:
+        return experiment.state(*weights).averaged
+
+    weights = _read(experiment, latent_stats)
+    make = jax.jit(used, out_shardings=experiment.state_shardings.averaged, donate_argnums=(0, 1))
+    return make(*weights, _adapters(experiment))
+
+
+def _read(
+    experiment: Experiment, latent_stats: LatentStats | None
+) -> tuple[Params, Params, CodecParams]:
+    """The weights that `train.init_from` names: those that can be trained, the others, the codec's.
+
+    Raises:
+      UserError: as for `initial_state`.
+    """
+    source = as_path(experiment.train.init_from)
     if _is_run(source):
-        return _state(experiment, *_of_run(experiment, source))
+        return _of_run(experiment, source)
     # Read first: nothing is to be waited for if they do not fit.
     weights = convert_vssflow.load(source, experiment.model, joined(*experiment.abstract_weights))
-    return _state(experiment, *_split(experiment, weights), experiment.codec.load(latent_stats))
+    return *_split(experiment, weights), experiment.codec.load(latent_stats)
 
 
 def check_source(config: ml_collections.ConfigDict) -> None:
@@ -121,15 +154,12 @@ def _split(experiment: Experiment, weights: Params) -> tuple[Params, Params]:
     return traverse_util.unflatten_dict(trained), traverse_util.unflatten_dict(frozen)
 
 
-def _state(
-    experiment: Experiment, params: Params, frozen: Params, codec: CodecParams
-) -> TrainState:
-    """The state before the first step with these weights, and adapters if those are trained."""
-    adapters, file = None, experiment.train.lora.path
-    if experiment.lora and file:
-        adapters = experiment.lora.read(as_path(file), experiment.abstract_state.params)
-    make = jax.jit(experiment.state, out_shardings=experiment.state_shardings)
-    return make(params, frozen, codec, adapters)
+def _adapters(experiment: Experiment) -> Params | None:
+    """The adapters that `train.lora.path` names."""
+    if not (experiment.lora and experiment.train.lora.path):
+        return None
+    file = as_path(experiment.train.lora.path)
+    return experiment.lora.read(file, experiment.abstract_state.params)
 
 
 def _redrawn(state: TrainState, experiment: Experiment) -> TrainState:

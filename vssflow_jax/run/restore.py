@@ -8,8 +8,8 @@ import ml_collections
 
 from vssflow_jax.audio.codec import LatentStats
 from vssflow_jax.run.checkpoint import Checkpoints
-from vssflow_jax.run.experiment import Experiment, TrainState
-from vssflow_jax.run.initial import check_source, initial_state
+from vssflow_jax.run.experiment import AVERAGED, LAST, Experiment, InferenceState
+from vssflow_jax.run.initial import check_source, initial_inference_state
 from vssflow_jax.run.run_config import CHECKPOINTS, for_use, run_and_step
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.files import as_path
@@ -52,8 +52,8 @@ def restore(
     run: Path | None,
     step: int | None = None,
     latent_stats: LatentStats | None = None,
-) -> TrainState:
-    """The state of a run, or that of the weights which `train.init_from` names.
+) -> InferenceState:
+    """What is used of a run, or of the weights which `train.init_from` names; no more is read.
 
     Args:
       experiment: experiment of the model.
@@ -66,10 +66,13 @@ def restore(
       UserError: no such checkpoint or weights, or they are of another model.
     """
     if run is None:
-        return initial_state(experiment, latent_stats)
+        return initial_inference_state(experiment, latent_stats)
+    abstract = experiment.abstract_state
+    which, used = AVERAGED if abstract.ema else LAST, abstract.averaged
+    parts = {"step": used.step, which: used.params, "frozen": used.frozen, "codec": used.codec}
     with Checkpoints(run) as checkpoints:
-        state, _ = checkpoints.restore(experiment.abstract_state, step)
-    return state
+        found, _ = checkpoints.restore(parts, step)
+    return InferenceState(found["step"], found[which], found["frozen"], found["codec"])
 
 
 def digest(config: ml_collections.ConfigDict, run: Path | None, step: int) -> str:

@@ -82,7 +82,7 @@ class Samples:
         """See `Evaluator`."""
         if not self._names:
             return ()
-        log_mels = jax.device_get(self._generate(state, self._features, self._start))
+        log_mels = jax.device_get(self._generate(state.averaged, self._features, self._start))
         if distributed.is_main():
             for name, log_mel in zip(self._names, log_mels, strict=True):
                 sound = self._vocoder(log_mel)
