@@ -135,7 +135,9 @@ def train() -> dict[str, Any]:
         "mask_ratios": (),  # of lip and motion frames hidden, one drawn for each batch
         "log_every": 100,
         "checkpoint_every": 5000,
-        "keep_checkpoints": 3,
+        "keep_checkpoints": 3,  # of the newest; and with them
+        "keep_every": 0,  # those of every so many steps; 0: none
+        "keep_best": "",  # that of the least held-out loss, such as "loss_ema"; "": none
         "sample_every": 5000,
         "held_out_every": 5000,  # steps between losses on test clips; 0: never
         "held_out_clips": 16,  # of each task

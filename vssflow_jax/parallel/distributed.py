@@ -166,6 +166,13 @@ def all_say(yes: bool) -> bool:
     return bool(np.all(multihost_utils.process_allgather(np.array(yes))))
 
 
+def of_main(number: int) -> int:
+    """The main process's number, for all processes, each of which comes by here."""
+    if not jax.distributed.is_initialized():
+        return number
+    return int(np.ravel(multihost_utils.process_allgather(np.array(number)))[0])
+
+
 def is_loss(error: BaseException) -> bool:
     """Whether an error can be another process's end."""
     kind = isinstance(error, ValueError | RuntimeError)

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
+import ml_collections
 import orbax.checkpoint as ocp
 
 from vssflow_jax.parallel import distributed, stopping
+from vssflow_jax.run import keeping
 from vssflow_jax.run.step_folder import (
     CHECKSUMS,
     DamagedError,
@@ -41,15 +43,21 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
     Args:
       workdir: folder of the run; they lie in `checkpoints/`.
       keep: how many of the newest are kept when others are added; None opens them to be read.
+      train: the `train` section of a config, for what is kept in addition (`keeping`).
     """
 
-    def __init__(self, workdir: Path, keep: int | None = None):
+    def __init__(
+        self,
+        workdir: Path,
+        keep: int | None = None,
+        train: ml_collections.ConfigDict | None = None,
+    ):
         self._path = (workdir / "checkpoints").absolute()
         if keep is None and not self._path.is_dir():
             raise UserError(f"no checkpoint in {self._path}; train first")
         self._barrier, self._given_up = Barrier(), False
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep,
+            preservation_policy=keep and keeping.policy(keep, train, workdir),
             create=keep is not None,
             read_only=keep is None,
             async_options=ocp.options.AsyncOptions(barrier_sync_fn=self._barrier),

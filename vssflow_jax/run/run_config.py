@@ -55,6 +55,8 @@ _ADDED: dict[str, Any] = {
         "held_out_clips": 16,
         "writers": ("tensorboard",),
         "watchdog_minutes": 30.0,
+        "keep_every": 0,
+        "keep_best": "",
     },
     "model": {"transformer": {"residual_dtype": "bfloat16", "qk_norm": False}},
     "eval": {
@@ -90,6 +92,8 @@ RESUMABLE = (
     "train.log_every",
     "train.checkpoint_every",
     "train.keep_checkpoints",
+    "train.keep_every",
+    "train.keep_best",
     "train.sample_every",
     "train.held_out_every",
     "train.held_out_clips",

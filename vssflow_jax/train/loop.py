@@ -82,7 +82,9 @@ def _from_newest(
     put = functools.partial(sharding.put_batch, mesh_rules=experiment.mesh_rules)
     with ExitStack() as closing:
         # --------------------------------------------------------------------------- restore
-        checkpoints = closing.enter_context(Checkpoints(workdir, config.train.keep_checkpoints))
+        checkpoints = closing.enter_context(
+            Checkpoints(workdir, config.train.keep_checkpoints, config.train)
+        )
         with startup.part("restore"):
             state, goodput = begin(run, iterator, checkpoints, startup.began_sec)
         resolved = run_config.write(workdir, config)
