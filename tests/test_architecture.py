@@ -35,6 +35,7 @@ ALLOWED = {
     "duration": "clip config input_pipeline models parallel run utils weights",
     "plan": "audio cli config features input_pipeline models parallel run train utils weights",
     "describe": "cli plan",
+    "checkpoints": "cli parallel run utils",
     "interop": "audio cli config duration models networks parallel run utils weights",
 }
 

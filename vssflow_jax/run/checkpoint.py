@@ -91,6 +91,11 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         """Step of the newest whole checkpoint."""
         return self._manager.latest_step()
 
+    @property
+    def steps(self) -> list[int]:
+        """Steps of all that are whole, by what orbax takes for it, in order."""
+        return sorted(self._manager.all_steps())
+
     def save(self, step: int, state: Any, progress: dict[str, Any], config: dict) -> None:
         """Write a checkpoint in the background; returns once the state may change again.
 

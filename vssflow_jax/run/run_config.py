@@ -20,7 +20,8 @@ from vssflow_jax.run.optimizer import ends_at_zero
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.files import as_path, write_atomically
 
-_FILE = "config.json"
+CONFIG = "config.json"
+"""The name of the file in the folder of a run."""
 CHECKPOINTS = "checkpoints"
 """The folder of a run's checkpoints, a folder a step."""
 
@@ -143,7 +144,7 @@ def get_config(run: str) -> ml_collections.ConfigDict:
 def run_and_step(checkpoint: Path) -> tuple[Path, int | None]:
     """The run, and the step if one is named, of RUN, RUN/config.json or RUN/checkpoints/STEP."""
     path = checkpoint.absolute()
-    if path.name == _FILE:
+    if path.name == CONFIG:
         return path.parent, None
     if path.parent.name == CHECKPOINTS and path.name.isdigit():
         return path.parent.parent, int(path.name)
@@ -152,7 +153,7 @@ def run_and_step(checkpoint: Path) -> tuple[Path, int | None]:
 
 def exists(run: Path) -> bool:
     """Whether a folder is that of a run."""
-    return (run / _FILE).is_file()
+    return (run / CONFIG).is_file()
 
 
 def read(run: Path) -> ml_collections.ConfigDict:
@@ -161,9 +162,9 @@ def read(run: Path) -> ml_collections.ConfigDict:
     Raises:
       UserError: there is none, or it is damaged.
     """
-    path = run / _FILE
+    path = run / CONFIG
     if not path.is_file():
-        raise UserError(f"no run in {run}: it has no {_FILE}; train first")
+        raise UserError(f"no run in {run}: it has no {CONFIG}; train first")
     try:
         values = of_today(json.loads(path.read_text(encoding="utf-8")))
         return ml_collections.ConfigDict(_with_tuples(values))
@@ -191,7 +192,7 @@ def write(workdir: Path, config: ml_collections.ConfigDict) -> dict[str, Any]:
     workdir.mkdir(parents=True, exist_ok=True)
     resolved = resolved_values(config)
     if distributed.is_main():
-        write_atomically(workdir / _FILE, json.dumps(resolved, indent=2) + "\n")
+        write_atomically(workdir / CONFIG, json.dumps(resolved, indent=2) + "\n")
     return resolved
 
 

@@ -1,12 +1,14 @@
 """One checkpoint in its folder: read onto any mesh, and checked on the way."""
 
 import errno
+import json
 import re
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
@@ -20,6 +22,10 @@ State = TypeVar("State")  # any tree of arrays
 
 CHECKSUMS = "checksums"
 """The field of a checkpoint's progress that has them."""
+COMMITTED = "commit_success.txt"
+"""The file that says in a bucket that a checkpoint is whole."""
+_METADATA = "_CHECKPOINT_METADATA"
+_NANO = 1e-9
 
 _LONGEST_REASON = 200
 # The end of what tensorstore says, by name of file, when the system refuses it something.
@@ -133,6 +139,55 @@ def _may_pass(error: Exception) -> bool:
         or getattr(error, "errno", None) in wants
         or re.search("|".join(_PASSING), str(error)) is not None
     )
+
+
+def damages(folder: Path) -> list[str]:
+    """What is wrong with a checkpoint, read as it lies there, a field after the other.
+
+    Returns:
+      reasons, such as arrays whose numbers are not those that were saved; none if it is whole.
+    """
+    path, states, found = orbax_path(folder), ocp.PyTreeCheckpointHandler(), []
+    atomicity(folder)  # so that orbax finds what is in a bucket
+    try:
+        progress = ocp.JsonCheckpointHandler().restore(
+            path / "progress", args=ocp.args.JsonRestore()
+        )
+        metadata = states.metadata(path / "state")
+        for field, part in getattr(metadata, "tree", metadata).items():
+            plain = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), {field: part})
+            arrays = states.restore(
+                path / "state",
+                args=ocp.args.PyTreeRestore(
+                    item={field: part}, restore_args=plain, partial_restore=True
+                ),
+            )
+            kept = progress.get(CHECKSUMS, {})
+            for name, array in by_name(arrays).items():
+                if name in kept and kept[name] != _sum(array):
+                    found.append(f"the numbers of {name} are not those that were saved")
+    except Exception as error:  # Of damaged files orbax and tensorstore raise anything.
+        found.append(short(error))
+    return found
+
+
+def _sum(array: np.ndarray) -> int:
+    """As `checksums`, of an array of this machine."""
+    bits = np.ascontiguousarray(array).view(f"uint{8 * array.dtype.itemsize}")
+    return int(np.sum(bits, dtype=np.uint32))
+
+
+def size(folder: Path) -> int:
+    """Bytes of a checkpoint's files."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def commit_time(folder: Path) -> float | None:
+    """Unix time at which a checkpoint became whole; None where that is not known."""
+    try:
+        return _NANO * json.loads((folder / _METADATA).read_text())["commit_timestamp_nsecs"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def checksums(state: Any) -> dict[str, int]:
