@@ -68,13 +68,15 @@ def call(run: Path, *arguments: str) -> None:
 
 
 def test_a_line_for_each_step(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run / "checkpoints" / "8.orbax-checkpoint-tmp").mkdir()
     call(run)
-    header, *lines = capsys.readouterr().out.splitlines()
+    header, *lines, last = capsys.readouterr().out.splitlines()
     assert header.split() == ["step", "written", "MB", "held-out", "loss", "kept", "as"]
     assert [line.split()[0] for line in lines] == ["2", "4", "6"]
     assert [line.split("  ")[-1].strip() for line in lines][1:] == ["every 4, best", "newest"]
     assert "0.5000" in lines[0]
     assert "0.2500" in lines[1]
+    assert last.startswith("not whole: 8.orbax-checkpoint-tmp")
     with pytest.raises(UserError, match=r"no checkpoint of step 3 in .*; steps 2, 4, 6 are"):
         call(run, "--steps=3")
 

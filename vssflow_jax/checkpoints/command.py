@@ -50,6 +50,8 @@ def main(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> None:
     else:
         for line in table(run, steps):
             print(line)
+        for name in unfinished(run, there):
+            print(f"not whole: {name}, whose writing was cut short")
 
 
 def _chosen(run: Path, there: Sequence[int], given: Sequence[str]) -> list[int]:
@@ -110,6 +112,13 @@ def table(run: Path, steps: Sequence[int]) -> list[str]:
         "  ".join(field.ljust(width) for field, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
+
+
+def unfinished(run: Path, there: Collection[int]) -> list[str]:
+    """Names of what lies among the checkpoints of a run and is none, `there` being those."""
+    names = {path.name for path in (run / run_config.CHECKPOINTS).iterdir()}
+    begun = {name for name in names if name.partition(".")[0].isdigit()}
+    return sorted(begun - {*map(str, there)})
 
 
 def _time(seconds: float | None) -> str:
