@@ -14,6 +14,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from vssflow_jax.parallel import distributed
+from vssflow_jax.parallel.meeting import MissingProcess
 from vssflow_jax.run import run_config
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.files import as_path
@@ -52,6 +53,8 @@ def run(main: Callable[[list[str]], None], *operands: str) -> NoReturn:
         try:
             main(argv)
             distributed.wait_for_all("end")
+        except MissingProcess as error:
+            fail(str(error), PROCESS_LOST)
         except UserError as error:
             fail(str(error))
         except OSError as error:

@@ -167,7 +167,7 @@ def test_a_process_that_is_started_late_is_waited_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize("there", [0, 1])
 def test_a_process_that_is_not_started_ends_the_other(tmp_path: Path, there: int) -> None:
     job = jobs.launch([*MEETS, "--meeting_minutes=0.05"], tmp_path / "lone", indices=[there])
-    assert job.wait() == [cli.USER_ERROR], job.printed
+    assert job.wait() == [cli.PROCESS_LOST], job.printed
     (line,) = job.printed[0].splitlines()
     expected = ("of 2 processes, 1 did not come", "process 1 of 2, on .* did not reach process 0")
     assert re.match(f"error: --distributed: {expected[there]}", line)

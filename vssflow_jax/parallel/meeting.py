@@ -24,6 +24,10 @@ _NAMED = 16  # processes in a line
 _LONGER = "--meeting_minutes"
 
 
+class MissingProcess(UserError):
+    """Some process did not come in time; with the next start it may."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Job:
     """The processes that belong together, as their launcher tells each of them.
@@ -76,7 +80,8 @@ def wait_for_all(job: Job, timeout_sec: float, host: str | None = None) -> None:
       host: name of this host, by default as it calls itself.
 
     Raises:
-      UserError: some did not come in time; says which.
+      MissingProcess: some did not come in time; says which.
+      UserError: two have one number, or the place to meet is taken.
     """
     host = host or socket.gethostname()
     if job.index:
@@ -111,17 +116,17 @@ def _receive(job: Job, timeout_sec: float, host: str) -> None:
                     continue
                 index, there = word["index"], word["host"]
                 if index in hosts:
-                    answer = (
+                    both = (
                         f"--distributed: two processes, on {hosts[index]} and {there}, are both "
                         f"number {index} of {job.processes}; give each its own"
                     )
-                    _tell([*seen, connection], answer)
-                    raise UserError(answer)
+                    _tell([*seen, connection], {"error": both})
+                    raise UserError(both)
                 seen[connection], hosts[index] = index, there
-        answer = _missing(job, hosts, timeout_sec) if len(hosts) < job.processes else ""
-        _tell(seen, answer)
-        if answer:
-            raise UserError(answer)
+        missing = _missing(job, hosts, timeout_sec) if len(hosts) < job.processes else ""
+        _tell(seen, {"missing": missing})
+        if missing:
+            raise MissingProcess(missing)
         # They close first, and leave the port free for JAX.
         for connection in seen:
             with contextlib.suppress(OSError):
@@ -143,11 +148,13 @@ def _report(job: Job, timeout_sec: float, host: str) -> None:
                 _write(connection, {"index": job.index, "host": host})
                 word = _read(connection)
         if word and "error" in word:
-            if word["error"]:
-                raise UserError(word["error"])
+            raise UserError(word["error"])
+        if word and "missing" in word:
+            if word["missing"]:
+                raise MissingProcess(word["missing"])
             return
         if left_sec <= 0:
-            raise UserError(
+            raise MissingProcess(
                 f"--distributed: process {job.index} of {job.processes}, on {host}, did not reach "
                 f"process 0 at {job.address} within {_minutes(timeout_sec)}; see that it was "
                 f"started and that the network lets them meet, or wait longer by {_LONGER}"
@@ -208,10 +215,10 @@ def _is_ours(word: Mapping[str, Any], job: Job) -> bool:
     return word.get("index") in range(job.processes) and "host" in word
 
 
-def _tell(connections: Iterable[socket.socket], error: str) -> None:
+def _tell(connections: Iterable[socket.socket], word: Mapping[str, str]) -> None:
     for connection in connections:
         with contextlib.suppress(OSError):
-            _write(connection, {"error": error})
+            _write(connection, word)
 
 
 def _write(connection: socket.socket, word: Mapping[str, Any]) -> None:
