@@ -66,7 +66,7 @@ def test_a_writer_of_ones_own_is_told_all_and_no_other_is_needed(
     assert recorder.opened == (tmp_path / "run", config.seed, 0)
     assert recorder.values["train/loss"] == [1, 2, 3, 4]
     assert recorder.values["speed/goodput"] == recorder.values["badput/compile"] == [2, 3, 4]
-    assert recorder.values["eval/held_out"] == [2, 4]
+    assert recorder.values["eval/held_out/loss"] == [2, 4]
     assert {step for step, *_ in recorder.sounds} == {2, 4}
     assert all(told[2:] == (1, 16000) and told[1][:7] == "sample/" for told in recorder.sounds)
     assert recorder.puts == 1  # for the checkpoint
