@@ -14,7 +14,7 @@ from ml_collections import config_flags
 from vssflow_jax import cli
 from vssflow_jax.config import check
 from vssflow_jax.parallel import distributed
-from vssflow_jax.run import restore
+from vssflow_jax.run import compilation_cache, restore
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.files import as_path
 
@@ -41,6 +41,8 @@ def main(argv: list[str]) -> None:
     distributed.start_by_flags()
     config, run, step = restore.find(_CHECKPOINT.value, _CONFIG.value, cli.overridden())
     check(config)
+    if run:
+        compilation_cache.keep_in(run)
     if run is None and not _OUT.value:
         raise UserError("imported weights have no folder of a run: name one for results by --out")
     chosen = definition.load(_BENCHMARK.value or config.eval.benchmark, BENCHMARKS)

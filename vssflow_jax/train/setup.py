@@ -19,7 +19,7 @@ from vssflow_jax.input_pipeline.mixture import Mixture
 from vssflow_jax.input_pipeline.prefetch import Batches, BatchIterator, OnDevices, ReadOptions
 from vssflow_jax.input_pipeline.shards import CacheOptions
 from vssflow_jax.parallel import chips, distributed
-from vssflow_jax.run import run_config
+from vssflow_jax.run import compilation_cache, run_config
 from vssflow_jax.run.checkpoint import Checkpoints
 from vssflow_jax.run.experiment import Experiment, TrainState
 from vssflow_jax.run.initial import check_source, initial_state
@@ -61,6 +61,8 @@ class Run:
     ) -> "Run":
         """The run of a config, checked against its data and devices; its folder is made.
 
+        From here on compiled programs are kept in it.
+
         Raises:
           UserError: bad data, or sizes that do not fit the devices.
         """
@@ -71,6 +73,7 @@ class Run:
         batches = batches_of(config, dataset, rows)
         check_memory_to_read(config, dataset, rows)
         workdir.mkdir(parents=True, exist_ok=True)
+        compilation_cache.keep_in(workdir)
         return cls(config, workdir, experiment, dataset, batches, began_sec)
 
     def clips_of(self, batch: int) -> list[str]:
