@@ -143,6 +143,7 @@ def train() -> dict[str, Any]:
         "held_out_clips": 16,  # of each task
         "writers": ("tensorboard",),  # of curves and sounds; "wandb", those of plugins; (): none
         "watchdog_minutes": 30.0,  # without a step, before all stacks are shown; 0: never
+        "compiled_step": "",  # file of `python -m vssflow_jax.plan --save_step`; "": compile here
     }
 
 

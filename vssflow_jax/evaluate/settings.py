@@ -1,7 +1,6 @@
 """What the figures of an evaluation depend on, kept beside them: `evaluation.json`."""
 
 import dataclasses
-import importlib.metadata
 import json
 import sys
 from collections.abc import Mapping
@@ -15,9 +14,9 @@ from vssflow_jax.evaluate import rows
 from vssflow_jax.evaluate.benchmark import Benchmark
 from vssflow_jax.run.experiment import InferenceState
 from vssflow_jax.run.run_config import of_today, resolved_values
+from vssflow_jax.utils import sources
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.files import discard, write_atomically
-from vssflow_jax.utils.sources import package_digest
 
 SETTINGS = "evaluation.json"
 FILES = ("generated", "reference", "videos", "clips")
@@ -63,16 +62,9 @@ def _definition(benchmark: Benchmark) -> dict[str, Any]:
         "benchmark": benchmark.name,
         "definition": json.loads(json.dumps(dataclasses.asdict(benchmark))),
         "measures": list(benchmark.of_clips),
-        "versions": {name: _version(name) for name in PACKAGES},
-        "sources": [package_digest()],
+        "versions": sources.versions(PACKAGES),
+        "sources": [sources.digest()],
     }
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
 
 
 def identity(settings: Mapping[str, Any]) -> dict[str, Any]:

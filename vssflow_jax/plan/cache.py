@@ -1,14 +1,12 @@
 """Results of earlier plans, each in a small file named by all that it depends on."""
 
 import hashlib
-import importlib.metadata
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
+from vssflow_jax.utils import sources
 from vssflow_jax.utils.files import write_atomically
-from vssflow_jax.utils.sources import digest_in_use
 
 _PACKAGES = ("jax", "jaxlib", "libtpu", "flax", "optax")
 
@@ -18,8 +16,7 @@ class Cache:
 
     def __init__(self, folder: Path):
         self._folder = folder
-        versions = [*map(importlib.metadata.version, filter(importlib.util.find_spec, _PACKAGES))]
-        self._made_by = {"packages": versions, "sources": digest_in_use()}
+        self._made_by = {"packages": sources.versions(_PACKAGES), "sources": sources.digest()}
 
     def get(self, key: Any) -> Any:
         """The result of a key, both JSON values; None if there is none."""

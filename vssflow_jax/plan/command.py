@@ -7,6 +7,9 @@ The train step is compiled for the topology, with no device of it, and looked at
 devices and runs the step too, `local` runs it on the devices that there are; `2xv5e:2x4` is two
 slices, with the data centre's network between them. The folder gets
 `plan.md` to read, `plan.png` to look at and `plan.json` with all figures.
+
+With `--save_step=FILE` nothing is planned: the step is compiled as training compiles it, by the
+batch size of the config, and written for `run_train.py --config.train.compiled_step=FILE`.
 """
 
 import json
@@ -25,6 +28,7 @@ from vssflow_jax.parallel.sharding import STRATEGIES
 from vssflow_jax.plan import picture, report
 from vssflow_jax.plan.cache import Cache
 from vssflow_jax.plan.programs import changed
+from vssflow_jax.plan.save_step import save_step
 from vssflow_jax.plan.tasks import TASKS, Found, Job
 from vssflow_jax.plan.topologies import LOCAL, Topology
 from vssflow_jax.run.run_config import resolved_values
@@ -109,8 +113,13 @@ def run_jobs(jobs: Sequence[Job], topology: Topology, cache: Cache) -> Iterator[
 def main(argv: list[str]) -> None:
     del argv
     given = flags.FLAGS
-    picture.check()
     topology = Topology.parse(given.topology)
+    if given.save_step:
+        strategies = given.strategies if given["strategies"].present else []
+        clips = given.clips_per_device if given["clips_per_device"].present else None
+        save_step(given.config, topology, strategies, clips, as_path(given.save_step))
+        return
+    picture.check()
     out = as_path(given.out)
     out.mkdir(parents=True, exist_ok=True)
     cache = Cache(as_path(given.cache).expanduser())
@@ -142,6 +151,12 @@ def define_flags() -> None:
         "GB/s that a chip sends to other slices; 0: what its maker says, 3.125 of v5e, 6.25 of v5p "
         "and 12.5 of v6e (sources in vssflow_jax/parallel/chips.py)",
         lower_bound=0.0,
+    )
+    flags.DEFINE_string(
+        "save_step",
+        "",
+        "file for the compiled train step of one of --strategies, by default the config's, in "
+        "place of a plan",
     )
     flags.DEFINE_string("out", "runs/plan", "folder for plan.md, plan.json and plan.png")
     flags.DEFINE_string("cache", "~/.cache/vssflow_jax/plan", "folder of earlier results")

@@ -58,6 +58,7 @@ _ADDED: dict[str, Any] = {
         "watchdog_minutes": 30.0,
         "keep_every": 0,
         "keep_best": "",
+        "compiled_step": "",
     },
     "model": {"transformer": {"residual_dtype": "bfloat16", "qk_norm": False}},
     "eval": {
@@ -108,6 +109,7 @@ RESUMABLE = (
     "train.init",
     "train.lora.path",
     "train.fine_tune",
+    "train.compiled_step",
     "data.path",
     "data.durations_path",
     "data.workers",
@@ -221,8 +223,13 @@ def for_training(workdir: Path, config: ml_collections.ConfigDict) -> ml_collect
             f"train.steps is {config.train.steps}, but the learning rate is 0 from step {end} on; "
             "leave out train.decay_steps or raise it"
         )
+    return with_schedule_end(config, end)
+
+
+def with_schedule_end(config: ml_collections.ConfigDict, end: int = 0) -> ml_collections.ConfigDict:
+    """A copy whose schedule ends at a step; 0: where it says, or where a new run of it does."""
     resolved = config.copy_and_resolve_references()
-    resolved.train.decay_steps = end
+    resolved.train.decay_steps = end or config.train.decay_steps or config.train.steps
     return resolved
 
 

@@ -13,7 +13,7 @@ from vssflow_jax import config as checks
 from vssflow_jax.audio.codec import latents_digest, make_codec
 from vssflow_jax.audio.vocoder import make_vocoder
 from vssflow_jax.input_pipeline import limits
-from vssflow_jax.input_pipeline.batches import train_batches, windows
+from vssflow_jax.input_pipeline.batches import train_batches
 from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.input_pipeline.mixture import Mixture
 from vssflow_jax.input_pipeline.prefetch import Batches, BatchIterator, OnDevices, ReadOptions
@@ -26,7 +26,8 @@ from vssflow_jax.run.initial import check_source, initial_state
 from vssflow_jax.run.optimizer import ends_at_zero
 from vssflow_jax.train import writers
 from vssflow_jax.train.goodput import Goodput, Startup, last_seen_sec
-from vssflow_jax.train.step import compiled_step
+from vssflow_jax.train.saved_steps import SavedSteps
+from vssflow_jax.train.step import compiled_step, model_flops, of_windows
 from vssflow_jax.train.throughput import Throughput
 
 
@@ -41,6 +42,7 @@ class Run:
       dataset: the dataset that it is trained on.
       batches: of the clips that the devices of this process hold.
       began_sec: Unix time at which this process began.
+      saved_steps: its steps, where `train.compiled_step` names a file of them.
     """
 
     config: ml_collections.ConfigDict
@@ -49,6 +51,7 @@ class Run:
     dataset: Dataset
     batches: Batches
     began_sec: float
+    saved_steps: SavedSteps | None
 
     @classmethod
     def open(
@@ -64,17 +67,18 @@ class Run:
         From here on compiled programs are kept in it.
 
         Raises:
-          UserError: bad data, or sizes that do not fit the devices.
+          UserError: bad data, sizes that do not fit the devices, or steps of another run.
         """
         experiment = Experiment.from_config(config)
         experiment.check_batch()
+        saved_steps = SavedSteps.find(config, experiment)
         dataset = open_dataset(config, experiment, for_test=for_test)
         rows = experiment.mesh_rules.local_rows(config.train.batch_size)
         batches = batches_of(config, dataset, rows)
         check_memory_to_read(config, dataset, rows)
         workdir.mkdir(parents=True, exist_ok=True)
         compilation_cache.keep_in(workdir)
-        return cls(config, workdir, experiment, dataset, batches, began_sec)
+        return cls(config, workdir, experiment, dataset, batches, began_sec, saved_steps)
 
     def clips_of(self, batch: int) -> list[str]:
         """Ids of all clips of the batch of this number, which is read for them."""
@@ -84,16 +88,20 @@ class Run:
     def compiled_steps(self) -> dict[int, tuple[Callable[..., Any], int]]:
         """Latent frames of a window -> the step for its batches, and the FLOPs of that.
 
-        They are compiled ahead of time, so that no process waits in a step for one that compiles
-        it: not all connections are that patient.
+        They are compiled ahead of time, or come from a file, so that no process waits in a step
+        for one that compiles it: not all connections are that patient.
         """
-        config, experiment = self.config, self.experiment
-        steps = {
-            spec.latent_frames: compiled_step(experiment.of_window(spec), config.codec.latents)
-            for spec in windows(experiment.spec, config.data.bucket_sec)
-        }
+        config = self.config
+        experiments = of_windows(self.experiment, config.data.bucket_sec)
+        if self.saved_steps:
+            steps = self.saved_steps.load(experiments)
+        else:
+            steps = {
+                frames: compiled_step(experiment, config.codec.latents)
+                for frames, experiment in experiments.items()
+            }
         distributed.wait_for_all("compiled")
-        return steps
+        return {frames: (step, model_flops(experiments[frames])) for frames, step in steps.items()}
 
 
 def prepare(config: ml_collections.ConfigDict, workdir: Path) -> ml_collections.ConfigDict:

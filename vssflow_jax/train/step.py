@@ -5,7 +5,7 @@ Letters: b clips, t latent frames, c latent channels.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -17,6 +17,7 @@ from vssflow_jax.audio import mel
 from vssflow_jax.audio.autoencoder import Posterior
 from vssflow_jax.audio.codec import CodecParams
 from vssflow_jax.flow import path
+from vssflow_jax.input_pipeline.batches import windows
 from vssflow_jax.input_pipeline.streams import maskable
 from vssflow_jax.models.flops import step_flops
 from vssflow_jax.models.parts import GROUPS, part_of
@@ -195,9 +196,24 @@ def jit_train_step(experiment: Experiment) -> Any:
     )
 
 
-def compiled_step(experiment: Experiment, latents: str) -> tuple[Callable[..., Any], int]:
-    """The step for batches of the window of the experiment, and its model FLOPs."""
-    clips = experiment.train.batch_size
-    shapes = experiment.abstract_state, experiment.abstract_batch(clips, latents)
-    flops = step_flops(experiment.model, experiment.spec.latent_frames, clips)
-    return jit_train_step(experiment).lower(*shapes).compile(), flops
+def of_windows(experiment: Experiment, bucket_sec: Sequence[float]) -> dict[int, Experiment]:
+    """Latent frames of each window of batches -> the experiment for it (`data.bucket_sec`)."""
+    specs = windows(experiment.spec, bucket_sec)
+    return {spec.latent_frames: experiment.of_window(spec) for spec in specs}
+
+
+def inputs(experiment: Experiment, latents: str) -> tuple[TrainState, Batch]:
+    """Shapes, dtypes and shardings of what the step takes."""
+    batch = experiment.abstract_batch(experiment.train.batch_size, latents)
+    return experiment.abstract_state, batch
+
+
+def compiled_step(experiment: Experiment, latents: str) -> jax.stages.Compiled:
+    """The step for batches of the window of the experiment."""
+    return jit_train_step(experiment).lower(*inputs(experiment, latents)).compile()
+
+
+def model_flops(experiment: Experiment) -> int:
+    """FLOPs of the network in a step for such batches."""
+    frames, clips = experiment.spec.latent_frames, experiment.train.batch_size
+    return step_flops(experiment.model, frames, clips)

@@ -1,29 +1,35 @@
-"""The sources that this process runs by: what was made by others may be something else."""
+"""What a result was made by: the code of this project, and the packages that it uses."""
 
-import functools
 import hashlib
-import sys
+import importlib
+import importlib.metadata
 from collections.abc import Iterable
 from pathlib import Path
 
-PACKAGE = Path(__file__).parent.parent
+_PACKAGE = Path(__file__).parent.parent
 
 
-@functools.cache
-def package_digest() -> str:
-    """SHA-256 of all modules of this package."""
-    return _digest((f"{path.relative_to(PACKAGE)}", path) for path in PACKAGE.rglob("*.py"))
+def digest(plugins: str = "") -> str:
+    """SHA-256 over the modules of this project, and those of the user's own.
+
+    Args:
+      plugins: names of the latter, with commas.
+    """
+    total = hashlib.sha256()
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        total.update(str(path.relative_to(_PACKAGE)).encode() + path.read_bytes())
+    for name in filter(None, plugins.split(",")):
+        module = importlib.import_module(name.strip())
+        total.update(name.encode() + Path(module.__file__ or "").read_bytes())
+    return total.hexdigest()
 
 
-def digest_in_use() -> str:
-    """SHA-256 of those modules of this package that are imported by now."""
-    found = ((name, getattr(module, "__file__", None)) for name, module in sys.modules.items())
-    ours = ((name, path) for name, path in found if name.startswith("vssflow_jax.") and path)
-    return _digest((name, Path(path)) for name, path in ours)
-
-
-def _digest(files: Iterable[tuple[str, Path]]) -> str:
-    digest = hashlib.sha256()
-    for name, path in sorted(files):
-        digest.update(name.encode() + path.read_bytes())
-    return digest.hexdigest()
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of those packages that are installed."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
