@@ -138,6 +138,8 @@ def train() -> dict[str, Any]:
         "keep_checkpoints": 3,  # of the newest; and with them
         "keep_every": 0,  # those of every so many steps; 0: none
         "keep_best": "",  # that of the least held-out loss, such as "loss_ema"; "": none
+        "local_checkpoints": "",  # a folder of each machine's own disk for others; "": none
+        "local_checkpoint_every": 0,  # steps between these; 0: none
         "sample_every": 5000,
         "held_out_every": 5000,  # steps between losses on test clips; 0: never
         "held_out_clips": 16,  # of each task

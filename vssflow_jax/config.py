@@ -19,7 +19,7 @@ from vssflow_jax.models import attention
 from vssflow_jax.models.conditions import PLACEMENTS
 from vssflow_jax.models.lora import Lora
 from vssflow_jax.models.transformer import REMAT
-from vssflow_jax.run import keeping, optimizer
+from vssflow_jax.run import keeping, local_checkpoints, optimizer
 from vssflow_jax.run.experiment import AFTER_BAD_STEPS, INITS, WEIGHTS_OF_A_RUN
 from vssflow_jax.run.optimizer import OPTIMIZERS, SCHEDULES
 from vssflow_jax.utils import plugins
@@ -60,6 +60,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "train.checkpoint_every": (1, INFINITY),
     "train.keep_checkpoints": (1, INFINITY),
     "train.keep_every": (0, INFINITY),
+    "train.local_checkpoint_every": (0, INFINITY),
     "train.sample_every": (1, INFINITY),
     "train.held_out_every": (0, INFINITY),
     "train.held_out_clips": (1, INFINITY),
@@ -136,6 +137,7 @@ def _check(config: ml_collections.ConfigDict) -> None:
     _check_conditions(config.model)
     optimizer.check(config.train)
     keeping.check(config.train)
+    local_checkpoints.check(config.train)
     sampler = Sampler.from_config(config.eval.sampler)
     Mixture.from_config(config.data.mixture)
     ratios = config.train.mask_ratios

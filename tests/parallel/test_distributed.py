@@ -126,6 +126,47 @@ def test_a_job_that_lost_a_process_ends_and_goes_on_exactly(
     jax.tree.map(np.testing.assert_array_equal, *states)
 
 
+def test_a_job_goes_on_from_the_newest_that_all_have_on_their_own_disks(
+    demo_data: Path, tmp_path: Path
+) -> None:
+    changes = SMALLER | {"train__steps": 24}
+    whole, killed, local = tmp_path / "whole", tmp_path / "killed", tmp_path / "local"
+    assert start(demo_data, whole, **changes).wait() == [0, 0]
+    changes |= {"train__local_checkpoints": local, "train__local_checkpoint_every": 3}
+    job = start(demo_data, killed, **changes)
+    job.wait_for_row(10)
+    for process in job.processes:
+        process.kill()
+    assert job.wait() == [-signal.SIGKILL] * PROCESSES
+    assert not [*(killed / "checkpoints").iterdir()]
+    aside = tmp_path / "aside"
+    shutil.copytree(killed, aside / "killed")
+    shutil.copytree(local, aside / "local")
+    folders = sorted(local.glob("*/process-*"))
+    assert [folder.name for folder in folders] == ["process-0", "process-1"]
+    steps = [{int(path.stem) for path in folder.glob("*.safetensors")} for folder in folders]
+    newest = max(set.intersection(*steps))
+
+    def goes_on_from(step: int) -> list[str]:
+        job = start(demo_data, killed, **changes)
+        assert job.wait() == [0, 0], job.printed
+        assert f"going on from the local checkpoint of step {step}\n" in job.printed[0]
+        assert rows(killed) == rows(whole)
+        states = (saved_state(demo_data, workdir) for workdir in (killed, whole))
+        jax.tree.map(np.testing.assert_array_equal, *states)
+        return job.printed
+
+    goes_on_from(newest)
+    for path in (killed, local):  # as it was after the kill, but for a file of one process
+        shutil.rmtree(path)
+        shutil.move(aside / path.name, path)
+    for path in folders[1].glob("*.safetensors"):
+        if int(path.stem) >= newest:
+            path.unlink()
+    printed = goes_on_from(newest - 3)
+    assert "note: local checkpoints of these steps are not there for all processes" in printed[0]
+
+
 def test_an_error_of_all_processes_is_one_line_of_each(demo_data: Path, tmp_path: Path) -> None:
     job = start(demo_data, tmp_path / "run", train__batch_size=7)
     assert job.wait() == [cli.USER_ERROR] * PROCESSES

@@ -1,6 +1,7 @@
 """The training loop: exact resume, stopping, sharding, accumulation, overrides."""
 
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -71,6 +72,46 @@ def test_a_killed_run_continues_bit_for_bit(demo_data: Path, tmp_path: Path) -> 
     assert [row["step"] for row in expected] == list(range(1, RESUMED_STEPS + 1))
     assert found == expected
     assert_same_arrays(final_state(whole, RESUMED_STEPS), final_state(killed, RESUMED_STEPS))
+
+
+def test_a_killed_run_goes_on_from_the_disk_of_its_machine(demo_data: Path, tmp_path: Path) -> None:
+    steps, shared = 30, 15
+    changes = {"train__steps": steps, "train__checkpoint_every": shared}
+    whole, killed, local = tmp_path / "whole", tmp_path / "killed", tmp_path / "local"
+    done = tiny.run(tiny.command("run_train.py", demo_data, whole, **changes))
+    assert done.returncode == 0, done.stderr
+
+    changes |= {"train__local_checkpoints": local, "train__local_checkpoint_every": 4}
+    command = tiny.command("run_train.py", demo_data, killed, **changes)
+    process = subprocess.Popen(
+        command, cwd=tiny.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while process.poll() is None and not [*local.rglob("20.safetensors")]:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert [path.name for path in (killed / "checkpoints").glob("[0-9]*[0-9]")] == [str(shared)]
+    newest = max(int(path.stem) for path in local.rglob("*.safetensors"))
+    shutil.copytree(killed, tmp_path / "aside")
+
+    def resumed() -> subprocess.CompletedProcess[str]:
+        done = tiny.run(command)
+        assert done.returncode == 0, done.stderr
+        assert run_files.read_metrics(killed) == run_files.read_metrics(whole)
+        assert_same_arrays(final_state(whole, steps), final_state(killed, steps))
+        return done
+
+    assert f"going on from the local checkpoint of step {newest}\n" in resumed().stdout
+    assert newest > shared
+
+    # Once more from where it was killed, but with nothing whole on the disk of the machine.
+    shutil.rmtree(killed)
+    (tmp_path / "aside").rename(killed)
+    for path in local.rglob("*.safetensors"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    done = resumed()
+    assert "going on from the local" not in done.stdout
+    assert done.stderr.count("is damaged") == done.stderr.count("; passed over") == 2
 
 
 def wait_for_rows(workdir: Path, rows: int, process: subprocess.Popen[bytes]) -> None:

@@ -161,7 +161,7 @@ def test_a_run_of_wandb_is_the_same_after_a_restart(
                 history.append({i.key or "/".join(i.nested_key): i.value_json for i in items})
         ids.append((path, run))
         told.append(history)
-    assert {run for _, run in ids} == {(workdir / "wandb_id").read_text()}
+    assert {run for _, run in ids} == {(workdir / "run_id").read_text()}
     for history in told:
         rows = [(row["step"], row.get("train/loss")) for row in history]
         assert rows == [("4", "1.5"), ("4", None), ("3", "0.25")]

@@ -7,7 +7,7 @@ and number of processes. All processes call each function here; each writes its 
 import contextlib
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +31,7 @@ from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.files import move_tree
 
 State = TypeVar("State")  # any tree of arrays
+Found = tuple[State, dict[str, Any]]  # a state and its progress
 
 # A checkpoint is written beside the last one; leave room for its metadata too.
 _SPACE_MARGIN = 1.1
@@ -158,27 +159,42 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
                 else f"{damage}; the newest whole one is {self._path / str(whole)}"
             ) from damage
 
-    def resume(self, abstract: State) -> tuple[State, dict[str, Any]]:
+    def resume(
+        self,
+        abstract: State,
+        newer: Callable[[int], tuple[int, Found[State]] | None] = lambda step: None,
+    ) -> Found[State]:
         """The newest whole checkpoint, as `restore` gives it, to go on from.
 
         Damaged ones that are newer are set aside, in `damaged/` of the workdir, and told of.
+
+        Args:
+          abstract: as for `restore`.
+          newer: gives the newest whole one, and its step, that lies elsewhere and is of a later
+            step than this, if there is one.
 
         Raises:
           UserError: there is none, none is whole, or the newest is of another model.
         """
         damages: dict[int, DamagedError] = {}
         for step in self._steps():
+            if elsewhere := newer(step):
+                step, restored = elsewhere
+                break
             try:
                 restored = read(self._path / str(step), abstract)
                 break
             except DamagedError as damage:
                 damages[step] = damage
         else:
-            newest = next(iter(damages.values()))
-            raise UserError(
-                f"{newest}; no other one is whole: bring back a copy, or start anew in another "
-                "--workdir"
-            )
+            elsewhere = newer(0)
+            if elsewhere is None:
+                newest = next(iter(damages.values()))
+                raise UserError(
+                    f"{newest}; no other one is whole: bring back a copy, or start anew in another "
+                    "--workdir"
+                )
+            step, restored = elsewhere
         for damaged, why in damages.items():
             self._set_aside(damaged, f"{why}; going on from step {step}")
         return restored

@@ -59,6 +59,8 @@ _ADDED: dict[str, Any] = {
         "keep_every": 0,
         "keep_best": "",
         "compiled_step": "",
+        "local_checkpoints": "",
+        "local_checkpoint_every": 0,
     },
     "model": {"transformer": {"residual_dtype": "bfloat16", "qk_norm": False}},
     "eval": {
@@ -96,6 +98,8 @@ RESUMABLE = (
     "train.keep_checkpoints",
     "train.keep_every",
     "train.keep_best",
+    "train.local_checkpoints",
+    "train.local_checkpoint_every",
     "train.sample_every",
     "train.held_out_every",
     "train.held_out_clips",

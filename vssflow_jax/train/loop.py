@@ -2,9 +2,10 @@
 
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import jax
 import ml_collections
@@ -14,6 +15,7 @@ from vssflow_jax.parallel import distributed, sharding
 from vssflow_jax.parallel.stopping import StopAfter, stop_requested
 from vssflow_jax.run import run_config
 from vssflow_jax.run.checkpoint import Checkpoints
+from vssflow_jax.run.local_checkpoints import LocalCheckpoints
 from vssflow_jax.train.bad_steps import BadSteps, Rewind
 from vssflow_jax.train.evaluators import Evaluator, built_in
 from vssflow_jax.train.goodput import Startup
@@ -85,8 +87,9 @@ def _from_newest(
         checkpoints = closing.enter_context(
             Checkpoints(workdir, config.train.keep_checkpoints, config.train)
         )
+        local = closing.enter_context(LocalCheckpoints(config.train, workdir))
         with startup.part("restore"):
-            state, goodput = begin(run, iterator, checkpoints, startup.began_sec)
+            state, goodput = begin(run, iterator, checkpoints, local, startup.began_sec)
         resolved = run_config.write(workdir, config)
         note_end_of_schedule(config.train, int(state.step))
 
@@ -103,12 +106,14 @@ def _from_newest(
         )
         evaluators = [*built_in(config, experiment, dataset, workdir, writers), *evaluators]
 
-        def save() -> None:
+        shared = functools.partial(checkpoints.save, config=resolved)
+
+        def save(write: Callable[[int, Any, dict[str, Any]], None] = shared) -> None:
             with writer.pause("save"):
                 bad_steps.put()
                 writer.put()  # first: rows that a checkpoint is ahead of are never written again
                 progress = progress_of(batches, dataset, throughput.goodput)
-                checkpoints.save(writer.done, state, progress, resolved)
+                write(writer.done, state, progress)
             writer.last_saved = writer.done
 
         with startup.part("compile"):
@@ -136,6 +141,8 @@ def _from_newest(
             trace.after(step)
             if writer.is_due(step, config.train.checkpoint_every):
                 save()
+            elif writer.is_due(step, config.train.local_checkpoint_every):
+                save(local.save)
             for evaluator in evaluators:
                 if writer.is_due(step, evaluator.every_steps):
                     with writer.pause("evaluate"), watchdog.pause():

@@ -23,6 +23,7 @@ from vssflow_jax.run import compilation_cache, run_config
 from vssflow_jax.run.checkpoint import Checkpoints
 from vssflow_jax.run.experiment import Experiment, TrainState
 from vssflow_jax.run.initial import check_source, initial_state
+from vssflow_jax.run.local_checkpoints import LocalCheckpoints
 from vssflow_jax.run.optimizer import ends_at_zero
 from vssflow_jax.train import writers
 from vssflow_jax.train.goodput import Goodput, Startup, last_seen_sec
@@ -182,25 +183,37 @@ def check_memory_to_read(
 
 
 def begin(
-    run: Run, batches: BatchIterator, checkpoints: Checkpoints, began_sec: float
+    run: Run,
+    batches: BatchIterator,
+    checkpoints: Checkpoints,
+    local: LocalCheckpoints,
+    began_sec: float,
 ) -> tuple[TrainState, Goodput]:
-    """The state to go on from: that of the newest checkpoint, if there is one.
+    """The state to go on from: that of the newest whole checkpoint of either kind, if there is one.
 
     Args:
       run: the run.
       batches: put where the checkpoint left them.
       checkpoints: checkpoints of the run.
+      local: those on the disks of the machines; what is newer than the state gone on from goes.
       began_sec: Unix time at which this began: the process, or its return to a checkpoint.
 
     Raises:
       UserError: a damaged checkpoint, another dataset, or weights that cannot be started from.
     """
-    if checkpoints.latest is None:
+    newer = functools.partial(local.resume, run.experiment.abstract_state)
+    if checkpoints.latest is not None:
+        found = checkpoints.resume(run.experiment.abstract_state, newer)
+    elif elsewhere := newer(0):
+        _, found = elsewhere
+    else:
+        local.discard_newer(0)
         # Again: a run that was stopped before its first checkpoint may differ.
         check_source(run.config)
         state = initial_state(run.experiment, run.dataset.latent_stats)
         return state, Goodput(run.began_sec, lost_sec={"undone": began_sec - run.began_sec})
-    state, progress = checkpoints.resume(run.experiment.abstract_state)
+    state, progress = found
+    local.discard_newer(int(state.step))
     run.dataset.check_counts(progress["clips"])
     batches.set_state(progress["data"])
     saved = Goodput(**progress["account"])

@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import functools
 import os
-import secrets
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -17,16 +16,14 @@ import numpy as np
 
 from vssflow_jax.parallel import distributed
 from vssflow_jax.run import run_config
+from vssflow_jax.run.workdir import run_id
 from vssflow_jax.utils import optional
 from vssflow_jax.utils.checks import check_choice
 from vssflow_jax.utils.errors import UserError
-from vssflow_jax.utils.files import write_atomically
 from vssflow_jax.utils.logs import Folder
 
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
-
-_WANDB_ID = "wandb_id"
 
 
 class Writer(contextlib.AbstractContextManager, Protocol):
@@ -106,7 +103,7 @@ class WeightsAndBiases(contextlib.ExitStack):
         self._folder = self.enter_context(Folder(workdir))
         try:
             self._run = wandb.init(
-                id=os.environ.get("WANDB_RUN_ID") or _wandb_id(workdir),
+                id=os.environ.get("WANDB_RUN_ID") or run_id(workdir),
                 resume="allow",
                 project=os.environ.get("WANDB_PROJECT", "vssflow"),
                 name=os.environ.get("WANDB_NAME", workdir.name),
@@ -135,14 +132,6 @@ class WeightsAndBiases(contextlib.ExitStack):
     def put(self) -> None:
         """See `Writer`."""
         self._folder.put()
-
-
-def _wandb_id(workdir: Path) -> str:
-    """The id of a run, made when it is first asked for."""
-    path = workdir / _WANDB_ID
-    if not path.is_file():
-        write_atomically(path, secrets.token_hex(4))
-    return path.read_text().strip()
 
 
 WRITERS: dict[str, WriterKind] = {

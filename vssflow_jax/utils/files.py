@@ -91,6 +91,15 @@ def whole(path: Path, aside: Path | None = None) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def remove_partial(folder: Path) -> None:
+    """Remove what `whole` was writing into a folder of this machine when a process was killed.
+
+    Nobody may be writing there.
+    """
+    for partial in folder.glob(".*.partial"):
+        partial.unlink(missing_ok=True)
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a small file so that it is there whole or not at all."""
     content = content.encode() if isinstance(content, str) else content
