@@ -119,11 +119,6 @@ def test_a_run_begun_anew_or_copied_does_not_find_them(run: Path, tmp_path: Path
     assert resume(run) is None
 
 
-def test_an_id_of_an_earlier_version_is_kept(tmp_path: Path) -> None:
-    (tmp_path / "wandb_id").write_text("0a1b2c3d")
-    assert run_id(tmp_path) == "0a1b2c3d"
-
-
 def test_one_that_cannot_be_written_is_a_warning(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,7 +17,6 @@ from vssflow_jax.utils.logs import JsonLines
 METRICS, HELD_OUT, BAD_STEPS = "metrics.jsonl", "held_out.jsonl", "bad_steps.jsonl"
 THROUGHPUT = "throughput.jsonl"
 RUN_ID = "run_id"
-_EARLIER_ID = "wandb_id"  # of runs whose writer alone had one
 
 
 class MetricsLog(JsonLines):
@@ -41,9 +40,9 @@ def rows(workdir: Path, name: str) -> list[dict[str, Any]]:
 
 def run_id(workdir: Path) -> str:
     """The id of a run, made when it is first asked for; only the main process asks."""
-    path, earlier = workdir / RUN_ID, workdir / _EARLIER_ID
+    path = workdir / RUN_ID
     if not path.is_file():
-        write_atomically(path, earlier.read_bytes() if earlier.is_file() else secrets.token_hex(4))
+        write_atomically(path, secrets.token_hex(4))
     return path.read_text().strip()
 
 

@@ -43,6 +43,8 @@ _NOT_OF_THE_STEP = (
     "train.keep_checkpoints",
     "train.keep_every",
     "train.keep_best",
+    "train.local_checkpoints",
+    "train.local_checkpoint_every",
     "train.sample_every",
     "train.held_out_every",
     "train.held_out_clips",
