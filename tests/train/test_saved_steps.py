@@ -191,7 +191,8 @@ def test_what_a_plan_saves_for_eight_devices_they_run(data: Path, tmp_path: Path
     def logged(name: str, devices: dict[str, str], *more: str) -> tuple[int, str]:
         python, *arguments = train
         command = [python, "-c", WATCHED, *arguments, f"--workdir={tmp_path / name}", *more]
-        done = tiny.run([*command, "--config.sharding.strategy=fsdp"], devices)
+        alone = {**devices, "JAX_ENABLE_COMPILATION_CACHE": "false"}  # or they would share a step
+        done = tiny.run([*command, "--config.sharding.strategy=fsdp"], alone)
         return done.returncode, done.stderr
 
     by_file = f"--config.train.compiled_step={tmp_path / 'steps'}"

@@ -53,4 +53,5 @@ def save_step(
         )
     experiment = Experiment.from_config(config, devices=devices)
     experiment.check_batch()
+    path.parent.mkdir(parents=True, exist_ok=True)
     saved_steps.write(path, config, experiment)
