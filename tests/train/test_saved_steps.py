@@ -16,6 +16,7 @@ from vssflow_jax.run.experiment import Experiment
 from vssflow_jax.run.run_config import with_schedule_end
 from vssflow_jax.run.workdir import read_metrics
 from vssflow_jax.train import saved_steps
+from vssflow_jax.train.step import compiled_step, of_windows
 from vssflow_jax.utils.errors import UserError
 
 CHANGES: dict[str, Any] = {
@@ -51,9 +52,11 @@ def settings(data: Path, **changes: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def saved(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The steps of the config, for the one device of this process."""
+    """The steps of the config, for the one device of this process, where a run has kept them."""
     path = tmp_path_factory.mktemp("saved") / "steps"
     config = with_schedule_end(settings(data))
+    for of_window in of_windows(Experiment.from_config(config), config.data.bucket_sec).values():
+        compiled_step(of_window, config.codec.latents)
     saved_steps.write(path, config, Experiment.from_config(config))
     return path
 

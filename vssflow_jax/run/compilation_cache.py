@@ -6,9 +6,12 @@ less than a second, and takes what cannot be read or written for not there. Of m
 main one writes.
 """
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 from vssflow_jax.utils.files import bucket_path, is_writable
 
@@ -31,3 +34,20 @@ def keep_in(run: Path) -> None:
     if bucket_path(run):
         # XLA's own caches beside it, of GPUs, are files of this machine.
         jax.config.update("jax_persistent_cache_enable_xla_caches", "")
+
+
+@contextlib.contextmanager
+def left_out() -> Iterator[None]:
+    """A context in which programs are compiled, not taken from where they are kept.
+
+    What XLA has read for a CPU it cannot write again so that it runs (jaxlib 0.10: a function that
+    is not found).
+    """
+    enabled = jax.config.values["jax_enable_compilation_cache"]
+    try:
+        jax.config.update("jax_enable_compilation_cache", False)
+        compilation_cache.reset_cache()  # which asks the config once
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", enabled)
+        compilation_cache.reset_cache()

@@ -21,6 +21,7 @@ from flax.traverse_util import flatten_dict
 from jax.experimental import serialize_executable
 
 from vssflow_jax.audio.codec import latents_digest
+from vssflow_jax.run import compilation_cache
 from vssflow_jax.run.experiment import Experiment
 from vssflow_jax.run.run_config import resolved_values
 from vssflow_jax.train.step import compiled_step, inputs, of_windows
@@ -143,7 +144,8 @@ def write(path: Path, config: ml_collections.ConfigDict, experiment: Experiment)
     """
     latents, programs, payloads = config.codec.latents, [], []
     for frames, of_window in of_windows(experiment, config.data.bucket_sec).items():
-        compiled = compiled_step(of_window, latents)
+        with compilation_cache.left_out():
+            compiled = compiled_step(of_window, latents)
         payload, _, results = serialize_executable.serialize(compiled)
         _, metrics = results.unflatten(range(results.num_leaves))
         programs.append(
