@@ -11,6 +11,7 @@ width, l layers.
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,15 +28,17 @@ from vssflow_jax.models.layers import (
     rotate,
     weight,
 )
-from vssflow_jax.parallel.sharding import MeshRules
+from vssflow_jax.parallel.sharding import HOST_MEMORY, MeshRules
 from vssflow_jax.utils.errors import UserError
 
+OFFLOAD = "offload_weight_dots"  # keeps what "weight_dots" does, in the memory of the host
 # What the backward pass finds kept of a block's forward pass; the rest it computes again.
-REMAT: dict[str, Callable[..., bool] | None] = {
+REMAT: dict[str, Callable[..., Any] | None] = {
     "none": None,  # no rematerialisation: everything is kept
     "dots": jax.checkpoint_policies.dots_saveable,
     "weight_dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,
+    OFFLOAD: jax.checkpoint_policies.offload_dot_with_no_batch_dims("device", HOST_MEMORY),
 }
 
 

@@ -45,6 +45,9 @@ LOGICAL_AXES = (*WEIGHT_AXES, *ACTIVATION_AXES)
 # Where some weights are sharded, one with more numbers than this must be.
 LARGEST_WHOLE = 2**22
 
+HOST_MEMORY = "pinned_host"
+"""JAX's kind of the memory of the host that its devices can read and write by themselves."""
+
 Rules = Mapping[str, tuple[str, ...]]
 
 
@@ -133,6 +136,16 @@ class MeshRules:
         if self.mesh.size == 1:
             return tree
         return jax.lax.with_sharding_constraint(tree, shardings)
+
+    @property
+    def has_host_memory(self) -> bool:
+        """Whether the devices reach memory of their host."""
+        # Those of other processes may say nothing of it.
+        return any(
+            memory.kind == HOST_MEMORY
+            for device in self.mesh.devices.flat
+            for memory in device.addressable_memories()
+        )
 
     def spread(self, x: jax.Array) -> jax.Array:
         """Rows over the devices, after as many of the last one as make them equally many each."""

@@ -16,6 +16,7 @@ from vssflow_jax.clip import ClipSpec
 from vssflow_jax.input_pipeline.streams import STREAMS
 from vssflow_jax.models import attention
 from vssflow_jax.models.lora import Lora
+from vssflow_jax.models.transformer import OFFLOAD
 from vssflow_jax.models.vssflow import ModelConfig, VSSFlow
 from vssflow_jax.parallel.sharding import (
     MeshRules,
@@ -145,8 +146,8 @@ class Experiment:
           codec: in place of the config's.
 
         Raises:
-          UserError: sizes that do not go together or with the mesh, attention that does not run on
-            the devices, or a codec whose weights are not there.
+          UserError: sizes that do not go together or with the mesh, attention or rematerialisation
+            that does not run on the devices, or a codec whose weights are not there.
         """
         experiment = cls(
             spec=ClipSpec(**config.clip),
@@ -164,6 +165,13 @@ class Experiment:
             experiment.model.dtype,
             transformer.head_dim,
         )
+        if transformer.remat == OFFLOAD and not experiment.mesh_rules.has_host_memory:
+            kind = experiment.mesh_rules.mesh.devices.flat[0].device_kind
+            raise UserError(
+                f"model.transformer.remat is '{OFFLOAD}', which keeps activations in the memory of "
+                f"the host, but JAX {jax.__version__} does not reach it from devices of kind "
+                f"'{kind}'; choose another"
+            )
         return experiment
 
     def of_window(self, spec: ClipSpec) -> "Experiment":
