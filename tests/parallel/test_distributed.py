@@ -126,6 +126,7 @@ def test_a_job_that_lost_a_process_ends_and_goes_on_exactly(
     jax.tree.map(np.testing.assert_array_equal, *states)
 
 
+@pytest.mark.slow
 def test_a_job_goes_on_from_the_newest_that_all_have_on_their_own_disks(
     demo_data: Path, tmp_path: Path
 ) -> None:

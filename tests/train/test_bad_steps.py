@@ -68,6 +68,7 @@ def test_the_same_on_eight_devices(demo_data: Path, tmp_path: Path) -> None:
         assert_same(tmp_path / name, tmp_path / "without")
 
 
+@pytest.mark.slow
 def test_the_same_by_two_processes(demo_data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     job = launch([sys.executable, "-m", "tests.bad_batch", str(demo_data), str(out)], out)
