@@ -8,6 +8,7 @@ made by the builder's own writer and kept in WORKDIR. Each side is a process of 
 
 import contextlib
 import dataclasses
+import functools
 import io
 import json
 import multiprocessing
@@ -126,7 +127,7 @@ def make(folder: Path) -> None:
     contents = shard_writer.Contents(rows, Small(), SPEC, WIDTHS, origin={})
     started = time.perf_counter()
     with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
-        run = lambda jobs: pool.imap_unordered(shard_writer.write_shard, jobs)  # noqa: E731
+        run = functools.partial(pool.imap_unordered, shard_writer.write_shard)
         with contextlib.redirect_stdout(io.StringIO()):
             shards.build(folder, contents, run)
     print(f"written in {time.perf_counter() - started:.0f} s, {peak_gb():.2f} GB")

@@ -86,13 +86,8 @@ _RENAMED = {
 }
 
 _HOW_COMPUTED = tuple(f"model.{name}" for name in COMPUTED_ALIKE)
-# What a resumed run may change: how long it goes on, what it reports, where it runs and reads,
-# and how it computes the same.
-RESUMABLE = (
-    "plugins",
-    "profile",
+NOT_OF_THE_STEP = (
     "train.steps",
-    "train.decay_steps",
     "train.log_every",
     "train.checkpoint_every",
     "train.keep_checkpoints",
@@ -106,7 +101,6 @@ RESUMABLE = (
     "train.writers",
     "train.watchdog_minutes",
     "train.bad_step",
-    "train.bad_step_deviations",
     "train.max_bad_steps",
     "train.init_from",
     "train.init_weights",
@@ -114,6 +108,16 @@ RESUMABLE = (
     "train.lora.path",
     "train.fine_tune",
     "train.compiled_step",
+)
+"""Fields of training that the compiled step does not depend on; a resumed run may change them."""
+# What else it may change: how long it goes on, where it runs and reads, and how it computes the
+# same.
+RESUMABLE = (
+    *NOT_OF_THE_STEP,
+    "plugins",
+    "profile",
+    "train.decay_steps",
+    "train.bad_step_deviations",
     "data.path",
     "data.durations_path",
     "data.workers",

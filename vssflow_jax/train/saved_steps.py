@@ -23,7 +23,7 @@ from jax.experimental import serialize_executable
 from vssflow_jax.audio.codec import latents_digest
 from vssflow_jax.run import compilation_cache
 from vssflow_jax.run.experiment import Experiment
-from vssflow_jax.run.run_config import resolved_values
+from vssflow_jax.run.run_config import NOT_OF_THE_STEP, resolved_values
 from vssflow_jax.train.step import compiled_step, inputs, of_windows
 from vssflow_jax.utils import sources
 from vssflow_jax.utils.errors import UserError
@@ -34,32 +34,9 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax")
 _LONGEST_HEADER = 1 << 24
 _FLAGS_OF_CPU = Path("/proc/cpuinfo")
 
-# Of a config what a step may depend on: these, and all of `train` but what follows.
+# Of a config what a step may depend on: these, and of `train` all but what `NOT_OF_THE_STEP` names.
 _SECTIONS = ("clip.", "model.", "sharding.", "train.")
 _FIELDS = ("seed", "plugins", "codec.kind", "codec.latents", "data.bucket_sec")
-_NOT_OF_THE_STEP = (
-    "train.steps",
-    "train.log_every",
-    "train.checkpoint_every",
-    "train.keep_checkpoints",
-    "train.keep_every",
-    "train.keep_best",
-    "train.local_checkpoints",
-    "train.local_checkpoint_every",
-    "train.sample_every",
-    "train.held_out_every",
-    "train.held_out_clips",
-    "train.writers",
-    "train.watchdog_minutes",
-    "train.bad_step",
-    "train.max_bad_steps",
-    "train.init_from",
-    "train.init_weights",
-    "train.init",
-    "train.fine_tune",
-    "train.lora.path",
-    "train.compiled_step",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,7 +183,7 @@ def _of_the_step(config: ml_collections.ConfigDict) -> dict[str, Any]:
     return {
         name: value
         for name, value in values.items()
-        if name in _FIELDS or (name.startswith(_SECTIONS) and name not in _NOT_OF_THE_STEP)
+        if name in _FIELDS or (name.startswith(_SECTIONS) and name not in NOT_OF_THE_STEP)
     }
 
 
