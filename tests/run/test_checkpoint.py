@@ -18,7 +18,7 @@ from tests import tiny
 from vssflow_jax.run import run_config
 from vssflow_jax.run.checkpoint import Checkpoints
 from vssflow_jax.run.experiment import TrainState
-from vssflow_jax.run.step_folder import checksums
+from vssflow_jax.run.step_folder import checksums, damages
 from vssflow_jax.run.workdir import read_metrics
 from vssflow_jax.utils.errors import UserError
 
@@ -181,7 +181,10 @@ def test_what_is_not_the_files_fault_moves_none(
     monkeypatch.setattr(ocp.PyTreeCheckpointHandler, "restore", fail)
     with pytest.raises(UserError, match=r"checkpoints/6 could not be read, which need not be"):
         resume(run)
+    with pytest.raises(UserError, match=r"checkpoints/6 could not be read, which need not be"):
+        damages(run / "checkpoints" / "6")
     monkeypatch.undo()
+    assert not damages(run / "checkpoints" / "6")
     assert not (run / "damaged").exists()
     assert_is(resume(run)[0], 6)
 

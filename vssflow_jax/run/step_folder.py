@@ -88,10 +88,7 @@ def read(folder: Path, abstract: State) -> tuple[State, dict[str, Any]]:
         problem, passing = short(error), _may_pass(error)
     if not distributed.all_say(not problem):
         if not distributed.all_say(not passing):
-            raise UserError(
-                f"checkpoint {folder} could not be read, which need not be its fault: "
-                f"{problem or 'another process could not'}; see to the machine and start again"
-            )
+            raise _unread(folder, problem or "another process could not")
         raise DamagedError(folder, problem or "another process could not read its part")
     # Earlier versions kept none.
     kept = progress.pop(CHECKSUMS, {})
@@ -141,11 +138,21 @@ def _may_pass(error: Exception) -> bool:
     )
 
 
+def _unread(folder: Path, problem: str) -> UserError:
+    return UserError(
+        f"checkpoint {folder} could not be read, which need not be its fault: {problem}; see to "
+        "the machine and start again"
+    )
+
+
 def damages(folder: Path) -> list[str]:
     """What is wrong with a checkpoint, read as it lies there, a field after the other.
 
     Returns:
       reasons, such as arrays whose numbers are not those that were saved; none if it is whole.
+
+    Raises:
+      UserError: it could not be read, and the machine may be at fault.
     """
     path, states, found = orbax_path(folder), ocp.PyTreeCheckpointHandler(), []
     atomicity(folder)  # so that orbax finds what is in a bucket
@@ -167,6 +174,8 @@ def damages(folder: Path) -> list[str]:
                 if name in kept and kept[name] != _sum(array):
                     found.append(f"the numbers of {name} are not those that were saved")
     except Exception as error:  # Of damaged files orbax and tensorstore raise anything.
+        if _may_pass(error):
+            raise _unread(folder, short(error)) from error
         found.append(short(error))
     return found
 
