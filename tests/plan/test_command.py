@@ -19,7 +19,7 @@ from vssflow_jax.plan.topologies import Topology
 from vssflow_jax.utils.errors import UserError
 
 FLOAT = 4  # bytes
-CLIPS_PER_DEVICE = 2
+BATCH_SIZE = tiny.OVERRIDES["train.batch_size"]
 
 
 def command(out: Path, *given: str) -> list[str]:
@@ -27,7 +27,6 @@ def command(out: Path, *given: str) -> list[str]:
     return [
         *(sys.executable, "-m", "vssflow_jax.plan", f"--out={out}", f"--cache={out}/cache"),
         f"--config={tiny.ROOT / 'configs' / 'demo.py'}",
-        f"--clips_per_device={CLIPS_PER_DEVICE}",
         *(f"--config.{name}={value}" for name, value in overrides.items()),
         *given,
     ]
@@ -45,7 +44,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_plan_has_figures_tables_and_a_picture(planned: Path):
     row, impossible = json.loads((planned / "plan.json").read_text())["strategies"]
     assert row["mesh"] == {"data": 8}
-    assert row["clips"] == 8 * CLIPS_PER_DEVICE
+    assert row["clips"] == BATCH_SIZE
     assert row["totals"]["all-reduce.count"] > 0
     assert row["measured"]["step_sec"] > 0
     assert 0 < row["measured"]["loss"] < 100  # finite
@@ -54,6 +53,7 @@ def test_a_plan_has_figures_tables_and_a_picture(planned: Path):
     assert "axis 'kv_heads' of 2 does not divide over 4 devices" in impossible["error"]
     page = (planned / "plan.md").read_text()
     assert "| `dp` | data 8 |" in page
+    assert f"batches of {BATCH_SIZE} clips ({BATCH_SIZE // 8} per device)" in page
     assert "- `tp`: weight transformer.blocks.cross_attention.k_egk: its axis" in page
     assert (planned / "plan.png").read_bytes().startswith(b"\x89PNG")
 
@@ -123,6 +123,16 @@ def test_an_unknown_strategy_is_one_clear_line(tmp_path: Path):
     config = tiny.config(Path("unused"))
     with pytest.raises(UserError, match=r"--strategies has 'zero'; choose from: dp, fsdp"):
         plan(config, Topology("cpu:8", 8), ["dp", "zero"], 1, Cache(tmp_path))
+
+
+def test_two_sizes_of_a_batch_are_one_clear_line(tmp_path: Path):
+    done = tiny.run(command(tmp_path, "--topology=cpu:8", "--clips_per_device=4"))
+    assert done.returncode == 2
+    (error,) = done.stderr.splitlines()
+    assert error == (
+        f"error: --clips_per_device=4 and --config.train.batch_size={BATCH_SIZE} both say how "
+        "large a batch is; give one of them"
+    )
 
 
 def test_no_plan_at_all_is_an_error(tmp_path: Path):

@@ -41,7 +41,7 @@ def found(slices: int) -> dict[str, Any]:
 
 def page(slices: int, dcn_bytes_per_sec: float = 0.0) -> tuple[report.Row, str]:
     row = report.summarise("dp", found(slices), dcn_bytes_per_sec)
-    return row, report.markdown("Plan", [row], 4)
+    return row, report.markdown("Plan", [row])
 
 
 def test_collectives_are_told_apart_by_link():

@@ -23,6 +23,7 @@ import tqdm
 from absl import flags
 from ml_collections import config_flags
 
+from vssflow_jax import cli
 from vssflow_jax.config import check as check_config
 from vssflow_jax.parallel.sharding import STRATEGIES
 from vssflow_jax.plan import picture, report
@@ -40,11 +41,19 @@ def plan(
     config: ml_collections.ConfigDict,
     topology: Topology,
     strategies: Sequence[str],
-    clips_per_device: int,
+    clips_per_device: int | None,
     cache: Cache,
     dcn_bytes_per_sec: float = 0.0,
 ) -> list[report.Row]:
     """What is found of each strategy and follows from it; "error" says why there is nothing.
+
+    Args:
+      config: the experiment.
+      topology: topology to plan for.
+      strategies: names of strategies of sharding.
+      clips_per_device: clips of a batch, on average; None: the batch is `train.batch_size`.
+      cache: earlier results.
+      dcn_bytes_per_sec: what a chip sends to other slices; 0: what the table says.
 
     Raises:
       UserError: bad config, an unknown strategy, or chips in several slices whose network is
@@ -120,21 +129,38 @@ def main(argv: list[str]) -> None:
         save_step(given.config, topology, strategies, clips, as_path(given.save_step))
         return
     picture.check()
+    clips = _clips_per_device(given)
     out = as_path(given.out)
     out.mkdir(parents=True, exist_ok=True)
     cache = Cache(as_path(given.cache).expanduser())
     dcn = given.dcn_gb_per_sec * 1e9
-    rows = plan(given.config, topology, given.strategies, given.clips_per_device, cache, dcn)
+    rows = plan(given.config, topology, given.strategies, clips, cache, dcn)
     if all("error" in row for row in rows):
         raise UserError(f"no strategy can be planned; {rows[0]['strategy']}: {rows[0]['error']}")
     name = config_flags.get_config_filename(flags.FLAGS["config"])
     title = f"Plan of {name} for {topology.name}"
-    text = report.markdown(title, rows, given.clips_per_device)
+    text = report.markdown(title, rows)
     content = {"title": title, "config": resolved_values(given.config), "strategies": rows}
     write_atomically(out / "plan.md", text)
     write_atomically(out / "plan.json", json.dumps(content, indent=2) + "\n")
     picture.draw(out / "plan.png", title, rows)
     print(text)
+
+
+def _clips_per_device(given: flags.FlagValues) -> int | None:
+    """What --clips_per_device says, unless the batch is said by the config's own field.
+
+    Raises:
+      UserError: both are given.
+    """
+    if "train.batch_size" not in cli.overridden(given):
+        return given.clips_per_device
+    if given["clips_per_device"].present:
+        raise UserError(
+            f"--clips_per_device={given.clips_per_device} and --config.train.batch_size="
+            f"{given.config.train.batch_size} both say how large a batch is; give one of them"
+        )
+    return None
 
 
 def define_flags() -> None:
@@ -144,7 +170,12 @@ def define_flags() -> None:
     )
     flags.DEFINE_string("topology", "v5e:2x4", "what to plan for")
     flags.DEFINE_list("strategies", list(STRATEGIES), "of sharding")
-    flags.DEFINE_integer("clips_per_device", 8, "of a batch, on average", lower_bound=1)
+    flags.DEFINE_integer(
+        "clips_per_device",
+        8,
+        "of a batch, on average; without it, --config.train.batch_size counts where that is given",
+        lower_bound=1,
+    )
     flags.DEFINE_float(
         "dcn_gb_per_sec",
         0.0,

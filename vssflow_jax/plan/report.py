@@ -50,12 +50,12 @@ def summarise(strategy: str, found: Mapping[str, Any], dcn_bytes_per_sec: float 
     return row
 
 
-def markdown(title: str, rows: Sequence[Row], clips_per_device: int) -> str:
+def markdown(title: str, rows: Sequence[Row]) -> str:
     """The plan as a page of tables, with what their columns mean."""
     planned = [row for row in rows if "error" not in row]
     parts = {part: _of("memory", part, _GB, 2) for part in MEMORY_PARTS}
     used = {name: cell for name, cell in parts.items() if any(r["memory"][name] for r in planned)}
-    text = [f"# {title}", _about(planned[0], clips_per_device)]
+    text = [f"# {title}", _about(planned[0])]
     text += ["## Memory of a device", _table(planned, _MESH | used | _ROOM), _MEMORY_WORDS]
     several = planned[0]["slices"] > 1
     work = _WORK | (_WORK_BETWEEN if several else {})
@@ -125,11 +125,11 @@ _MEASURED_WORDS = """
 """
 
 
-def _about(first: Row, clips_per_device: int) -> str:
+def _about(first: Row) -> str:
     slices = f" in {first['slices']} slices" if first["slices"] > 1 else ""
     lines = [
         f"{first['devices']} x {first['device_kind']}{slices}, batches of {first['clips']} clips "
-        f"({clips_per_device} per device)."
+        f"({first['clips'] / first['devices']:g} per device)."
     ]
     if first["latents"] == "offline":
         lines.append("Latents are taken to be offline: the step has no audio codec.")

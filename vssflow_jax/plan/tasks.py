@@ -118,16 +118,16 @@ class Job:
 
     Attributes:
       task: its name.
-      config: with the strategy; its batch size does not count.
+      config: with the strategy.
       topology: topology to plan for.
       clips_per_device: clips of a batch, on average: `tp` and `sp` put the clips of a group on each
-        of its devices.
+        of its devices. None: the batch is that of the config.
     """
 
     task: str
     config: ml_collections.ConfigDict
     topology: Topology
-    clips_per_device: int
+    clips_per_device: int | None
 
     @property
     def strategy(self) -> str:
@@ -144,8 +144,11 @@ class Job:
         plugins.load(self.config.plugins)  # which this process may know nothing of
         try:
             devices = self.topology.devices()
-            clips = self.clips_per_device * len(devices)
-            return TASKS[self.task](changed(self.config, train__batch_size=clips), devices)
+            config = self.config
+            if self.clips_per_device:
+                clips = self.clips_per_device * len(devices)
+                config = changed(config, train__batch_size=clips)
+            return TASKS[self.task](config, devices)
         except UserError as error:
             return {"error": str(error)}
         except TooLarge:
