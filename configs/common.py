@@ -86,8 +86,8 @@ def model() -> dict[str, Any]:
             "time_features": 256,
             "unroll": 1,  # blocks laid out in each turn of the loop over them
             "remat": "none",  # what the backward pass computes again
-            "attention": "xla",
-            "token_multiple": 256,  # tiles of TPUs and GPUs
+            "attention": "auto",  # by the devices
+            "token_multiple": 0,  # by the devices
             "residual_dtype": "float32",  # or "bfloat16", as the reference's
             "qk_norm": False,  # True norms queries and keys, which the reference does not
         },

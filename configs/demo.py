@@ -75,7 +75,6 @@ def get_config(argument: str = "") -> ml_collections.ConfigDict:
                     "ffw_multiple": 2,
                     "time_features": 128,
                     "unroll": 8,
-                    "token_multiple": 1,
                 },
                 "dtype": "float32",
             },

@@ -40,7 +40,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "model.transformer.layers": (1, INFINITY),
     "model.transformer.ffw_multiple": (1, INFINITY),
     "model.transformer.unroll": (1, INFINITY),
-    "model.transformer.token_multiple": (1, INFINITY),
+    "model.transformer.token_multiple": (0, INFINITY),
     "train.steps": (1, INFINITY),
     "train.batch_size": (1, INFINITY),
     "train.accumulation_steps": (1, INFINITY),
@@ -138,7 +138,7 @@ def _check(config: ml_collections.ConfigDict) -> None:
     optimizer.check(config.train)
     keeping.check(config.train)
     local_checkpoints.check(config.train)
-    sampler = Sampler.from_config(config.eval.sampler)
+    Sampler.from_config(config.eval.sampler)
     Mixture.from_config(config.data.mixture)
     ratios = config.train.mask_ratios
     if not all(isinstance(ratio, int | float) and 0 <= ratio <= 1 for ratio in ratios):
@@ -150,11 +150,6 @@ def _check(config: ml_collections.ConfigDict) -> None:
         )
     _check_profile(config)
     _check_seeds(config.eval)
-    if sampler.adaptive and config.model.transformer.attention != "xla":
-        raise UserError(
-            f"eval.sampler.method is '{sampler.method}', which takes each clip by itself and works "
-            "with --config.model.transformer.attention=xla only; choose that or another method"
-        )
     if Lora.from_config(config.train.lora) and not config.train.init_from:
         raise UserError(
             "train.lora.rank is not 0: name a run or weights for adapters to be added to by "

@@ -16,12 +16,13 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
+from flax import nnx
 from jax.experimental import pallas
 
 from tests import tiny
-from vssflow_jax.config import check as check_config
-from vssflow_jax.models.attention import Attend, check
+from vssflow_jax.models.attention import Attend, check, fastest
 from vssflow_jax.parallel.sharding import STRATEGIES, MeshRules, make_mesh_rules
+from vssflow_jax.run.experiment import Experiment
 from vssflow_jax.utils.errors import UserError
 
 KERNELS = ("tpu_flash", "tpu_splash")
@@ -162,9 +163,10 @@ def test_devices_share_rows_tokens_and_heads_out(saved: Path, implementation: st
     assert_close(np.load(saved / f"{implementation}, spread.npz"), attend(SPREAD), 1e-5)
 
 
-def devices_of(platform: str, **rules: tuple[str, ...]) -> MeshRules:
+def devices_of(platform: str, capability: str = "", **rules: tuple[str, ...]) -> MeshRules:
     """As much of a layout as is looked at, of devices that are not here."""
-    mesh: Any = SimpleNamespace(devices=np.array([SimpleNamespace(platform=platform)]))
+    device = SimpleNamespace(platform=platform, compute_capability=capability)
+    mesh: Any = SimpleNamespace(devices=np.array([device]))
     return MeshRules(mesh, {**STRATEGIES["fsdp_tp"].rules, **rules})
 
 
@@ -179,7 +181,7 @@ def test_an_implementation_suits_its_platform(implementation: str, platform: str
 @pytest.mark.parametrize(
     ("implementation", "mesh_rules", "dtype", "head_dim", "message"),
     [
-        ("cudnn", devices_of("cpu"), "bfloat16", 64, "'cudnn', .* GPUs, .* are CPUs; .*=xla"),
+        ("cudnn", devices_of("cpu"), "bfloat16", 64, "'cudnn', .* GPUs, .* are CPUs; .*=auto"),
         ("cudnn", devices_of("tpu"), "bfloat16", 64, "'cudnn', .* GPUs, .* are TPUs"),
         ("tpu_flash", devices_of("cpu"), "float32", 64, "'tpu_flash', .* TPUs, .* are CPUs"),
         ("tpu_splash", devices_of("gpu"), "float32", 64, "'tpu_splash', .* TPUs, .* are GPUs"),
@@ -197,12 +199,35 @@ def test_an_implementation_that_cannot_run_is_one_clear_line(
     assert "\n" not in str(failure.value)
 
 
-def test_the_adaptive_sampler_takes_xla_only():
-    config = tiny.config(Path("unused"), model__transformer__attention="tpu_flash")
-    check_config(config)
-    config.eval.sampler.method = "dopri5"
-    with pytest.raises(UserError, match=r"'dopri5', .* --config.model.transformer.attention=xla"):
-        check_config(config)
+@pytest.mark.parametrize(
+    ("platform", "capability", "dtype", "name"),
+    [
+        ("cpu", "", "bfloat16", "xla"),
+        ("tpu", "", "float32", "tpu_splash"),
+        ("gpu", "9.0", "bfloat16", "cudnn"),
+        ("gpu", "9.0", "float32", "xla"),
+        ("gpu", "7.5", "bfloat16", "xla"),  # before Ampere
+        ("gpu", "gfx942", "bfloat16", "xla"),  # AMD's
+        ("gpu", "", "bfloat16", "xla"),
+    ],
+)
+def test_auto_suits_the_devices(platform: str, capability: str, dtype: str, name: str):
+    assert fastest(devices_of(platform, capability), dtype, 64) == name
+
+
+def test_auto_is_xla_where_heads_are_laid_out_in_two_ways():
+    assert fastest(devices_of("tpu", kv_heads=()), "float32", 64) == "xla"
+
+
+def test_clips_taken_by_themselves_are_left_to_the_compiler():
+    config = tiny.config(Path("unused"), model__transformer__attention="xla")
+    experiment = Experiment.from_config(config)
+    kernel = dataclasses.replace(experiment.model.transformer, attention="tpu_flash")
+    model = dataclasses.replace(experiment.model, transformer=kernel)
+    network = dataclasses.replace(experiment, model=model).unplaced_network
+    shapes = nnx.merge(network.definition, network.trained, network.frozen)
+    attend = shapes.transformer.blocks.self_attention.attend
+    assert (attend.implementation, attend.mesh_rules) == ("xla", None)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Letters: b rows, n query tokens, s key tokens, h query heads, g key/value heads,
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable
 
 import jax
@@ -28,7 +29,11 @@ _KEY_AXES = ("batch", None, "kv_heads", None)
 _LANES = 128
 _LARGEST_BLOCK = 512
 
+AUTO = "auto"
+"""Leaves the implementation to `fastest`, once the devices are known; until then it is XLA's."""
+
 _CUDNN_DTYPE = "bfloat16"
+_CUDNN_OLDEST = 8.0  # compute capability: Ampere
 _CUDNN_HEAD_MULTIPLE = 8
 _CUDNN_LARGEST_HEAD = 128
 
@@ -143,6 +148,7 @@ class Implementation:
 
 
 IMPLEMENTATIONS = {
+    AUTO: Implementation(_xla, None),
     "xla": Implementation(_xla, None),
     "cudnn": Implementation(_cudnn, "gpu"),
     "tpu_flash": Implementation(_tpu_flash, "tpu"),
@@ -154,7 +160,7 @@ IMPLEMENTATIONS = {
 class Attend:
     """Softmax attention; each key/value head serves h / g neighbouring query heads.
 
-    All but `xla` need rows that divide over the devices of the batch.
+    Those that are for one platform need rows that divide over the devices of the batch.
 
     Attributes:
       implementation: one of `IMPLEMENTATIONS`.
@@ -190,6 +196,22 @@ class Attend:
         )(q, k, v)
 
 
+def fastest(mesh_rules: MeshRules, dtype: str, head_dim: int) -> str:
+    """The name of the fastest implementation that can run on the devices of a layout.
+
+    That is `tpu_splash` on TPUs, by plans of the train step (benchmarks/RESULTS.md), `cudnn` on
+    GPUs of Nvidia from Ampere on, and otherwise `xla`. Arguments are those of `check`.
+    """
+    device = mesh_rules.mesh.devices.flat[0]
+    by_platform = {"tpu": "tpu_splash"}
+    # What AMD's GPUs have for it, such as "gfx90a", is no number.
+    capability = re.fullmatch(r"\d+\.\d+", getattr(device, "compute_capability", ""))
+    if capability and float(capability[0]) >= _CUDNN_OLDEST:
+        by_platform["gpu"] = "cudnn"
+    name = by_platform.get(device.platform, "xla")
+    return "xla" if _misfit(name, mesh_rules, dtype, head_dim) else name
+
+
 def check(implementation: str, mesh_rules: MeshRules, dtype: str, head_dim: int) -> None:
     """Checks that an implementation can run on the devices of a layout, which need not be at hand.
 
@@ -202,31 +224,34 @@ def check(implementation: str, mesh_rules: MeshRules, dtype: str, head_dim: int)
     Raises:
       UserError: it cannot.
     """
-    field = f"model.transformer.attention is '{implementation}', which"
-    otherwise = "set --config.model.transformer.attention=xla"
+    if misfit := _misfit(implementation, mesh_rules, dtype, head_dim):
+        raise UserError(f"model.transformer.attention is '{implementation}', which {misfit}")
+
+
+def _misfit(implementation: str, mesh_rules: MeshRules, dtype: str, head_dim: int) -> str:
+    """Why an implementation cannot run on the devices of a layout, and a remedy; "" if it can."""
+    otherwise = f"set --config.model.transformer.attention={AUTO}"
     needed = IMPLEMENTATIONS[implementation].platform
     if needed is None:
-        return
+        return ""
     found = mesh_rules.mesh.devices.flat[0].platform
     if found != needed:
-        raise UserError(
-            f"{field} runs on {needed.upper()}s, but the devices are {found.upper()}s; {otherwise}"
-        )
+        return f"runs on {needed.upper()}s, but the devices are {found.upper()}s; {otherwise}"
     if mesh_rules.rules.get("heads") != mesh_rules.rules.get("kv_heads"):
-        raise UserError(
-            f"{field} needs 'heads' and 'kv_heads' on the same mesh axes; change the rules of the "
+        return (
+            "needs 'heads' and 'kv_heads' on the same mesh axes; change the rules of the "
             f"strategy or {otherwise}"
         )
     if implementation != "cudnn":
-        return
+        return ""
     if dtype != _CUDNN_DTYPE:
-        raise UserError(
-            f"{field} computes in {_CUDNN_DTYPE}, but model.dtype is '{dtype}'; "
+        return (
+            f"computes in {_CUDNN_DTYPE}, but model.dtype is '{dtype}'; "
             f"set --config.model.dtype={_CUDNN_DTYPE} or {otherwise}"
         )
     if head_dim > _CUDNN_LARGEST_HEAD or head_dim % _CUDNN_HEAD_MULTIPLE:
-        raise UserError(
-            f"{field} takes a model.transformer.head_dim that is a multiple of "
-            f"{_CUDNN_HEAD_MULTIPLE} up to {_CUDNN_LARGEST_HEAD}, not {head_dim}; change it or "
-            f"{otherwise}"
+        return (
+            f"takes a model.transformer.head_dim that is a multiple of {_CUDNN_HEAD_MULTIPLE} up "
+            f"to {_CUDNN_LARGEST_HEAD}, not {head_dim}; change it or {otherwise}"
         )
+    return ""

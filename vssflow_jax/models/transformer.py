@@ -10,6 +10,7 @@ width, l layers.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +42,8 @@ REMAT: dict[str, Callable[..., Any] | None] = {
     OFFLOAD: jax.checkpoint_policies.offload_dot_with_no_batch_dims("device", HOST_MEMORY),
 }
 
+_TOKEN_TILES = {"tpu": 256, "gpu": 256}  # by platform
+
 
 @dataclasses.dataclass(frozen=True)
 class TransformerConfig:
@@ -52,7 +55,8 @@ class TransformerConfig:
     How it is computed does not change what is: `unroll` blocks are laid out in each turn of the
     loop over blocks (all of them: no loop), which takes longer to compile and, on CPUs, less to
     run; `remat` is one of `REMAT`; `attention` one of `attention.IMPLEMENTATIONS`; tokens are
-    padded to a multiple of `token_multiple`.
+    padded to a multiple of `token_multiple`. An attention of "auto" and a `token_multiple` of 0
+    are chosen by `fitted`.
 
     The sum that the branches of all blocks add to is kept in `residual_dtype` if that is finer than
     the dtype of the computation: in bfloat16, sums of many rounded branches lose more than any one
@@ -71,8 +75,8 @@ class TransformerConfig:
     time_features: int = 256
     unroll: int = 1
     remat: str = "none"
-    attention: str = "xla"
-    token_multiple: int = 1
+    attention: str = attention.AUTO
+    token_multiple: int = 0
     residual_dtype: str = "float32"
     qk_norm: bool = False
 
@@ -94,7 +98,22 @@ class TransformerConfig:
 
     def tokens(self, frames: int) -> int:
         """The time token, `frames` latent frames, and what pads them."""
-        return -(-(1 + frames) // self.token_multiple) * self.token_multiple
+        multiple = self.token_multiple or 1
+        return -(-(1 + frames) // multiple) * multiple
+
+    def fitted(self, mesh_rules: MeshRules, dtype: str) -> "TransformerConfig":
+        """The same with what is left to the devices chosen for those of a layout.
+
+        Args:
+          mesh_rules: the layout, of devices that need not be at hand.
+          dtype: what blocks compute in.
+        """
+        chosen = self.attention
+        if chosen == attention.AUTO:
+            chosen = attention.fastest(mesh_rules, dtype, self.head_dim)
+        tile = _TOKEN_TILES.get(mesh_rules.mesh.devices.flat[0].platform, 1)
+        multiple = self.token_multiple or math.lcm(tile, mesh_rules.axis_size("tokens"))
+        return dataclasses.replace(self, attention=chosen, token_multiple=multiple)
 
     @property
     def ffw_width(self) -> int:

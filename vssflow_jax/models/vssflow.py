@@ -67,6 +67,11 @@ class ModelConfig:
         transformer = TransformerConfig(context_width=context, **config.transformer)
         return cls(config.placement, widths, transformer, config.dtype, config.latent_channels)
 
+    def fitted(self, mesh_rules: MeshRules) -> "ModelConfig":
+        """The same with what is left to the devices chosen for those of a layout."""
+        transformer = self.transformer.fitted(mesh_rules, self.dtype)
+        return dataclasses.replace(self, transformer=transformer)
+
 
 class VSSFlow(nnx.Module):
     """Velocity of the flow, given a noisy latent, a flow time and what is known of the clip.

@@ -116,7 +116,7 @@ class Experiment:
 
     Attributes:
       spec: geometry of the clips.
-      model: sizes of the network.
+      model: sizes of the network, fitted to the devices.
       codec: turns log-mels into the latents that are learned, and back.
       train: the `train` section of the config.
       seed: seed of every draw.
@@ -149,13 +149,14 @@ class Experiment:
           UserError: sizes that do not go together or with the mesh, attention or rematerialisation
             that does not run on the devices, or a codec whose weights are not there.
         """
+        mesh_rules = make_mesh_rules(config.sharding, devices)
         experiment = cls(
             spec=ClipSpec(**config.clip),
-            model=ModelConfig.from_config(config.model),
+            model=ModelConfig.from_config(config.model).fitted(mesh_rules),
             codec=codec or make_codec(config.codec),
             train=config.train,
             seed=config.seed,
-            mesh_rules=make_mesh_rules(config.sharding, devices),
+            mesh_rules=mesh_rules,
         )
         experiment._check_mesh()
         transformer = experiment.model.transformer
@@ -225,8 +226,13 @@ class Experiment:
 
     @functools.cached_property
     def unplaced_network(self) -> Network:
-        """One that leaves it to the compiler where activations lie."""
-        return _without_weights(lambda: VSSFlow(self.model, rngs=nnx.Rngs(self.seed)))
+        """One for clips that are each taken by themselves.
+
+        It leaves it to the compiler where activations lie and how attention is computed.
+        """
+        transformer = dataclasses.replace(self.model.transformer, attention="xla")
+        model = dataclasses.replace(self.model, transformer=transformer)
+        return _without_weights(lambda: VSSFlow(model, rngs=nnx.Rngs(self.seed)))
 
     def _make_network(self) -> VSSFlow:
         return VSSFlow(self.model, self.mesh_rules, rngs=nnx.Rngs(self.seed))
