@@ -131,6 +131,52 @@ def test_a_copy_on_a_disk_is_gone_on_with(run: Path, tmp_path: Path) -> None:
         call(run, f"--copy={copied}")
 
 
+def test_a_copy_that_was_damaged_on_the_way_is_made_anew(run: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "copied"
+    call(run, f"--copy={copied}", "--steps=2,4")
+    path = copied / "checkpoints" / "4" / "progress" / "metadata"
+    path.write_text(path.read_text()[:-5])
+    with pytest.raises(UserError, match=r"damaged on the way to .*, and removed there: step 4;"):
+        call(run, f"--copy={copied}", "--steps=2,4")
+    call(run, f"--copy={copied}", "--steps=2,4")
+    assert_is_the_run(copied, run, [2, 4])
+
+
+def test_a_run_is_not_copied_onto_itself_or_onto_what_has_gone_further(
+    run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "alias").symlink_to(run)
+    with pytest.raises(UserError, match="is the run itself"):
+        call(run, f"--copy={tmp_path / 'alias'}")
+    assert_is_the_run(run, run, [2, 4, 6])
+    copied = tmp_path / "copied"
+    call(run, f"--copy={copied}")
+    with Checkpoints(copied, keep=4) as checkpoints:
+        checkpoints.save(8, state_at(8), {"at": 8}, {})
+    with pytest.raises(UserError, match=r"copied has gone on to step 8, and .*run ends at 6"):
+        call(run, f"--copy={copied}")
+    assert_is_the_run(copied, run, [2, 4, 6, 8])
+
+
+def test_paths_may_be_relative(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(run.parent)
+    call(Path(run.name), "--verify")
+    call(Path(run.name), "--copy=copied")
+    assert capsys.readouterr().out.count("is whole") == 2 * len(STEPS)
+    assert_is_the_run(run.parent / "copied", run, list(STEPS))
+
+
+def test_what_cannot_be_done_is_one_line(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--verify and --copy are given"):
+        call(run, "--verify", "--copy=elsewhere")
+    run_config.write(tmp_path / "begun", tiny.config(tmp_path))
+    (tmp_path / "begun" / "checkpoints").mkdir()
+    with pytest.raises(UserError, match="begun has no whole checkpoint"):
+        call(tmp_path / "begun", "--verify")
+
+
 @pytest.mark.parametrize("scheme", buckets.SCHEMES)
 def test_to_a_bucket_and_back(scheme: str, run: Path, tmp_path: Path, stores_there: None) -> None:
     # As orbax has written them before it marked those of disks.

@@ -170,6 +170,10 @@ def test_readers_name_the_newest_whole_one_and_change_nothing(run: Path) -> None
         OSError(errno.EMFILE, "Too many open files"),
         MemoryError("out of memory"),
         ValueError("PERMISSION_DENIED: Error opening local file [OS error 13]"),
+        OSError(errno.ECONNRESET, "connection reset by peer"),
+        TimeoutError("timed out"),
+        # As clients of buckets call theirs.
+        type("EndpointConnectionError", (Exception,), {})("could not connect to the endpoint"),
     ],
 )
 def test_what_is_not_the_files_fault_moves_none(

@@ -65,6 +65,10 @@ def test_a_step_that_was_run_again_counts_by_its_last_row(tmp_path: Path) -> Non
         ({"keep_best": "lose"}, "train.keep_best is 'lose'; choose one of: loss, .*loss_ema"),
         ({"keep_best": "loss_ema", "ema_decay": 0.0}, "train.keep_best is 'loss_ema'; choose"),
         ({"keep_best": "loss", "held_out_every": 0}, "and that is 0, never"),
+        (
+            {"keep_best": "loss", "held_out_every": 4},
+            "every 4 steps .* every 2 .*make this a multiple of that",
+        ),
     ],
 )
 def test_what_cannot_be_kept_is_refused(fields: dict[str, Any], says: str) -> None:

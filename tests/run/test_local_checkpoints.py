@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 from tests import local_state, tiny
 from tests.local_state import STEPS, abstract, assert_is, section, state_at
 from vssflow_jax import config as checks
+from vssflow_jax.parallel import distributed
 from vssflow_jax.run.checkpoint import Checkpoints
 from vssflow_jax.run.local_checkpoints import LocalCheckpoints
 from vssflow_jax.run.workdir import RUN_ID, run_id
@@ -84,6 +85,19 @@ def test_a_damaged_one_is_passed_over_with_a_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"warning: local checkpoint {files(run)[9]} is damaged (")
     assert line.endswith("); passed over")
+
+
+def test_one_written_between_other_starts_than_that_of_the_main_process_is_passed_over(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    numbers = iter([-1])  # of the main process's file of step 9
+    with LocalCheckpoints(section(run / "local"), run) as local:
+        monkeypatch.setattr(distributed, "of_main", lambda number: next(numbers, number))
+        assert_is(local.resume(abstract(), 0), 6)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        "note: local checkpoints of step 9 were not written by all processes together; passed over"
+    )
 
 
 def test_a_file_of_something_else_is_passed_over(run: Path) -> None:

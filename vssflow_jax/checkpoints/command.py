@@ -14,7 +14,7 @@ from pathlib import Path
 
 from absl import flags
 
-from vssflow_jax.checkpoints.copying import copy_run
+from vssflow_jax.checkpoints.copying import copy_run, remove_copied
 from vssflow_jax.parallel import distributed
 from vssflow_jax.run import keeping, run_config
 from vssflow_jax.run.checkpoint import Checkpoints
@@ -40,26 +40,50 @@ def main(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> None:
     with Checkpoints(run) as checkpoints:
         there = checkpoints.steps
     steps = _chosen(run, there, values.steps)
+    if values.verify and values.copy:
+        raise UserError("--verify and --copy are given, but a copy is verified anyway; give one")
     if values.verify:
-        verify(run, steps)
+        if damaged := verify(run, steps):
+            raise UserError(f"damaged in {run}: {_named(damaged)}; bring back a copy")
     elif values.copy:
         target = as_path(values.copy)
         copy_run(run, target, steps)
-        verify(target, steps)
+        _check_copy(target, steps)
         print(f"copied {_named(steps)} of {run} to {target}")
     else:
         for line in table(run, steps):
             print(line)
         for name in unfinished(run, there):
-            print(f"not whole: {name}, whose writing was cut short")
+            print(f"not whole: {name}, which is being written or was cut short")
+
+
+def _check_copy(target: Path, steps: Sequence[int]) -> None:
+    """Verify copied steps, and remove those that are damaged so that they can be copied anew.
+
+    Raises:
+      UserError: some are.
+    """
+    damaged = verify(target, steps)
+    removed = [
+        step for step in damaged if remove_copied(target / run_config.CHECKPOINTS / str(step))
+    ]
+    if removed:
+        raise UserError(
+            f"damaged on the way to {target}, and removed there: {_named(removed)}; verify the "
+            "run itself and give the command again"
+        )
+    if damaged:
+        raise UserError(f"damaged in {target}: {_named(damaged)}; remove them and copy again")
 
 
 def _chosen(run: Path, there: Sequence[int], given: Sequence[str]) -> list[int]:
     """The steps that are given, or all.
 
     Raises:
-      UserError: one is no number, or has no checkpoint.
+      UserError: one is no number, or has no checkpoint, or there is none at all.
     """
+    if not there:
+        raise UserError(f"{run} has no whole checkpoint")
     for step in given:
         if not (step.isdigit() and int(step) in there):
             raise UserError(f"--steps: no checkpoint of step {step} in {run}; {_named(there)} are")
@@ -70,12 +94,8 @@ def _named(steps: Collection[int]) -> str:
     return f"{'step' if len(steps) == 1 else 'steps'} {', '.join(map(str, sorted(steps)))}"
 
 
-def verify(run: Path, steps: Sequence[int]) -> None:
-    """Read these steps through; a line for each that is damaged, on stderr.
-
-    Raises:
-      UserError: some are.
-    """
+def verify(run: Path, steps: Sequence[int]) -> list[int]:
+    """Read these steps through; a line for each that is damaged, on stderr; and which are."""
     damaged = []
     for step in steps:
         folder = run / run_config.CHECKPOINTS / str(step)
@@ -84,8 +104,7 @@ def verify(run: Path, steps: Sequence[int]) -> None:
             print(f"{folder} is damaged: {'; '.join(found)}", file=sys.stderr)
         else:
             print(f"{folder} is whole")
-    if damaged:
-        raise UserError(f"damaged in {run}: {_named(damaged)}; bring back a copy")
+    return damaged
 
 
 def table(run: Path, steps: Sequence[int]) -> list[str]:

@@ -126,7 +126,7 @@ def main(argv: list[str]) -> None:
     if given.save_step:
         strategies = given.strategies if given["strategies"].present else []
         clips = given.clips_per_device if given["clips_per_device"].present else None
-        save_step(given.config, topology, strategies, clips, as_path(given.save_step))
+        save_step(given.config, topology, strategies, clips, as_path(given.save_step).expanduser())
         return
     picture.check()
     clips = _clips_per_device(given)

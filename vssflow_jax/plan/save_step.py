@@ -41,8 +41,8 @@ def save_step(
         )
     if strategies:
         config = changed(config, sharding__strategy=strategies[0])
-    config = with_schedule_end(config)
     check_config(config)
+    config = with_schedule_end(config)
     topology.prepare()
     devices = topology.devices()
     if clips_per_device and clips_per_device * len(devices) != config.train.batch_size:

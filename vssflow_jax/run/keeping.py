@@ -39,6 +39,12 @@ def check(train: ml_collections.ConfigDict) -> None:
             f"train.keep_best is '{train.keep_best}', which is measured every "
             "train.held_out_every steps, and that is 0, never; set it to train.checkpoint_every"
         )
+    if train.checkpoint_every % train.held_out_every:
+        raise UserError(
+            f"train.keep_best is '{train.keep_best}', which is measured every "
+            f"{train.held_out_every} steps (train.held_out_every), but checkpoints are written "
+            f"every {train.checkpoint_every} (train.checkpoint_every): make this a multiple of that"
+        )
 
 
 def policy(

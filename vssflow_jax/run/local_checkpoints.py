@@ -6,7 +6,9 @@ the last shared checkpoint; whatever stands in their way costs no more than thes
 """
 
 import contextlib
+import dataclasses
 import json
+import secrets
 import sys
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,7 +35,19 @@ Span = tuple[slice, ...]
 # A process may be a step ahead of one that still writes, so that the newest of each may differ.
 _KEPT = 2
 _NONE = -1
-_PROGRESS, _SUMS = "progress", "checksums"  # in the metadata of a file
+# In the metadata of a file. What is written between two starts of a run has one number, the same
+# for all processes: files of different starts, as of a machine that was away, go not together.
+_PROGRESS, _SUMS, _START = "progress", "checksums", "start"
+
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+    """A state, and what the metadata of a file say of it."""
+
+    state: Any
+    progress: dict[str, Any]
+    sums: dict[str, int]
+    start: int
 
 
 class _UnfitError(UserError):
@@ -72,7 +86,8 @@ class LocalCheckpoints(contextlib.AbstractContextManager["LocalCheckpoints"]):
         self._folder: Path | None = None
         if train.local_checkpoints:
             own = (f"{number_of(workdir):08x}", f"process-{jax.process_index()}")
-            self._folder = as_path(train.local_checkpoints).absolute().joinpath(*own)
+            self._folder = as_path(train.local_checkpoints).expanduser().absolute().joinpath(*own)
+        self._start = distributed.of_main(secrets.randbelow(2**31))
         self._passed_over: set[int] = set()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="local-checkpoint")
         self._under_way: Future[None] | None = None
@@ -94,7 +109,11 @@ class LocalCheckpoints(contextlib.AbstractContextManager["LocalCheckpoints"]):
         self._hear()
         # Nobody throws away an older one before all have the last.
         distributed.all_say(True)
-        metadata = {_PROGRESS: json.dumps(progress), _SUMS: json.dumps(checksums(state))}
+        metadata = {
+            _PROGRESS: json.dumps(progress),
+            _SUMS: json.dumps(checksums(state)),
+            _START: json.dumps(self._start),
+        }
         self._under_way = self._writer.submit(self._write, step, _parts(state), metadata)
 
     def _write(self, step: int, parts: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
@@ -147,13 +166,22 @@ class LocalCheckpoints(contextlib.AbstractContextManager["LocalCheckpoints"]):
             found = _read(path, abstract)
         except _UnfitError as misfit:
             line = f"note: {misfit}; passed over"
+        except MemoryError as error:
+            line = f"warning: local checkpoint {path} could not be read ({error}); passed over"
         except (UserError, OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
             line = f"warning: local checkpoint {path} is damaged ({error}); passed over"
         if distributed.all_say(found is not None) and found is not None:
-            state, progress, kept = found
-            same = checksums(state) == kept
+            if not distributed.all_say(distributed.of_main(found.start) == found.start):
+                if distributed.is_main():
+                    print(
+                        f"note: local checkpoints of step {step} were not written by all processes "
+                        "together; passed over",
+                        file=sys.stderr,
+                    )
+                return None
+            same = checksums(found.state) == found.sums
             if distributed.all_say(same):
-                return state, progress
+                return found.state, found.progress
             if not same:
                 line = (
                     f"warning: local checkpoint {path} is damaged (its numbers are not those that "
@@ -199,8 +227,8 @@ class LocalCheckpoints(contextlib.AbstractContextManager["LocalCheckpoints"]):
         return self._folder / f"{step}{SAFETENSORS}"
 
 
-def _read(path: Path, abstract: State) -> tuple[State, dict[str, Any], dict[str, int]]:
-    """State, progress and checksums of one process's file.
+def _read(path: Path, abstract: State) -> "_File":
+    """What is in one process's file.
 
     Raises:
       UserError: no whole file, or, `_UnfitError`, one of another state or mesh.
@@ -224,7 +252,8 @@ def _read(path: Path, abstract: State) -> tuple[State, dict[str, Any], dict[str,
 
         leaves = [leaf(name, wanted) for name, wanted in by_name(abstract).items()]
     state = jax.tree.unflatten(jax.tree.structure(abstract), leaves)
-    return state, json.loads(metadata[_PROGRESS]), json.loads(metadata[_SUMS])
+    progress, sums, start = (json.loads(metadata[name]) for name in (_PROGRESS, _SUMS, _START))
+    return _File(state, progress, sums, start)
 
 
 def _parts(state: Any) -> dict[str, np.ndarray]:

@@ -38,6 +38,10 @@ _PASSING = (
     "DEADLINE_EXCEEDED",
     "Too many open files",
 )
+_PASSING_NUMBERS = {
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.ESTALE),
+    *(errno.ETIMEDOUT, errno.ECONNRESET, errno.ENOTCONN, errno.EHOSTUNREACH, errno.ENETUNREACH),
+}
 
 
 class DamagedError(UserError):
@@ -129,11 +133,12 @@ def short(error: BaseException) -> str:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether a read failed for want of memory, files or rights, not for what is on the disk."""
-    wants = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.ESTALE}
+    """Whether it was not what is on the disk: memory, files, rights or the network were wanting."""
     return (
-        isinstance(error, MemoryError)
-        or getattr(error, "errno", None) in wants
+        isinstance(error, MemoryError | ConnectionError | TimeoutError)
+        or getattr(error, "errno", None) in _PASSING_NUMBERS
+        # Of clients of buckets, whose errors are no errors of Python's.
+        or re.search("Timeout|Connection", type(error).__name__) is not None
         or re.search("|".join(_PASSING), str(error)) is not None
     )
 
@@ -154,7 +159,7 @@ def damages(folder: Path) -> list[str]:
     Raises:
       UserError: it could not be read, and the machine may be at fault.
     """
-    path, states, found = orbax_path(folder), ocp.PyTreeCheckpointHandler(), []
+    path, states, found = orbax_path(folder.absolute()), ocp.PyTreeCheckpointHandler(), []
     atomicity(folder)  # so that orbax finds what is in a bucket
     try:
         progress = ocp.JsonCheckpointHandler().restore(

@@ -25,6 +25,7 @@ from vssflow_jax.input_pipeline.tasks import TASKS
 from vssflow_jax.run.experiment import Batch, Experiment, Params, TrainState
 from vssflow_jax.run.workdir import HELD_OUT, MetricsLog
 from vssflow_jax.train.step import latents
+from vssflow_jax.utils.errors import UserError
 
 TIMES = (np.arange(path.TIME_BINS) + 0.5) / path.TIME_BINS
 """Flow times, the middle of each bin of the training loss."""
@@ -51,6 +52,9 @@ class HeldOutLoss:
       experiment: experiment of the run.
       dataset: its test clips are taken; a task without any is left out.
       workdir: folder of the run.
+
+    Raises:
+      UserError: `train.keep_best` asks for the loss of clips that there are none of.
     """
 
     def __init__(
@@ -64,6 +68,13 @@ class HeldOutLoss:
         self._config, self._workdir = config, workdir
         self._experiment, self._dataset = experiment, dataset
         self._losses = make_losses(experiment)
+        best = config.train.keep_best
+        tasks = [name for name in TASKS if best.removesuffix("_ema") in (name, "loss")]
+        if tasks and not any(dataset.count("test", name) for name in tasks):
+            raise UserError(
+                f"train.keep_best is '{best}', but {dataset.path} has no test clips to measure it "
+                f"of ({', '.join(tasks)}); choose another or none"
+            )
 
     @functools.cached_property
     def _chunks(self) -> list[_Chunk]:

@@ -31,6 +31,13 @@ from vssflow_jax.utils.files import as_path, whole
 
 _FORMAT = "vssflow_jax compiled steps 1"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax")
+_SETTINGS = (  # which change what a function compiles to
+    "jax_default_matmul_precision",
+    "jax_default_prng_impl",
+    "jax_enable_x64",
+    "jax_numpy_dtype_promotion",
+    "jax_threefry_partitionable",
+)
 _LONGEST_HEADER = 1 << 24
 _FLAGS_OF_CPU = Path("/proc/cpuinfo")
 
@@ -171,6 +178,7 @@ def _made_for(config: ml_collections.ConfigDict, experiment: Experiment) -> dict
             [device.id, getattr(device, "slice_index", 0) or 0, *getattr(device, "coords", ())]
             for device in devices
         ],
+        "settings of JAX": {name: str(jax.config.values[name]) for name in _SETTINGS},
         "config": _of_the_step(config),
         "a codec with the digest": of_codec,
         "inputs with the digest": _digest(experiment, config),

@@ -20,7 +20,11 @@ def digest(plugins: str = "") -> str:
         total.update(str(path.relative_to(_PACKAGE)).encode() + path.read_bytes())
     for name in filter(None, plugins.split(",")):
         module = importlib.import_module(name.strip())
-        total.update(name.encode() + Path(module.__file__ or "").read_bytes())
+        # Of a package all modules count, for any of them may be imported by the others.
+        folders = [Path(folder) for folder in getattr(module, "__path__", ())]
+        of_package = sorted(path for folder in folders for path in folder.rglob("*.py"))
+        for path in of_package or [Path(module.__file__ or "")]:
+            total.update(f"{name} {path.name}".encode() + path.read_bytes())
     return total.hexdigest()
 
 
