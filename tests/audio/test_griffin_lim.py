@@ -39,7 +39,7 @@ def wanted() -> np.ndarray:
 
 def test_a_tone_comes_back(wanted: np.ndarray):
     found = log_mel(griffin_lim(wanted))
-    # Measured: 0.52. A tone a third higher is 1.9 away.
+    # Measured: 0.47. A tone a third higher is 1.9 away.
     assert distance(found, wanted) < 0.7
     assert distance(log_mel(tone(250)), wanted) > 1
 
@@ -51,7 +51,7 @@ def test_iterations_bring_tones_nearer():
         np.mean([distance(log_mel(griffin_lim(wanted, n)), wanted) for wanted in tones])
         for n in (1, ITERATIONS)
     )
-    assert often < 0.95 * once
+    assert often < 0.98 * once  # measured: 0.94
 
 
 @pytest.mark.parametrize("pitch_hertz", PITCHES_HERTZ)

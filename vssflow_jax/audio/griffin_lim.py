@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import warnings
 from typing import Any
 
 import librosa
@@ -10,19 +9,9 @@ import numpy as np
 
 from vssflow_jax.audio import mel
 
-ITERATIONS = 32
-MOMENTUM = 1.1
-"""Beyond 1 nothing is proved, but phases come out better: with 0.99 the voice-activity network of
-`vssflow_jax.features.voice_activity` hears no speech in an eighth of the demo's generated speech,
-from 1.1 on it does in nearly all. From 1.2 on what differs in the last bits, such as by the number
-of devices, grows five times as far (benchmarks/RESULTS.md)."""
-
-# What librosa calls a seed: `random_state` before 1.0.
-_NAMES = inspect.signature(librosa.griffinlim).parameters
-_SEED: dict[str, Any] = {"rng" if "rng" in _NAMES else "random_state": 0}
-
-# Which librosa says of any such momentum.
-warnings.filterwarnings("ignore", "Griffin-Lim with momentum=", UserWarning)
+ITERATIONS = 8
+"""Few: each one makes more of what differs in the last bits, such as by the number of devices, and
+by 32 of them speech sounds no better (benchmarks/RESULTS.md)."""
 
 
 def griffin_lim(log_mel: np.ndarray, iterations: int = ITERATIONS) -> np.ndarray:
@@ -46,13 +35,19 @@ def griffin_lim(log_mel: np.ndarray, iterations: int = ITERATIONS) -> np.ndarray
         hop_length=mel.HOP,
         win_length=mel.WINDOW,
         n_fft=mel.WINDOW,
-        momentum=MOMENTUM,
-        **_SEED,
+        **_seed(),
     )
     # librosa centres frame i on sample i * HOP; the front end centres it half a hop later.
     delayed = np.concatenate([np.zeros(mel.HOP // 2, np.float32), waveform])
     length = len(log_mel) * mel.HOP
     return np.clip(np.pad(delayed, (0, max(0, length - len(delayed))))[:length], -1.0, 1.0)
+
+
+@functools.cache
+def _seed() -> dict[str, Any]:
+    """A seed, as librosa calls it: `random_state` before 1.0."""
+    names = inspect.signature(librosa.griffinlim).parameters
+    return {"rng" if "rng" in names else "random_state": 0}
 
 
 @functools.cache
