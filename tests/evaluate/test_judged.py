@@ -103,12 +103,48 @@ def test_voices_by_two_networks_are_not_compared(tmp_path: Path) -> None:
     for side, width in (("generated", 192), ("reference", 256)):
         made = {clip: {"features": np.ones(width, np.float32)} for clip in "ab"}
         store = Store(tmp_path / side / "rawnet3")
-        store.claim({"sha256": side})
+        store.claim({"sha256": "of both"})
         store.add(made, {})
     judged = Judged({}, {side: tmp_path / side for side in SOUNDS})
     benchmark = Benchmark("mine", metrics=("speaker_similarity_rawnet3",), recogniser="none")
     _, absent = judged.scores(benchmark, rows())
     assert "are of 192 and of 256 numbers" in absent["speaker_similarity_rawnet3"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"sha256": "other"}, "are by other weights than"),
+        ({"max_sec": 8}, "of clips cut otherwise"),
+    ],
+)
+def test_features_that_were_made_otherwise_are_not_compared(
+    changed: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    for side, more in (("generated", {}), ("reference", changed)):
+        store = Store(tmp_path / side / "vggish")
+        store.claim({"sha256": "one", "max_sec": 0} | more)
+        store.add({clip: {"features": rng.normal(size=(8, 128))} for clip in CLIPS}, {})
+    judged = Judged({}, {side: tmp_path / side for side in SOUNDS})
+    found, absent = judged.scores(BENCHMARK, rows())
+    assert "fd_vggish" not in found
+    assert message in absent["fd_vggish"]
+
+
+def test_clips_that_a_network_has_not_seen_yet_are_no_part_of_a_score(
+    shown: Shown, weights: dict[str, Path], tmp_path: Path
+) -> None:
+    own = {side: tmp_path / "features" / side for side in SOUNDS}
+    fewer = shown._replace(sounds={side: {"a": paths["a"]} for side, paths in shown.sounds.items()})
+    Judged(weights, own).extract(BENCHMARK, fewer)  # as if it had been killed
+    found, absent = Judged({}, own).scores(BENCHMARK, rows())
+    assert "fd_vggish" not in found
+    assert absent["fd_vggish"].startswith(
+        "VGGish was stopped before it had seen the sound of 2 clips, such as b: get vggish-10086976"
+    )
+    Judged(weights, own).extract(BENCHMARK, shown)
+    assert "fd_vggish" in Judged({}, own).scores(BENCHMARK, rows())[0]
 
 
 def test_features_of_clips_that_are_gone_do_not_count(

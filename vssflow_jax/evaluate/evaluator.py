@@ -138,7 +138,9 @@ class Subject:
     def settings(self) -> dict[str, Any]:
         """All that the figures depend on."""
         checkpoint = str(self.run or self.config.train.init_from)
-        return describe(self.config, self.benchmark, self.state, checkpoint, self.sha256)
+        return describe(
+            self.config, self.benchmark, self.dataset, self.state, checkpoint, self.sha256
+        )
 
     def renderer(self) -> Renderer:
         """Makes sounds by any seed, and compiles once."""
@@ -185,7 +187,7 @@ class InTraining:
         self._renderer = self._renderer or Renderer(config, experiment, benchmark.measured)
         used = state.averaged
         out = self._workdir / "eval-steps" / str(int(used.step))
-        settings = describe(config, benchmark, used, str(self._workdir), sha256="")
+        settings = describe(config, benchmark, dataset, used, str(self._workdir), sha256="")
         evaluation = Evaluation(config, benchmark, dataset, benchmark.places(dataset), out)
         metrics = _measure(evaluation, self._renderer, used, settings, replace=True)
         return [

@@ -76,7 +76,7 @@ class Shown(NamedTuple):
         return self.videos if kind == "video" else self.captions
 
     def fits(self, clip: str, metric: Metric) -> bool:
-        """Whether a clip can have a metric."""
+        """Whether a clip can have a metric; as `_fits` of its row."""
         return (
             metric.is_of(self.tasks[clip])
             and (clip in self.spoken or not metric.of_words)
@@ -170,6 +170,32 @@ class Judged:
             judge(self.weights[judge.kind]).lacking
             or f"no clip has a {what} for {judge.title} to look at (docs/evaluation.md)"
         )
+
+    def _check_whole(self, side: str, cache: Cache, rows: Sequence[Row]) -> None:
+        """Checks that features that are made here have been made of all clips that have them."""
+        folder, judge = self.folder(side, cache), JUDGES.get(cache.judge)
+        store = Store(folder / cache.judge)
+        if folder != self.own[side] or not judge or not store.exists:
+            return
+        seen = {"video": lambda row: row.video, "caption": lambda row: row.caption}
+        has = seen.get(judge.shown, bool)
+        missing = {row.clip_id for row in rows if has(row)} - store.done() - store.unfit().keys()
+        if missing:
+            raise UserError(
+                f"{judge.title} was stopped before it had seen the {judge.shown} of {len(missing)} "
+                f"clips, such as {min(missing)}: {how_to_name(judge)}, and it goes on"
+            )
+
+    def _check_alike(self, generated: Cache, reference: Cache) -> None:
+        """Checks that features that are compared are by the same weights, of as long sounds."""
+        folders = self.folder("generated", generated), self.folder("reference", reference)
+        ours, theirs = generated.origin(folders[0]), reference.origin(folders[1])
+        for key, what in (("sha256", "by other weights"), ("max_sec", "of clips cut otherwise")):
+            if ours and theirs and ours.get(key) != theirs.get(key):
+                raise UserError(
+                    f"the features in {folders[1]} are {what} than those in {folders[0]} are; "
+                    "extract them again, or name others"
+                )
 
     # ------------------------------------------------------------------------ what they have said
     def add_words(self, benchmark: Benchmark, good: Sequence[Row]) -> dict[str, str]:
@@ -274,8 +300,10 @@ class Judged:
         reference_side = of_features.reference or of_features.generated
         reference = self.folder("reference", reference_side)
         # The reference first, for which there may be nothing to look at in any clip.
-        self._check_there("reference", reference_side)
-        self._check_there("generated", of_features.generated)
+        for side, cache in (("reference", reference_side), ("generated", of_features.generated)):
+            self._check_there(side, cache)
+            self._check_whole(side, cache, [row for row in by_id.values() if _fits(row, metric)])
+        self._check_alike(of_features.generated, reference_side)
         values = {}
         for version, side in _VERSIONS.items():
             folder = self.folder(side, of_features.generated)
@@ -325,6 +353,15 @@ class Judged:
             if told:
                 found[name] = "; ".join(dict.fromkeys(told))
         return found
+
+
+def _fits(row: Row, metric: Metric) -> bool:
+    """Whether a clip that was measured can have a metric."""
+    return (
+        metric.is_of(row.task)
+        and (bool(row.transcript) or not metric.of_words)
+        and (bool(row.caption) or metric.needs != CAPTION)
+    )
 
 
 def _of_words(benchmark: Benchmark) -> list[str]:

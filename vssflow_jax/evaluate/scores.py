@@ -11,7 +11,7 @@ from vssflow_jax.evaluate import kaldi, rows
 from vssflow_jax.evaluate.benchmark import Benchmark, Place
 from vssflow_jax.evaluate.judged import Judged, Score
 from vssflow_jax.evaluate.metrics.bootstrap import interval
-from vssflow_jax.evaluate.metrics.registry import METRICS
+from vssflow_jax.evaluate.metrics.registry import METRICS, Metric
 from vssflow_jax.evaluate.rows import Row
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.files import write_atomically, write_csv
@@ -56,15 +56,18 @@ def sum_up(
     # Those that networks give to single clips are among the rows' own now.
     names = [name for name in benchmark.metrics if not METRICS[name].of_rows]
     timed = [row.generate_sec for row in good if row.generate_sec is not None]
+    scores = clip_scores(named, names, benchmark.measured) | of_sets
+    absent |= missing
+    silent = [name for name in benchmark.metrics if name not in scores and name not in absent]
     metrics = {
         "benchmark": benchmark.name,
-        **{name: settings[name] for name in ("step", "sampler") if name in settings},
+        **{name: settings[name] for name in ("step", "sampler", "remarks") if name in settings},
         "clips": len(good),
         "generate_sec_per_clip": float(np.mean(timed)) if timed else None,
-        "metrics": clip_scores(named, names, benchmark.measured) | of_sets,
+        "metrics": scores,
         "networks": judged.networks(benchmark),
         "words": judged.words(benchmark, good),
-        "absent": absent | missing,
+        "absent": absent | {name: _why_of_no_clip(METRICS[name], good) for name in silent},
         "failed": {
             row.clip_id or f"{row.task} {row.index}": row.failed for row in found if row.failed
         },
@@ -76,6 +79,18 @@ def sum_up(
     write_atomically(out / METRICS_FILE, json.dumps(metrics, indent=2) + "\n")
     kaldi.write_lists(out, good, lists)
     return metrics
+
+
+def _why_of_no_clip(metric: Metric, rows: Sequence[Row]) -> str:
+    """Why no clip has a metric that could be had."""
+    its_own = [row for row in rows if metric.is_of(row.task)]
+    if not its_own:
+        return "no clip is of its tasks"
+    if metric.of_words and not any(row.transcript for row in its_own):
+        return "no clip has a transcript"
+    if metric.of_features:
+        return "features that are named are of other clips, or none could be measured: problems"
+    return "no clip has what it is of, such as times of events, or problems say why"
 
 
 def clip_scores(

@@ -1,6 +1,7 @@
 """What the figures of an evaluation depend on, kept beside them: `evaluation.json`."""
 
 import dataclasses
+import hashlib
 import json
 import sys
 from collections.abc import Mapping
@@ -10,8 +11,11 @@ from typing import Any
 import jax
 import ml_collections
 
+from vssflow_jax.audio.codec import latents_digest
+from vssflow_jax.audio.vocoder import vocoder_digest
 from vssflow_jax.evaluate import rows
 from vssflow_jax.evaluate.benchmark import Benchmark
+from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.run.experiment import InferenceState
 from vssflow_jax.run.run_config import of_today, resolved_values
 from vssflow_jax.utils import sources
@@ -21,6 +25,7 @@ from vssflow_jax.utils.files import discard, write_atomically
 SETTINGS = "evaluation.json"
 FILES = ("generated", "reference", "videos", "clips")
 """Where the sounds of another system are, and what is known of them."""
+_DIGESTS = ("dataset_sha256", "codec_sha256", "vocoder_sha256")
 _NOTHING = object()
 PACKAGES = ("jax", "flax", "numpy", "scipy", "librosa", "vssflow-jax")
 
@@ -28,15 +33,21 @@ PACKAGES = ("jax", "flax", "numpy", "scipy", "librosa", "vssflow-jax")
 def describe(
     config: ml_collections.ConfigDict,
     benchmark: Benchmark,
+    dataset: Dataset,
     state: InferenceState,
     checkpoint: str,
     sha256: str,
 ) -> dict[str, Any]:
     """All that the figures depend on, and what they were computed by."""
+    shards = {x: y for x, y in dataset.sha256.items() if f"-{benchmark.part}_" in x}
+    codec, vocoder = config.codec, config.vocoder
     return {
         **_definition(benchmark),
         "checkpoint": checkpoint,
         "checkpoint_sha256": sha256,
+        "dataset_sha256": hashlib.sha256(repr(sorted(shards.items())).encode()).hexdigest(),
+        "codec_sha256": latents_digest(codec) if codec.path else "",
+        "vocoder_sha256": vocoder_digest(vocoder) if vocoder.path else "",
         "step": int(state.step),
         "seed": config.eval.seed,
         "sampler": resolved_values(config.eval.sampler),
@@ -83,6 +94,8 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **common,
         **{name: settings[name] for name in ("checkpoint_sha256", "step")},
+        # Earlier versions did not tell them.
+        **{name: settings.get(name) for name in _DIGESTS},
         "seed": seed,
         "sampler": settings["sampler"],
         **{f"data.{name}": config["data"][name] for name in names},

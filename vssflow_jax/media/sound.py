@@ -22,6 +22,8 @@ _SILENCE: Final = 1e-4
 """Full scale is 1; what stays below -80 dB is silence."""
 _EARLY_SEC: Final = 1
 """How long before a piece its reading begins: decoders need a while to be in tune."""
+_WITHOUT_LENGTH: Final = ("aac", "ac3", "dts", "eac3", "mp3")
+"""What FFmpeg calls formats of packets alone: it guesses a length from the rate of the first."""
 _GAP_SEC: Final = 0.02
 """How far a file's times may be from those of its samples: they are rounded, and clocks drift."""
 
@@ -68,7 +70,7 @@ def read_audio(path: str | Path, sampling_rate: int) -> np.ndarray:
             channels[start : start + len(piece)] = piece
         waveform = mono(channels)
         # The last AAC frame is padded to full length; the stream's duration is the true one.
-        if stream.duration is not None:
+        if stream.duration is not None and container.format.name not in _WITHOUT_LENGTH:
             if begin_sec:  # Not all of it has been read.
                 first_sec = float((stream.start_time or 0) * stream.time_base - zero_sec)
             duration_sec = first_sec + float(stream.duration * stream.time_base)

@@ -9,6 +9,7 @@ import importlib.util
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal
 
+from vssflow_jax.audio import mel
 from vssflow_jax.evaluate.metrics import of_clips, of_sets, of_words
 from vssflow_jax.evaluate.metrics.labels import Label
 from vssflow_jax.evaluate.metrics.of_clips import Fraction, OfClip, Prediction, Reference
@@ -468,10 +469,13 @@ def score_clip(
 
     Args:
       row: of the clip.
-      reference: what is known of it.
+      reference: what is known of it; events after the end of the true sound do not count.
       sounds: version -> sound; the true one is among them.
       metrics: metrics of clips, by name; if one is of words, they are recognised here.
     """
+    end_sec = len(sounds["ground_truth"].samples) / mel.SAMPLING_RATE
+    times = reference.event_times_sec
+    reference = dataclasses.replace(reference, event_times_sec=times[times < end_sec])
     scores: dict[str, dict[str, Fraction]] = {version: {} for version in sounds}
     problems = dict(row.problems)
     applying = {name: metric for name, metric in metrics.items() if metric.applies(reference)}

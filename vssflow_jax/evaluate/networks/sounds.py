@@ -38,7 +38,7 @@ def read_sound(
       centre: whether the mean of the whole is taken off, before anything else, as av-benchmark does
         before it gives sounds to networks.
       first_channel: whether the first channel is taken, in place of the mix of all; of what FFmpeg
-        alone reads it is the mix.
+        alone reads it is the mix, which of more than two channels is FFmpeg's.
 
     Returns:
       Waveform [n], full scale 1.
@@ -49,7 +49,8 @@ def read_sound(
     try:
         samples, own = soundfile.read(local(as_path(path)), dtype="float32", always_2d=True)
     except soundfile.LibsndfileError:
-        waveform, own = media.read_audio(path, rate), rate
+        own = media.audio_rate(path)
+        waveform = media.read_audio(path, own)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error}); replace the file") from error
     else:

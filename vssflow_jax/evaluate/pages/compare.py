@@ -69,7 +69,7 @@ class Evaluation:
             settings = json.loads((folder / "evaluation.json").read_text())
             plugins.load(settings.get("config", {}).get("plugins", ""))
             results = json.loads((folder / "metrics.json").read_text())
-            with (folder / "per_clip.csv").open(newline="") as file:
+            with (folder / "per_clip.csv").open(newline="", encoding="utf-8") as file:
                 clips = {line["clip_id"]: line for line in csv.DictReader(file)}
             scores = {
                 clip: {

@@ -83,6 +83,7 @@ def write_report(
         "words": results.get("words", {}),
         "seeds": results.get("seeds", []),
         "warnings": parts.warnings(scores),
+        "remarks": results.get("remarks", []),
         "at_infinity": any("infinity" in x for own in scores.values() for x in own.values()),
         "absent": absent,
         "absent_legend": {

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,7 +15,13 @@ from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.files import version
 from vssflow_jax.utils.tables import BEYOND, read_table
 
-SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aac", ".aif", ".aiff", *SUFFIXES)
+VIDEOS = (*SUFFIXES, ".webm", ".avi", ".mpg", ".mpeg", ".m4v", ".ts", ".wmv", ".flv", ".3gp")
+"""Suffixes of files with pictures, which FFmpeg reads."""
+SOUNDS = (
+    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".aif", ".aiff", ".au"),
+    *(".caf", ".wma", ".mka"),
+    *VIDEOS,
+)
 """Suffixes of files with sound; videos are among them."""
 
 
@@ -65,10 +72,15 @@ def read_clips(
       UserError: a folder or the table cannot be read, two files are of one name, no clip is in all
         that are given, or the task of a clip is unknown.
     """
-    ours, theirs = _by_stem(generated), _by_stem(reference)
+    ours, theirs = _by_name(generated), _by_name(reference)
     pairs = pair_by_name(theirs, ours, clean=True)
-    seen = _by_stem(videos, SUFFIXES) if videos else {}
+    seen = _by_name(videos, VIDEOS) if videos else {}
     known = dict(_lines(table)) if table else {name: {} for name in pairs}
+    clips = [
+        _clip(benchmark, name, ours[name], theirs[pairs[name]], seen.get(pairs[name]), known[name])
+        for name in sorted(pairs.keys() & known.keys())
+    ]
+    others = {clip.clip_id for clip in clips if clip.task not in benchmark.tasks}
     remarks = [
         f"{len(names)} {what}, such as {min(names)}"
         for what, names in (
@@ -77,12 +89,16 @@ def read_clips(
             (f"clips of {table} have no sound", known.keys() - pairs.keys()),
             (f"sounds in {generated} are not in {table}", pairs.keys() - known.keys()),
             (f"clips have no video in {videos}", {*pairs.values()} - seen.keys() if videos else {}),
+            (f"clips are of tasks that {benchmark.name} is not of", others),
+            *(
+                (f"files and folders in {folder} are not read", _unread(folder, suffixes))
+                for folder, suffixes in (
+                    *((generated, SOUNDS), (reference, SOUNDS)),
+                    *([(videos, VIDEOS)] if videos else []),
+                )
+            ),
         )
         if names
-    ]
-    clips = [
-        _clip(benchmark, name, ours[name], theirs[pairs[name]], seen.get(pairs[name]), known[name])
-        for name in sorted(pairs.keys() & known.keys())
     ]
     clips = [clip for clip in clips if clip.task in benchmark.tasks]
     if not clips:
@@ -103,16 +119,16 @@ def contents(clips: Sequence[Given]) -> str:
     return found.hexdigest()
 
 
-def _by_stem(folder: Path, suffixes: tuple[str, ...] = SOUNDS) -> dict[str, Path]:
+def _by_name(folder: Path, suffixes: tuple[str, ...] = SOUNDS) -> dict[str, Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        hidden = path.name.startswith(".")  # such as macOS leaves beside files
-        if path.suffix.lower() in suffixes and not hidden and path.is_file():
-            other = found.setdefault(path.stem, path)
+        if _is_read(path, suffixes):
+            name = _composed(path.stem)
+            other = found.setdefault(name, path)
             if other != path:
-                raise UserError(f"{folder}: {other.name} and {path.name} are both '{path.stem}'")
+                raise UserError(f"{folder}: {other.name} and {path.name} are both '{name}'")
     if not found:
         raise UserError(
             f"{folder} holds no file of sound or video ({', '.join(suffixes)}); folders in it are "
@@ -121,13 +137,32 @@ def _by_stem(folder: Path, suffixes: tuple[str, ...] = SOUNDS) -> dict[str, Path
     return found
 
 
+def _is_read(path: Path, suffixes: tuple[str, ...]) -> bool:
+    hidden = path.name.startswith(".")  # such as macOS leaves beside files
+    return path.suffix.lower() in suffixes and not hidden and path.is_file()
+
+
+def _unread(folder: Path, suffixes: tuple[str, ...]) -> set[str]:
+    return {
+        path.name
+        for path in folder.iterdir()
+        if not _is_read(path, suffixes) and not path.name.startswith(".")
+    }
+
+
+def _composed(name: str) -> str:
+    """With each letter and its accents as one character: macOS writes several in names of files."""
+    return unicodedata.normalize("NFC", name)
+
+
 def _lines(table: Path) -> list[tuple[str, Mapping[str, str]]]:
     found: dict[str, Mapping[str, str]] = {}
     for number, fields in read_table(table, COLUMNS, needed="clip_id"):
         if fields[BEYOND]:
             raise UserError(f"{table}, line {number}: more fields than the header has")
-        if found.setdefault(fields["clip_id"], fields) is not fields:
-            raise UserError(f"{table}, line {number}: a second line of '{fields['clip_id']}'")
+        name = _composed(fields["clip_id"])
+        if found.setdefault(name, fields) is not fields:
+            raise UserError(f"{table}, line {number}: a second line of '{name}'")
     return [*found.items()]
 
 

@@ -42,6 +42,7 @@ from vssflow_jax.utils.files import as_path
 from vssflow_jax.utils.processes import ahead, workers_for
 
 BENCHMARKS = Path("configs", "benchmarks")
+_ALIKE_SEC = 0.1  # lengths of sounds that no word is made about
 _AHEAD = 16  # clips that are measured while others are read
 _REPORT_CLIPS = 24
 
@@ -139,10 +140,16 @@ def _row(job: tuple[int, Given, float, dict[str, Any], Path]) -> Row:
             to_int16(read_sound(path, mel.SAMPLING_RATE, clip_sec))
             for path in (clip.reference, clip.generated)
         )
-        if not len(truth):
-            raise UserError(f"{clip.reference} has no sound to hold the generated one against")
+        for path, samples in ((clip.reference, truth), (clip.generated, generated)):
+            if not len(samples):
+                raise UserError(f"{path} has no sound")
     except UserError as error:
         return dataclasses.replace(row, failed=str(error))
+    own_sec, true_sec = (len(x) / mel.SAMPLING_RATE for x in (generated, truth))
+    if abs(own_sec - true_sec) > _ALIKE_SEC:
+        what = "the rest is silence" if own_sec < true_sec else "what is longer is cut"
+        told = f"the generated sound lasts {own_sec:.2f} s, the true one {true_sec:.2f} s: {what}"
+        row = dataclasses.replace(row, problems={"length": told})
     generated = fit_length(generated, len(truth))
     media.write_wav(out / "wav" / f"{clip.clip_id}.wav", generated, mel.SAMPLING_RATE)
     media.write_wav(out / "reference" / f"{clip.clip_id}.wav", truth, mel.SAMPLING_RATE)
@@ -197,7 +204,7 @@ def main(argv: list[str]) -> None:
         print(remark)
     folders = {side: out / "features" / side for side in SOUNDS}
     judged = Judged(named_weights({}, values.weights), folders)
-    settings = describe_files(benchmark, contents(clips), **given)
+    settings = describe_files(benchmark, contents(clips), **given) | {"remarks": remarks}
     metrics = score(benchmark, clips, judged, settings, out, values.lists)
     if distributed.is_main():
         print_table(metrics, out)
