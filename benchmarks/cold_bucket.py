@@ -82,7 +82,8 @@ def row(name: str, data: Path, variables: dict[str, str]) -> str:
         command += [f"--config.{field}={value}" for field, value in overrides.items()]
         log = subprocess.DEVNULL
         subprocess.run(command, env=os.environ | variables, check=True, stdout=log, stderr=log)
-        found = rows(workdir, "throughput.jsonl")
+        # The last row, of what is saved at the end, has no steps.
+        found = [line for line in rows(workdir, "throughput.jsonl") if "steps_per_sec" in line]
     speed, wait = (
         sum(line[field] for line in found) / len(found) for field in ("steps_per_sec", "data_wait")
     )
