@@ -149,6 +149,7 @@ def _manifest_contents(values: flags.FlagValues) -> shard_writer.Contents:
         origin={
             "source": "manifest",
             "manifests": [[part.path.name, _checksum(part.path)] for part in parts],
+            "features_root": str(root.absolute()),
             "strip_prefix": values.strip_prefix,
             "placeholders": values.placeholders,
             "tolerance_sec": values.tolerance_sec,
@@ -159,12 +160,22 @@ def _manifest_contents(values: flags.FlagValues) -> shard_writer.Contents:
 
 def _videos_contents(values: flags.FlagValues) -> shard_writer.Contents:
     spec = ClipSpec(duration_sec=values.duration_sec)
+    if values.segment_sec > spec.duration_sec:
+        raise UserError(
+            f"--segment_sec is {values.segment_sec:g}, but a clip keeps no more than "
+            f"--duration_sec, {spec.duration_sec:g}; what is behind it would be lost"
+        )
     table = as_path(values.transcripts)
     rows, rejected = videos.read_rows(
         as_path(values.videos or table.parent), table, values.segment_sec, values.cut_at_silence
     )
     for remark in videos.remarks(rows):
         print(f"transcript of {remark}")
+    if shared := videos.shared_files(rows):
+        print(
+            f"warning: {len(shared)} files are in train and in test, such as {shared[0]}: what is "
+            "measured of them is not of what training has not seen"
+        )
     chosen = encoders.choose(**encoders.asked(values))
     find_mouths = values.find_mouths and chosen.lip_reader is not None
     if chosen.lip_reader and find_mouths:
@@ -183,6 +194,7 @@ def _videos_contents(values: flags.FlagValues) -> shard_writer.Contents:
         origin={
             "source": "videos",
             "transcripts": [table.name, _checksum(table)],
+            "videos": str(as_path(values.videos or table.parent).absolute()),
             "segment_sec": values.segment_sec,
             "cut_at_silence": values.cut_at_silence,
             "encoders": repr(chosen),

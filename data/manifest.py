@@ -34,7 +34,7 @@ WIDTHS = {name: stream.width for name, stream in STREAMS.items() if name in FIEL
 SPLITS = ("train", "test")
 
 _JOINT = "_joint"
-_VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
+_LOUDEST = 4.0  # of a sound of full scale 1, which floats may go beyond
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,13 +251,11 @@ def read_sound(path: Path, sampling_rate: int) -> np.ndarray:
       Rejected: it cannot be read, or has values that are not finite.
     """
     try:
-        if path.suffix.lower() in _VIDEO_SUFFIXES:
+        if path.suffix.lower() in media.VIDEOS:
             waveform = media.read_audio(path, sampling_rate)
         else:
             channels, rate = soundfile.read(local(path), dtype="float32", always_2d=True)
-            waveform = librosa.resample(
-                channels.mean(axis=1), orig_sr=rate, target_sr=sampling_rate
-            )
+            waveform = librosa.resample(media.mono(channels), orig_sr=rate, target_sr=sampling_rate)
     except UserError as error:
         raise Rejected(f"unreadable file: {error}") from error
     except (soundfile.SoundFileError, librosa.ParameterError, OSError) as error:
@@ -265,7 +263,22 @@ def read_sound(path: Path, sampling_rate: int) -> np.ndarray:
         raise Rejected(f"{kind} file: {path}") from error
     if not np.isfinite(waveform).all():
         raise Rejected(f"not finite: {path}: NaN or infinity")
-    return to_int16(waveform)
+    check_scale(waveform, path)
+    samples = to_int16(waveform)
+    if not samples.any():
+        raise Rejected(f"no sound: {path} is silent")
+    return samples
+
+
+def check_scale(waveform: np.ndarray, path: Path) -> None:
+    """Checks that a sound is of full scale 1, not of that of integers, which would be clipped.
+
+    Raises:
+      Rejected: it is not.
+    """
+    loudest = float(np.abs(waveform).max(initial=0))
+    if loudest > _LOUDEST:
+        raise Rejected(f"wrong scale: {path}: floats up to {loudest:.0f}; divide them by 32768")
 
 
 def _exists(path: Path) -> bool:

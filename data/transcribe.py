@@ -16,10 +16,10 @@ from vssflow_jax.evaluate.networks.extract import extract
 from vssflow_jax.evaluate.networks.sounds import read_sound
 from vssflow_jax.evaluate.networks.store import Store
 from vssflow_jax.features import voice_activity
-from vssflow_jax.media import SUFFIXES
+from vssflow_jax.media import VIDEOS
 from vssflow_jax.parallel import distributed
 from vssflow_jax.utils.errors import UserError
-from vssflow_jax.utils.files import as_path, write_atomically
+from vssflow_jax.utils.files import as_path, version, write_atomically
 from vssflow_jax.utils.processes import workers_for
 
 JUDGE = "whisper"
@@ -57,23 +57,26 @@ def transcribe(videos: Path, whisper: Path, work: Path) -> tuple[dict[str, Heard
     voice_activity.check_installed()
     if not whisper.exists():
         raise UserError(f"whisper: {whisper} does not exist; docs/weights.md says where to get it")
-    found = sorted(path for path in videos.rglob("*") if path.suffix.lower() in SUFFIXES)
+    found = sorted(path for path in videos.rglob("*") if path.suffix.lower() in VIDEOS)
     if not found:
-        raise UserError(f"{videos} holds no videos ({', '.join(SUFFIXES)})")
+        raise UserError(f"{videos} holds no videos ({', '.join(VIDEOS)})")
     paths = {path.relative_to(videos).as_posix(): path for path in found}
-    extract(JUDGE, whisper, paths, work)
+    # What was heard is kept by the file too, for another may have its name by now.
+    kept_as = {name: f"{name} {version(path)}" for name, path in paths.items()}
+    extract(JUDGE, whisper, {kept_as[name]: path for name, path in paths.items()}, work)
     if not distributed.is_main():
         return {}, {}
     store = Store(work / JUDGE)
     texts, sure = store.read("text"), store.read("log_probability")
-    names = [name for name in texts if name in paths]
+    names = {name: key for name, key in kept_as.items() if key in texts}
     with workers_for(len(names)) as workers:
         spoken = [*workers.map(_is_spoken, [paths[name] for name in names])]
     heard = {
-        name: Heard(" ".join(texts[name].tobytes().decode().split()), float(sure[name]), speaks)
-        for name, speaks in zip(names, spoken, strict=True)
+        name: Heard(" ".join(texts[key].tobytes().decode().split()), float(sure[key]), speaks)
+        for (name, key), speaks in zip(names.items(), spoken, strict=True)
     }
-    return heard, {name: why for name, why in store.unfit().items() if name in paths}
+    unfit = store.unfit()
+    return heard, {name: unfit[key] for name, key in kept_as.items() if key in unfit}
 
 
 def _is_spoken(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """Videos with transcripts to records: features by one set of encoders (`docs/features.md`)."""
 
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from data import segments
+from data.manifest import check_scale
 from data.shard_writer import Row, named_file
 from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec, fit_length
@@ -76,6 +78,8 @@ class Videos:
             audio = media.read_audio(path, spec.sampling_rate)
         if not np.isfinite(audio).all():
             raise Rejected(f"not finite: the sound of {path} holds NaN or infinity")
+        check_scale(audio, path)
+        _check_end(path, float(track.duration))
         with _rejecting("bad transcript"):
             reading = read(row["transcript"]) if row["transcript"] else None
         ids = phoneme_ids(reading.symbols if reading else [])
@@ -84,11 +88,14 @@ class Videos:
         duration_sec = row["duration_sec"] or min(video_sec, audio_sec)
         audio = fit_length(audio, round(duration_sec * spec.sampling_rate))
         samples = np.round(np.clip(audio, -1, 1) * _INT16_MAX).astype(np.int16)
-        _check(samples, audio_sec, len(ids), spec.phoneme_frames(duration_sec), spec)
+        # A clip that is made here may have a sound as long as the window.
+        longest_sec = spec.duration_sec if row["duration_sec"] else duration_sec
+        _check(samples, audio_sec, len(ids), spec.phoneme_frames(duration_sec), longest_sec)
         footage = Footage(
             clip_id=row["clip_id"],
             spec=spec,
             duration_sec=duration_sec,
+            source_sec=min(float(track.duration), audio_sec),
             kept=kept,
             voice=row["voice"],
             voice_sample=voice_sample,
@@ -182,6 +189,14 @@ def _seconds(name: str, text: str) -> float | None:
     return seconds
 
 
+def shared_files(rows: Iterable[Mapping[str, Any]]) -> list[Path]:
+    """Files of which there are pieces in several parts, such as "train" and "test"."""
+    parts: dict[Path, set[str]] = collections.defaultdict(set)
+    for row in rows:
+        parts[media.located(row["video"]).path].add(row["split"])
+    return sorted(path for path, names in parts.items() if len(names) > 1)
+
+
 def remarks(rows: Iterable[Mapping[str, Any]], limit: int = 10) -> Iterator[str]:
     """What is not read as it stands in transcripts, a line each, of at most `limit` rows.
 
@@ -250,18 +265,27 @@ def _row(videos_dir: Path, fields: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _check(
-    samples: np.ndarray, audio_sec: float, num_phonemes: int, num_frames: int, spec: ClipSpec
+    samples: np.ndarray, audio_sec: float, num_phonemes: int, num_frames: int, longest_sec: float
 ) -> None:
     """Checks that there is a sound, and that what is said fits into the clip."""
     if not samples.any():
         raise Rejected("no sound: it is silent")
-    if num_phonemes and audio_sec > spec.duration_sec + _SPEECH_SLACK_SEC:
+    if num_phonemes and audio_sec > longest_sec + _SPEECH_SLACK_SEC:
         raise Rejected(
             f"too long: {audio_sec:.1f} s of speech; cut file and transcript to "
-            f"{spec.duration_sec} s"
+            f"{longest_sec:g} s, as the pictures and the window last"
         )
     if num_frames < max(num_phonemes, 1):
         raise Rejected(f"too short: {num_frames} latent frames, {num_phonemes} phonemes")
+
+
+def _check_end(path: Path, duration_sec: float) -> None:
+    """Checks that a piece ends where its file does at the latest."""
+    piece = media.located(path).piece
+    if piece and piece[1] is not None:
+        behind_sec = float(piece[1] - piece[0]) - duration_sec
+        if behind_sec > _SPEECH_SLACK_SEC:
+            raise Rejected(f"bad end_sec: it is {behind_sec:.1f} s behind the end of the pictures")
 
 
 @contextlib.contextmanager

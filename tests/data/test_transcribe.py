@@ -1,5 +1,6 @@
 """A folder of videos becomes a table that says what is said in them."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -59,6 +60,13 @@ def test_a_folder_is_heard(folder: Path, tmp_path: Path) -> None:
     again = tiny.run(command(folder, out))  # from what has been heard
     assert again.returncode == 0, again.stderr
     assert out.read_bytes() == before
+    # Another file by a name that has been heard.
+    other = Path(shutil.copytree(folder, tmp_path / "other"))
+    shutil.copy(folder / "clicks.mp4", other / "ann" / "01.mp4")
+    out.unlink()
+    anew = tiny.run(command(other, out))
+    assert anew.returncode == 0, anew.stderr
+    assert dict(line.split("\t") for line in out.read_text().splitlines())["ann/01.mp4"] == ""
 
 
 def test_what_is_doubtful_has_no_transcript() -> None:

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from data.videos import Videos, read_rows, remarks
+from data.manifest import check_scale
+from data.videos import Videos, read_rows, remarks, shared_files
 from tests import tiny
 from vssflow_jax import media
 from vssflow_jax.clip import ClipSpec
@@ -180,6 +181,35 @@ def test_sound_beyond_the_window_is_cut_but_speech_is_not(folder: Path) -> None:
         source().record(speech)
 
 
+def test_words_behind_the_end_of_the_pictures_are_not_squeezed_in(
+    folder: Path, tmp_path: Path
+) -> None:
+    write(tmp_path / "a.mkv", 25, 1.0, tone(1.9))
+    (row,) = rows_of(tmp_path, "video\ttranscript", f"a.mkv\t{TEXT}")
+    with pytest.raises(Rejected, match=r"^too long: 1\.9 s of speech; .* to 1 s"):
+        source().record(row)
+    (piece,) = rows_of(tmp_path, "video\ttranscript\tend_sec", "a.mkv\t\t6500")
+    with pytest.raises(Rejected, match=r"^bad end_sec: it is 6499\.0 s behind the end"):
+        source().record(piece)
+
+
+def test_a_sound_of_the_scale_of_integers_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(Rejected, match=r"^wrong scale: .*floats up to 9830"):
+        check_scale(32768 * tone(1.0), tmp_path / "a.wav")
+    check_scale(3 * tone(1.0), tmp_path / "a.wav")
+
+
+def test_files_of_which_train_and_test_have_a_piece_are_found(folder: Path) -> None:
+    rows = rows_of(
+        folder,
+        "video\tsplit\tstart_sec\tend_sec",
+        "long.webm\ttrain\t0\t1",
+        "long.webm\ttest\t1\t2",
+        "sound.mp4\ttest\t\t",
+    )
+    assert shared_files(rows) == [folder / "long.webm"]
+
+
 def test_what_is_read_otherwise_than_it_stands_is_said() -> None:
     rows = [{"clip_id": f"c{i}", "transcript": "[music] 42 blorp"} for i in range(4)]
     rows[1]["transcript"] = "two cats"
@@ -203,6 +233,12 @@ def test_what_is_read_otherwise_than_it_stands_is_said() -> None:
         ("ann.wav\t\t", "unreadable file: .*no video"),
         (f"brief.mkv\t{TEXT}\t", "too short: 5 latent frames, 18 phonemes"),
         ("speech.mkv\tжизнь 42\t", "bad transcript: .*'жизнь' is not in Latin letters"),
+        (
+            "speech.mkv\tit\x92s fine\t",
+            "bad transcript: .*x92' comes of a text that was read",
+        ),
+        ("speech.mkv\tI donâ€™t\t", "bad transcript: .*in another encoding"),
+        ("speech.mkv\tdon\ufffdt\t", "bad transcript: .*in another encoding"),
         ("speech.mkv\tyes\tbroken.mp4", "unreadable file: .*broken.mp4"),
     ],
 )
@@ -254,6 +290,7 @@ def test_a_bad_line_is_named(folder: Path, tmp_path: Path, line: str, reason: st
         (b"video\tsplit\tvideo\n", "names a column twice"),
         (b"", "no column 'video'"),
         (b"video\n\xff\xfe\n", "UTF-8"),
+        (b'video\ttranscript\na.mp4\t"Hello there,\nhow are you?"\n', "line 2: the quoted field"),
     ],
 )
 def test_another_table_is_an_error(tmp_path: Path, content: bytes, what: str) -> None:

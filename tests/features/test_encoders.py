@@ -103,12 +103,14 @@ def test_a_folder_without_clip_is_named(clip_folder: Path, tmp_path: Path) -> No
         frozen.encoder("visual", other)
 
 
-def of_files(root: Path, stream: str, array: np.ndarray, duration_sec: float = 3.0) -> np.ndarray:
+def of_files(
+    root: Path, stream: str, array: np.ndarray, duration_sec: float = 3.0, source_sec: float = 0.0
+) -> np.ndarray:
     """What `Files` makes of an array on disk."""
     encoder = Files(root / on_disk(stream), STREAMS[stream].width)
     encoder.folder.mkdir()
     np.save(encoder.folder / "a.npy", array)
-    return encoder(Footage("a", SPEC, duration_sec, {}, voice="a"))
+    return encoder(Footage("a", SPEC, duration_sec, {}, voice="a", source_sec=source_sec))
 
 
 @pytest.mark.parametrize(
@@ -124,8 +126,8 @@ def of_files(root: Path, stream: str, array: np.ndarray, duration_sec: float = 3
 )
 def test_files_in_shape_are_taken(tmp_path: Path, stream: str, shape: tuple, kept: tuple) -> None:
     array = np.random.default_rng(0).standard_normal(shape, np.float32)
-    duration_sec = min(shape[0] / SPEC.video_rate, 3.0) if stream == "lips" else 3.0
-    features = of_files(tmp_path, stream, array, duration_sec)
+    source_sec = shape[0] / SPEC.video_rate if stream == "lips" else 3.0
+    features = of_files(tmp_path, stream, array, min(source_sec, 3.0), source_sec)
     np.testing.assert_array_equal(features, array.reshape(-1, *kept[1:])[: kept[0]])
 
 
@@ -135,10 +137,13 @@ def test_files_in_shape_are_taken(tmp_path: Path, stream: str, shape: tuple, kep
         ("visual", np.ones((29, 768), np.float32), "wrong shape"),
         ("visual", np.ones((30, 512), np.float32), "wrong shape"),
         ("sync", np.ones((9, 7, 768), np.float32), "wrong shape"),
+        ("sync", np.ones((8, 9, 768), np.float32), "wrong shape"),
         ("speaker", np.ones((1, 256), np.float32), "wrong shape"),
         ("visual", np.ones((30, 768), int), "wrong type"),
         ("visual", np.full((30, 768), np.nan), "not finite"),
         ("lips", np.ones((60, 1024), np.float32), "wrong length"),
+        ("lips", np.ones((72, 1024), np.float32), "wrong length"),  # 24 a second
+        ("lips", np.ones((90, 1024), np.float32), "wrong length"),  # 30 a second
     ],
 )
 def test_files_out_of_shape_are_rejected(

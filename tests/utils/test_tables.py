@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.tables import BEYOND, read_table
 
 COLUMNS = ("clip_id", "caption", "voice")
@@ -35,6 +36,22 @@ def test_what_others_write_is_read(how: str, encoding: str, tmp_path: Path) -> N
     expected = [ROWS[0], ("b", whole, ""), *ROWS[2:]]
     assert [tuple(fields[name] for name in COLUMNS) for fields in found] == expected
     assert not any(fields[BEYOND] for fields in found)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        'a\t"Hello there,\nhow are you?"\nb\tx\n',  # Alt and Enter in a spreadsheet
+        'a\t"Hello there,\nhow are you?"\n',
+    ],
+)
+@pytest.mark.parametrize("columns", [("clip_id", "caption"), ("clip_id", "caption", "voice")])
+def test_a_line_break_in_a_quoted_field_is_an_error(
+    rows: str, columns: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "t.tsv").write_text("\t".join(columns) + "\n" + rows)
+    with pytest.raises(UserError, match=r"line 2: the quoted field \"Hello there, goes on"):
+        list(read_table(tmp_path / "t.tsv", columns, "clip_id"))
 
 
 def test_a_quote_that_nobody_closes_costs_its_own_field_nothing(tmp_path: Path) -> None:

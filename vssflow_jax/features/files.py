@@ -56,17 +56,21 @@ class Files:
             return Absent(self.width)(footage)
         features = in_shape(read_features(path), name, spec, path)
         if stream.rate and not stream.stretch and len(features):
-            features = features[: stream.frames(spec)]
-            seconds = len(features) / stream.rate(spec)
-            if abs(seconds - footage.duration_sec) > TOLERANCE_SEC:
+            # Of the clip, or of all that it is the beginning of; else they may be of another rate.
+            lengths_sec = (footage.duration_sec, footage.source_sec or footage.duration_sec)
+            rate = stream.rate(spec)
+            seconds = len(features) / rate
+            if all(abs(seconds - x) > _FRAMES_OFF / rate + _SHARE_OFF * x for x in lengths_sec):
                 raise Rejected(
-                    f"wrong length: {path}: {name} of {seconds:.2f} s, the clip lasts "
-                    f"{footage.duration_sec:.2f} s"
+                    f"wrong length: {path}: {name} of {seconds:.2f} s at {rate:g} frames a second, "
+                    f"the clip lasts {footage.duration_sec:.2f} s"
                 )
+            features = features[: stream.frames(spec)]
         return features
 
 
 TOLERANCE_SEC = 0.5
+_FRAMES_OFF, _SHARE_OFF = 2, 0.01  # of a stream that lasts as long as the clip
 _CAVP_KEY = "feat"
 NO_FRAMES = np.zeros(0, np.float32)
 
@@ -111,7 +115,7 @@ def in_shape(array: np.ndarray, stream: str, spec: ClipSpec, path: Path) -> np.n
     if not array.size:
         return NO_FRAMES
     found, known = array.shape, STREAMS[stream]
-    if known.windowed and array.ndim == 3:
+    if known.windowed and array.shape[1:2] == (known.windowed,) and array.ndim == 3:
         array = array.reshape(-1, array.shape[-1])
     frames = known.frames(spec) if known.stretch else len(array)
     expected = (frames, known.width) if known.rate else (known.width,)

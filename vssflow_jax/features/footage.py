@@ -63,6 +63,7 @@ class Footage:
       clip_id: its name.
       spec: geometry of the clips.
       duration_sec: duration of the clip itself.
+      source_sec: duration of what the clip is the beginning of; 0: it is all of it.
       kept: what each encoder that looks at pictures has kept of them, [rate * window, ...].
       voice: name of the speaker, empty without one.
       voice_sample: float32 [samples] at `spec.sampling_rate`; None without one.
@@ -74,6 +75,7 @@ class Footage:
     kept: Mapping["Encoder", np.ndarray]
     voice: str = ""
     voice_sample: np.ndarray | None = None
+    source_sec: float = 0.0
 
 
 class Encoder(Protocol):

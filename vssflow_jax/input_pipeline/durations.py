@@ -66,7 +66,8 @@ class Durations:
         if self.kind == "uniform":
             return stretch_phonemes(ids, num_frames)
         if self.kind == "aligned":
-            frames, source = aligned, "the dataset; set data.durations=uniform, or rebuild it"
+            frames = aligned
+            source = "the dataset, as the demo set alone has them; set data.durations=uniform"
         else:
             frames = np.array(self.predicted.get(clip_id, ()), np.int32)
             source = f"{self.path}; {PREDICT}"

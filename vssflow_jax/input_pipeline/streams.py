@@ -30,7 +30,8 @@ class Stream:
       masked: whether `train.mask_ratios` hide frames of it.
       dtype: dtype in records and batches.
       on_disk: its name in datasets and folders of features, if that is another.
-      windowed: whether the frames of a feature file may lie in windows, [windows, frames, width].
+      windowed: frames of a window where those of a feature file may lie in windows, [windows,
+        frames, width]; 0 where they may not.
       encoder: makes it (`vssflow_jax.features.footage.Encoder`) where no flag and no file does.
     """
 
@@ -43,7 +44,7 @@ class Stream:
     masked: bool = False
     dtype: str = "<f2"
     on_disk: str = ""
-    windowed: bool = False
+    windowed: int = 0
     encoder: Any = None
 
     def frames(self, spec: ClipSpec) -> int:
@@ -70,7 +71,7 @@ STREAMS: dict[str, Stream] = {
         stretch=nearest_exact,
         masked=True,
         on_disk="synch",
-        windowed=True,  # as Synchformer makes them
+        windowed=8,  # as Synchformer makes them
     ),
     "lips": Stream(
         "lips",

@@ -11,7 +11,7 @@ encode: pictures and sound to H.264 and AAC.
 remux: the same pictures with another sound.
 """
 
-from vssflow_jax.media.container import SUFFIXES, located
+from vssflow_jax.media.container import SUFFIXES, VIDEOS, located
 from vssflow_jax.media.encode import write_video
 from vssflow_jax.media.pictures import View, blocks, read_video
 from vssflow_jax.media.remux import Plan, plan, replace_audio
@@ -20,6 +20,7 @@ from vssflow_jax.media.track import Track, read_track
 
 __all__ = [
     "SUFFIXES",
+    "VIDEOS",
     "Plan",
     "Track",
     "View",

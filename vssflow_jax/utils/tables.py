@@ -30,7 +30,7 @@ def read_table(
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, restval="")
+            lines = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
             found = lines.fieldnames = [_plain(name) for name in lines.fieldnames or ()]
             unknown = [name for name in found if name not in columns]
             if unknown or needed not in found:
@@ -38,11 +38,27 @@ def read_table(
                 raise UserError(f"{path}: {what}; its header has any of {', '.join(columns)}")
             if len(set(found)) < len(found):
                 raise UserError(f"{path}: its header names a column twice")
+            opened = ""  # the last field of the line before, if its quote was not closed there
             for fields in lines:
+                there = [x for x in fields.values() if isinstance(x, str)]
+                closed = bool(there) and there[0].rstrip().endswith('"') and there[0].count('"') % 2
+                last = there[-1] if there else ""
+                short = last if _is_open(last) and len(there) < len(found) else ""
+                if broken := short or (opened if closed else ""):
+                    raise UserError(
+                        f"{path}, line {lines.line_num - (not short)}: the quoted field "
+                        f"{broken[:40]} goes on in the next line; put a space for the line break"
+                    )
+                opened = last if _is_open(last) else ""
                 known = {name: _plain(fields.get(name) or "") for name in columns}
                 yield lines.line_num, known | {BEYOND: "\t".join(fields.get(None) or ())}
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path}: no table in UTF-8 that can be read; {error}") from error
+
+
+def _is_open(field: str) -> bool:
+    """Whether a field begins with a quote that is not closed."""
+    return field.lstrip().startswith('"') and field.count('"') % 2 == 1
 
 
 def _plain(field: str) -> str:

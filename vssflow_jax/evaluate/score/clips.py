@@ -10,13 +10,11 @@ from vssflow_jax.evaluate.benchmark import Benchmark
 from vssflow_jax.evaluate.metrics.of_sets import pair_by_name
 from vssflow_jax.evaluate.rows import COLUMNS
 from vssflow_jax.input_pipeline.tasks import TASKS
-from vssflow_jax.media import SUFFIXES
+from vssflow_jax.media import VIDEOS
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.files import version
 from vssflow_jax.utils.tables import BEYOND, read_table
 
-VIDEOS = (*SUFFIXES, ".webm", ".avi", ".mpg", ".mpeg", ".m4v", ".ts", ".wmv", ".flv", ".3gp")
-"""Suffixes of files with pictures, which FFmpeg reads."""
 SOUNDS = (
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".aif", ".aiff", ".au"),
     *(".caf", ".wma", ".mka"),
@@ -72,9 +70,9 @@ def read_clips(
       UserError: a folder or the table cannot be read, two files are of one name, no clip is in all
         that are given, or the task of a clip is unknown.
     """
-    ours, theirs = _by_name(generated), _by_name(reference)
+    (ours, _), (theirs, _) = listed = _by_name(generated), _by_name(reference)
     pairs = pair_by_name(theirs, ours, clean=True)
-    seen = _by_name(videos, VIDEOS) if videos else {}
+    seen, passed_over = _by_name(videos, VIDEOS) if videos else ({}, set())
     known = dict(_lines(table)) if table else {name: {} for name in pairs}
     clips = [
         _clip(benchmark, name, ours[name], theirs[pairs[name]], seen.get(pairs[name]), known[name])
@@ -91,10 +89,11 @@ def read_clips(
             (f"clips have no video in {videos}", {*pairs.values()} - seen.keys() if videos else {}),
             (f"clips are of tasks that {benchmark.name} is not of", others),
             *(
-                (f"files and folders in {folder} are not read", _unread(folder, suffixes))
-                for folder, suffixes in (
-                    *((generated, SOUNDS), (reference, SOUNDS)),
-                    *([(videos, VIDEOS)] if videos else []),
+                (f"files and folders in {folder} are not read", names)
+                for folder, names in (
+                    (generated, listed[0][1]),
+                    (reference, listed[1][1]),
+                    (videos, passed_over),
                 )
             ),
         )
@@ -119,12 +118,18 @@ def contents(clips: Sequence[Given]) -> str:
     return found.hexdigest()
 
 
-def _by_name(folder: Path, suffixes: tuple[str, ...] = SOUNDS) -> dict[str, Path]:
+def _by_name(folder: Path, suffixes: tuple[str, ...] = SOUNDS) -> tuple[dict[str, Path], set[str]]:
+    """Files of these suffixes by their names without them, and names of what else there is."""
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder")
     found: dict[str, Path] = {}
+    others = set()
     for path in sorted(folder.iterdir()):
-        if _is_read(path, suffixes):
+        if path.name.startswith("."):  # such as macOS leaves beside files
+            continue
+        if path.suffix.lower() not in suffixes or not path.is_file():
+            others.add(path.name)
+        else:
             name = _composed(path.stem)
             other = found.setdefault(name, path)
             if other != path:
@@ -134,20 +139,7 @@ def _by_name(folder: Path, suffixes: tuple[str, ...] = SOUNDS) -> dict[str, Path
             f"{folder} holds no file of sound or video ({', '.join(suffixes)}); folders in it are "
             "not looked into"
         )
-    return found
-
-
-def _is_read(path: Path, suffixes: tuple[str, ...]) -> bool:
-    hidden = path.name.startswith(".")  # such as macOS leaves beside files
-    return path.suffix.lower() in suffixes and not hidden and path.is_file()
-
-
-def _unread(folder: Path, suffixes: tuple[str, ...]) -> set[str]:
-    return {
-        path.name
-        for path in folder.iterdir()
-        if not _is_read(path, suffixes) and not path.name.startswith(".")
-    }
+    return found, others
 
 
 def _composed(name: str) -> str:

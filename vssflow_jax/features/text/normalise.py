@@ -161,6 +161,12 @@ def tidy(text: str) -> str:
     return " ".join("".join(seen).split())
 
 
+# What stands for what could not be read, controls of Windows' code page, and UTF-8 read in it.
+_SPOILED = re.compile(
+    "\N{REPLACEMENT CHARACTER}|[\x80-\x84\x86-\x9f]|\u00e2\u20ac|[\u00c2\u00c3][\x80-\xbf]"
+)
+
+
 def check_script(text: str) -> None:
     """Sees that the letters of a text are Latin ones, but for what is in square brackets.
 
@@ -169,6 +175,11 @@ def check_script(text: str) -> None:
     """
     if any(unicodedata.category(x) == "Cs" for x in text):
         raise UserError("transcript: it is no text in UTF-8; save it so")
+    if spoiled := _SPOILED.search(text):
+        raise UserError(
+            f"transcript: {spoiled[0]!a} comes of a text that was read in another encoding "
+            "than it was saved in; make it anew in UTF-8"
+        )
     said = re.sub(_BRACKETS, " ", tidy(text))
     foreign = [x for x in said if x.isalpha() and not _unaccented(x)[:1].isascii()]
     if foreign:
