@@ -197,12 +197,13 @@ def test_half_a_minute_has_no_seam_but_hard_cuts_have(
         round(LONG_SEC * EXPERIMENT.spec.latent_rate), EXPERIMENT.spec.latent_frames
     )
     heard = np.asarray(mel.log_mel(jnp.asarray(waveform)[None], len(log_mels[0])))[0]
-    for log_mel in (log_mels[0], heard):
+    # The vocoder's own unrest hides most of a cut.
+    for log_mel, at_a_cut in ((log_mels[0], 2), (heard, 1)):
         found = seams(log_mel, windows)
         if blended:
             assert max(found.values()) <= 1, found
         else:
-            assert found["flux"] > 2, found
+            assert found["flux"] > at_a_cut, found
 
 
 # ------------------------------------------------------------------------------------ what it gives
@@ -418,8 +419,8 @@ def test_videos_that_are_none(make: Callable[[Path], None], says: str, run: Path
         ({"checkpoint": "RUN/checkpoints/9"}, "no checkpoint of step 9 .* there are 7"),
         ({"out": "out.mp3"}, r"its name ends in .mp4, .mkv, .mov, .wav"),
         ({"out": "nowhere/out.mp4"}, "no folder that can be written to"),
-        ({"out": "VIDEOS/clip.mp4"}, "the video itself"),
-        ({"out": "VIDEOS/clip.mp4", "video": "VIDEOS/clip.mp4#t=0,1"}, "the video itself"),
+        ({"out": "VIDEOS/clip.mp4"}, "this is .*clip.mp4 itself"),
+        ({"out": "VIDEOS/clip.mp4", "video": "VIDEOS/clip.mp4#t=0,1"}, "clip.mp4 itself"),
         ({"mouth_box": "1 2 3"}, "left top right bottom"),
         ({"mouth_box": "80 50 120 90"}, "bad mouth_box"),
         ({"weights_free": "clip,smell"}, "no stream 'smell'"),

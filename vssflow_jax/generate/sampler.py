@@ -41,7 +41,9 @@ def draw_start(
 ) -> Start:
     """What each clip starts from, with `mask_ratio` of its lip and motion frames hidden."""
     key = jax.random.key(seed)
-    names = jnp.array([zlib.crc32(clip_id.encode()) for clip_id in clip_ids], jnp.uint32)
+    names = jnp.array(
+        [zlib.crc32(clip_id.encode("utf-8", "surrogateescape")) for clip_id in clip_ids], jnp.uint32
+    )
     frames, channels = experiment.spec.latent_frames, experiment.model.latent_channels
 
     def start(name: jax.Array) -> Start:

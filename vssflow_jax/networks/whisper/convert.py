@@ -21,6 +21,7 @@ _GELU = 3  # among CTranslate2's activations
 _STEM = "encoder.conv1.weight"
 _CTRANSLATE2 = "decoder.embeddings.weight"
 _OUTPUT = "decoder.projection.weight"
+_OUTPUT_OF_HUGGING_FACE = "proj_out.weight"
 
 
 def is_ctranslate2(tensors: Mapping[str, np.ndarray]) -> bool:
@@ -41,7 +42,7 @@ def convert_weights(tensors: Mapping[str, np.ndarray], cfg: WhisperConfig) -> ma
         convert.rules(abstract, names(tensors)),
         tensors,
         abstract,
-        expected_left_over=("proj_out.", _OUTPUT, *settings),
+        expected_left_over=(_OUTPUT_OF_HUGGING_FACE, _OUTPUT, *settings),
     )
 
 
@@ -77,6 +78,15 @@ def config(tensors: Mapping[str, np.ndarray], options: Mapping[str, Any]) -> Whi
     def layers(name: str) -> int:
         return convert.count(tensors, str(found.modules[name]).partition("*")[0])
 
+    embedding = str(found.tensors["decoder.tokens_vd"].name)
+    for name in (_OUTPUT, _OUTPUT_OF_HUGGING_FACE):
+        if {name, embedding} <= tensors.keys() and not np.array_equal(
+            tensors[name], tensors[embedding]
+        ):
+            raise UserError(
+                "the source has a map to logits that is not its embedding of tokens, which is not "
+                "computed here"
+            )
     d, bands, _ = of_module("encoder.conv1", 3)
     inner_width, _ = of_module("encoder.blocks.ffw.inner", 2)
     own = _ctranslate2_heads(tensors) if is_ctranslate2(tensors) else _heads(options)
@@ -127,11 +137,6 @@ def _ctranslate2_heads(tensors: Mapping[str, np.ndarray]) -> int | None:
     """
     if int(tensors.get("decoder.activation", np.int8(_GELU))) != _GELU:
         raise UserError("the source has another activation than GELU, which is not computed here")
-    if _OUTPUT in tensors and not np.array_equal(tensors[_OUTPUT], tensors[_CTRANSLATE2]):
-        raise UserError(
-            "the source has a map to logits that is not its embedding of tokens, which is not "
-            "computed here"
-        )
     heads = [int(tensors[f"{x}.num_heads"]) for x in _SIDES if f"{x}.num_heads" in tensors]
     if len(set(heads)) > 1:
         raise UserError(f"the source has {heads} heads, not as many on both sides")
