@@ -114,7 +114,7 @@ def test_voices_by_two_networks_are_not_compared(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"sha256": "other"}, "are by other weights than"),
+        ({"sha256": "other"}, "are by another file of weights than"),
         ({"max_sec": 8}, "of clips cut otherwise"),
     ],
 )

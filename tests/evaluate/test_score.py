@@ -116,7 +116,7 @@ def test_every_metric_is_there_or_says_why_not(folders: dict[str, Path], tmp_pat
     found = scored(folders, tmp_path / "out")
     assert set(found["metrics"]) == {"mel_distance_db_v2s"}
     assert found["absent"] == {
-        "onset_f1": "no clip has what it is of, such as times of events, or problems say why",
+        "onset_f1": "no clip has what this metric needs, such as times of events; or see problems",
         "wer": "no clip is of its tasks",
         "mel_distance_db_joint": "no clip is of its tasks",
     }

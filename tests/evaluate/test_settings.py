@@ -38,6 +38,7 @@ def test_what_other_sources_made_is_told_of(
 def test_an_evaluation_by_an_earlier_version_is_gone_on_with(tmp_path: Path) -> None:
     settings = SETTINGS_OF_ONE | {"config": resolved_values(demo.get_config())}
     claim(tmp_path / "eval", settings, replace=False)
+    settings |= {"files": {"dataset": "a", "vocoder's weights": "b"}}
     earlier = json.loads((tmp_path / "eval" / SETTINGS).read_text())
     widths = earlier["config"]["model"]["widths"]
     widths["clip"], widths["synch"] = widths.pop("visual"), widths.pop("sync")
@@ -47,3 +48,16 @@ def test_an_evaluation_by_an_earlier_version_is_gone_on_with(tmp_path: Path) -> 
     (tmp_path / "eval" / SETTINGS).write_text(json.dumps(earlier))
     with pytest.raises(UserError, match="holds an evaluation of another model"):
         claim(tmp_path / "eval", settings, replace=False)
+
+
+def test_an_evaluation_of_other_files_by_the_same_names_is_another(tmp_path: Path) -> None:
+    files = {"dataset": "a", "vocoder's weights": "b"}
+    settings = SETTINGS_OF_ONE | {"config": resolved_values(demo.get_config()), "files": files}
+    for _ in range(2):
+        claim(tmp_path / "eval", settings, replace=False)
+    with pytest.raises(UserError, match="an evaluation of another vocoder's weights"):
+        claim(
+            tmp_path / "eval",
+            settings | {"files": files | {"vocoder's weights": "c"}},
+            replace=False,
+        )

@@ -9,7 +9,7 @@ import dataclasses
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,9 @@ from jax.experimental import pallas
 
 from tests import tiny
 from vssflow_jax.models.attention import Attend, check, fastest
+from vssflow_jax.models.transformer import TransformerConfig
 from vssflow_jax.parallel.sharding import STRATEGIES, MeshRules, make_mesh_rules
+from vssflow_jax.plan.topologies import Topology
 from vssflow_jax.run.experiment import Experiment
 from vssflow_jax.utils.errors import UserError
 
@@ -217,6 +219,30 @@ def test_auto_suits_the_devices(platform: str, capability: str, dtype: str, name
 
 def test_auto_is_xla_where_heads_are_laid_out_in_two_ways():
     assert fastest(devices_of("tpu", kv_heads=()), "float32", 64) == "xla"
+
+
+@pytest.mark.parametrize(("strategy", "tokens"), [("fsdp", 256), ("sp", 256)])
+def test_what_is_left_to_tpus_suits_them(strategy: str, tokens: int):
+    topology = Topology.parse("v5e:2x4")
+    topology.prepare()
+    config = tiny.config(Path("unused"))
+    config.sharding = tiny.sharding_config(strategy)
+    config.model.transformer.update(heads=8, kv_heads=8)
+    assert (config.model.transformer.attention, config.model.transformer.token_multiple) == (
+        "auto",
+        0,
+    )
+    chosen = Experiment.from_config(config, devices=topology.devices()).model.transformer
+    assert (chosen.attention, chosen.tokens(75)) == ("tpu_splash", tokens)
+
+
+@pytest.mark.parametrize(("strategy", "tokens"), [("fsdp", 76), ("sp", 80)])
+def test_what_is_left_to_cpus_suits_them(strategy: str, tokens: int):
+    rules = SimpleNamespace(
+        mesh=devices_of("cpu").mesh, axis_size=lambda axis: 8 if strategy == "sp" else 1
+    )
+    chosen = TransformerConfig().fitted(cast(MeshRules, rules), "bfloat16")
+    assert (chosen.attention, chosen.tokens(75)) == ("xla", tokens)
 
 
 def test_clips_taken_by_themselves_are_left_to_the_compiler():

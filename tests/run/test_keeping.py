@@ -65,12 +65,15 @@ def test_a_step_that_was_run_again_counts_by_its_last_row(tmp_path: Path) -> Non
         ({"keep_best": "lose"}, "train.keep_best is 'lose'; choose one of: loss, .*loss_ema"),
         ({"keep_best": "loss_ema", "ema_decay": 0.0}, "train.keep_best is 'loss_ema'; choose"),
         ({"keep_best": "loss", "held_out_every": 0}, "and that is 0, never"),
-        (
-            {"keep_best": "loss", "held_out_every": 4},
-            "every 4 steps .* every 2 .*make this a multiple of that",
-        ),
     ],
 )
 def test_what_cannot_be_kept_is_refused(fields: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError, match=says):
         keeping.check(section(**fields))
+
+
+def test_a_best_that_is_not_measured_is_not_trained_for_but_used() -> None:
+    train = section(keep_best="loss", held_out_every=4)
+    keeping.check(train)
+    with pytest.raises(UserError, match=r"every 4 steps .* every 2 .*make this a multiple of that"):
+        keeping.check_measured(train)

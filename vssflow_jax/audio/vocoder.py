@@ -42,11 +42,6 @@ VOCODERS: dict[str, Callable[[ml_collections.ConfigDict], Vocoder]] = {
 """Kind -> the vocoder of a config's `vocoder` section."""
 
 
-def vocoder_digest(config: ml_collections.ConfigDict) -> str:
-    """Tells the weights of a `vocoder` section from others."""
-    return HIFIGAN.digest(folder_of("vocoder", config))
-
-
 def make_vocoder(config: ml_collections.ConfigDict) -> Vocoder:
     """The vocoder of a config's `vocoder` section.
 

@@ -42,6 +42,8 @@ def main(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> None:
     steps = _chosen(run, there, values.steps)
     if values.verify and values.copy:
         raise UserError("--verify and --copy are given, but a copy is verified anyway; give one")
+    if (values.verify or values.copy) and not steps:
+        raise UserError(f"{run} has no whole checkpoint")
     if values.verify:
         if damaged := verify(run, steps):
             raise UserError(f"damaged in {run}: {_named(damaged)}; bring back a copy")
@@ -80,10 +82,8 @@ def _chosen(run: Path, there: Sequence[int], given: Sequence[str]) -> list[int]:
     """The steps that are given, or all.
 
     Raises:
-      UserError: one is no number, or has no checkpoint, or there is none at all.
+      UserError: one is no number, or has no checkpoint.
     """
-    if not there:
-        raise UserError(f"{run} has no whole checkpoint")
     for step in given:
         if not (step.isdigit() and int(step) in there):
             raise UserError(f"--steps: no checkpoint of step {step} in {run}; {_named(there)} are")

@@ -190,7 +190,14 @@ class Judged:
         """Checks that features that are compared are by the same weights, of as long sounds."""
         folders = self.folder("generated", generated), self.folder("reference", reference)
         ours, theirs = generated.origin(folders[0]), reference.origin(folders[1])
-        for key, what in (("sha256", "by other weights"), ("max_sec", "of clips cut otherwise")):
+        captions = any(
+            cache.judge in JUDGES and JUDGES[cache.judge].shown == CAPTION
+            for cache in (generated, reference)
+        )
+        for key, what in (
+            ("sha256", "by another file of weights"),
+            *(() if captions else [("max_sec", "of clips cut otherwise")]),
+        ):
             if ours and theirs and ours.get(key) != theirs.get(key):
                 raise UserError(
                     f"the features in {folders[1]} are {what} than those in {folders[0]} are; "
@@ -222,6 +229,8 @@ class Judged:
 
     def _recognise(self, good: Sequence[Row]) -> None:
         self._check_there("generated", files.TEXT)
+        for side in SOUNDS:
+            self._check_whole(side, files.TEXT, [row for row in good if row.transcript])
         if not files.TEXT.there(self.folder("generated", files.TEXT)):
             how = how_to_name(JUDGES[files.TEXT.judge])
             raise UserError(f"words are recognised by Whisper: {how} (docs/evaluation_networks.md)")
@@ -313,6 +322,9 @@ class Judged:
                 continue
             if version == "ground_truth" and not of_features.of_truth:
                 continue
+            if version == "ground_truth":
+                its_own = [row for row in by_id.values() if _fits(row, metric)]
+                self._check_whole(side, of_features.generated, its_own)
             try:
                 score, clips = of_features.measure(folder, reference, self.weights, only)
             except UserError:

@@ -89,8 +89,8 @@ def _why_of_no_clip(metric: Metric, rows: Sequence[Row]) -> str:
     if metric.of_words and not any(row.transcript for row in its_own):
         return "no clip has a transcript"
     if metric.of_features:
-        return "features that are named are of other clips, or none could be measured: problems"
-    return "no clip has what it is of, such as times of events, or problems say why"
+        return "no clip could be measured (see problems), or eval.features names those of others"
+    return "no clip has what this metric needs, such as times of events; or see problems"
 
 
 def clip_scores(

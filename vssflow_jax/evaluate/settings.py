@@ -11,21 +11,19 @@ from typing import Any
 import jax
 import ml_collections
 
-from vssflow_jax.audio.codec import latents_digest
-from vssflow_jax.audio.vocoder import vocoder_digest
 from vssflow_jax.evaluate import rows
 from vssflow_jax.evaluate.benchmark import Benchmark
+from vssflow_jax.evaluate.networks.judges import digest
 from vssflow_jax.input_pipeline.dataset import Dataset
 from vssflow_jax.run.experiment import InferenceState
 from vssflow_jax.run.run_config import of_today, resolved_values
 from vssflow_jax.utils import sources
 from vssflow_jax.utils.errors import UserError
-from vssflow_jax.utils.files import discard, write_atomically
+from vssflow_jax.utils.files import as_path, discard, write_atomically
 
 SETTINGS = "evaluation.json"
 FILES = ("generated", "reference", "videos", "clips")
 """Where the sounds of another system are, and what is known of them."""
-_DIGESTS = ("dataset_sha256", "codec_sha256", "vocoder_sha256")
 _NOTHING = object()
 PACKAGES = ("jax", "flax", "numpy", "scipy", "librosa", "vssflow-jax")
 
@@ -39,15 +37,17 @@ def describe(
     sha256: str,
 ) -> dict[str, Any]:
     """All that the figures depend on, and what they were computed by."""
-    shards = {x: y for x, y in dataset.sha256.items() if f"-{benchmark.part}_" in x}
-    codec, vocoder = config.codec, config.vocoder
+    named = [f"-{benchmark.part}_{task}." for task in benchmark.tasks]
+    shards = sorted((x, y) for x, y in dataset.sha256.items() if any(name in x for name in named))
     return {
         **_definition(benchmark),
         "checkpoint": checkpoint,
         "checkpoint_sha256": sha256,
-        "dataset_sha256": hashlib.sha256(repr(sorted(shards.items())).encode()).hexdigest(),
-        "codec_sha256": latents_digest(codec) if codec.path else "",
-        "vocoder_sha256": vocoder_digest(vocoder) if vocoder.path else "",
+        "files": {
+            "dataset": hashlib.sha256(repr(shards).encode()).hexdigest(),
+            "codec's weights": _digest_of(config.codec.path),
+            "vocoder's weights": _digest_of(config.vocoder.path),
+        },
         "step": int(state.step),
         "seed": config.eval.seed,
         "sampler": resolved_values(config.eval.sampler),
@@ -55,6 +55,11 @@ def describe(
         "parameters": sum(leaf.size for leaf in jax.tree.leaves((state.params, state.frozen))),
         "config": resolved_values(config),
     }
+
+
+def _digest_of(path: str) -> str:
+    """Tells weights from others, read once by a process; "" where none are named or there."""
+    return digest(as_path(path)) if path and as_path(path).exists() else ""
 
 
 def describe_files(benchmark: Benchmark, contents: str, **files: str) -> dict[str, Any]:
@@ -94,8 +99,7 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **common,
         **{name: settings[name] for name in ("checkpoint_sha256", "step")},
-        # Earlier versions did not tell them.
-        **{name: settings.get(name) for name in _DIGESTS},
+        **settings.get("files", {}),
         "seed": seed,
         "sampler": settings["sampler"],
         **{f"data.{name}": config["data"][name] for name in names},
@@ -120,6 +124,8 @@ def claim(out: Path, settings: Mapping[str, Any], replace: bool) -> None:
             found = json.loads(path.read_text())
             today = {"config": of_today(found["config"])} if "config" in found else {}
             there = identity(found | today)
+            if "files" not in found:  # Earlier versions did not tell them.
+                wanted = identity({name: settings[name] for name in settings if name != "files"})
             made_by = {*found.get("sources", ["unknown"]), *settings["sources"]}
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             there = {}

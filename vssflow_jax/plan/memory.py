@@ -88,7 +88,7 @@ def largest_batch(
     """
     if memory.temporaries is None:
         return None
-    clips = config.train.batch_size // len(devices)
+    clips = config.train.batch_size / len(devices)
     state = memory.arguments - memory.batch
     growing = memory.batch + memory.temporaries
     nearby = max(1, math.floor(clips * (limit - state) / growing))

@@ -39,7 +39,17 @@ def check(train: ml_collections.ConfigDict) -> None:
             f"train.keep_best is '{train.keep_best}', which is measured every "
             "train.held_out_every steps, and that is 0, never; set it to train.checkpoint_every"
         )
-    if train.checkpoint_every % train.held_out_every:
+
+
+def check_measured(train: ml_collections.ConfigDict) -> None:
+    """Check that the loss of each checkpoint is measured where the best is to be kept.
+
+    A run that was trained otherwise may still be used.
+
+    Raises:
+      UserError: it is measured at other steps.
+    """
+    if train.keep_best and train.checkpoint_every % train.held_out_every:
         raise UserError(
             f"train.keep_best is '{train.keep_best}', which is measured every "
             f"{train.held_out_every} steps (train.held_out_every), but checkpoints are written "

@@ -252,8 +252,9 @@ def _read(path: Path, abstract: State) -> "_File":
 
         leaves = [leaf(name, wanted) for name, wanted in by_name(abstract).items()]
     state = jax.tree.unflatten(jax.tree.structure(abstract), leaves)
-    progress, sums, start = (json.loads(metadata[name]) for name in (_PROGRESS, _SUMS, _START))
-    return _File(state, progress, sums, start)
+    progress, sums = (json.loads(metadata[name]) for name in (_PROGRESS, _SUMS))
+    # Earlier versions did not tell the start.
+    return _File(state, progress, sums, int(metadata.get(_START, "0")))
 
 
 def _parts(state: Any) -> dict[str, np.ndarray]:

@@ -19,7 +19,7 @@ from vssflow_jax.input_pipeline.mixture import Mixture
 from vssflow_jax.input_pipeline.prefetch import Batches, BatchIterator, OnDevices, ReadOptions
 from vssflow_jax.input_pipeline.shards import CacheOptions
 from vssflow_jax.parallel import chips, distributed
-from vssflow_jax.run import compilation_cache, run_config
+from vssflow_jax.run import compilation_cache, keeping, run_config
 from vssflow_jax.run.checkpoint import Checkpoints
 from vssflow_jax.run.experiment import Experiment, TrainState
 from vssflow_jax.run.initial import check_source, initial_state
@@ -113,6 +113,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: Path) -> ml_collections.
         of another config.
     """
     checks.check(config)
+    keeping.check_measured(config.train)
     config = run_config.for_training(workdir, config)
     writers.check(config.train.writers)
     make_codec(config.codec)
