@@ -197,10 +197,10 @@ class Attend:
 
 
 def fastest(mesh_rules: MeshRules, dtype: str, head_dim: int) -> str:
-    """The name of the fastest implementation that can run on the devices of a layout.
+    """The name of the implementation to take on the devices of a layout, if none is named.
 
-    That is `tpu_splash` on TPUs, by plans of the train step (benchmarks/RESULTS.md), `cudnn` on
-    GPUs of Nvidia from Ampere on, and otherwise `xla`. Arguments are those of `check`.
+    Kernels that write no scores to memory come first: `tpu_splash` on TPUs, and `cudnn` on GPUs of
+    Nvidia from Ampere on, where it can run. Otherwise it is `xla`. Arguments are those of `check`.
     """
     device = mesh_rules.mesh.devices.flat[0]
     by_platform = {"tpu": "tpu_splash"}
