@@ -76,12 +76,8 @@ class Shown(NamedTuple):
         return self.videos if kind == "video" else self.captions
 
     def fits(self, clip: str, metric: Metric) -> bool:
-        """Whether a clip can have a metric; as `_fits` of its row."""
-        return (
-            metric.is_of(self.tasks[clip])
-            and (clip in self.spoken or not metric.of_words)
-            and (clip in self.captions or metric.needs != CAPTION)
-        )
+        """Whether a clip can have a metric."""
+        return _fits(metric, self.tasks[clip], clip in self.spoken, clip in self.captions)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -309,9 +305,10 @@ class Judged:
         reference_side = of_features.reference or of_features.generated
         reference = self.folder("reference", reference_side)
         # The reference first, for which there may be nothing to look at in any clip.
+        fitting = _fitting(by_id, metric)
         for side, cache in (("reference", reference_side), ("generated", of_features.generated)):
             self._check_there(side, cache)
-            self._check_whole(side, cache, [row for row in by_id.values() if _fits(row, metric)])
+            self._check_whole(side, cache, fitting)
         self._check_alike(of_features.generated, reference_side)
         values = {}
         for version, side in _VERSIONS.items():
@@ -322,9 +319,8 @@ class Judged:
                 continue
             if version == "ground_truth" and not of_features.of_truth:
                 continue
-            if version == "ground_truth":
-                its_own = [row for row in by_id.values() if _fits(row, metric)]
-                self._check_whole(side, of_features.generated, its_own)
+            if version == "ground_truth" and of_features.generated != reference_side:
+                self._check_whole(side, of_features.generated, fitting)
             try:
                 score, clips = of_features.measure(folder, reference, self.weights, only)
             except UserError:
@@ -367,13 +363,21 @@ class Judged:
         return found
 
 
-def _fits(row: Row, metric: Metric) -> bool:
-    """Whether a clip that was measured can have a metric."""
+def _fits(metric: Metric, task: str, spoken: bool, captioned: bool) -> bool:
+    """Whether a clip of a task can have a metric, with a transcript and a caption or without."""
     return (
-        metric.is_of(row.task)
-        and (bool(row.transcript) or not metric.of_words)
-        and (bool(row.caption) or metric.needs != CAPTION)
+        metric.is_of(task)
+        and (spoken or not metric.of_words)
+        and (captioned or metric.needs != CAPTION)
     )
+
+
+def _fitting(by_id: Mapping[str, Row], metric: Metric) -> list[Row]:
+    return [
+        row
+        for row in by_id.values()
+        if _fits(metric, row.task, bool(row.transcript), bool(row.caption))
+    ]
 
 
 def _of_words(benchmark: Benchmark) -> list[str]:

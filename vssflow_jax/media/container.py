@@ -17,7 +17,8 @@ FORMATS: Final = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov"}
 """What FFmpeg calls the containers that are written, by suffix."""
 SUFFIXES: Final = tuple(FORMATS)
 VIDEOS: Final = (
-    *(*SUFFIXES, ".webm", ".avi", ".mpg", ".mpeg", ".m4v", ".ts", ".mts", ".wmv", ".flv", ".3gp"),
+    *SUFFIXES,
+    *(".webm", ".avi", ".mpg", ".mpeg", ".m4v", ".ts", ".mts", ".wmv", ".flv", ".3gp"),
 )
 """Suffixes of files that are looked for in folders of videos; FFmpeg reads more."""
 _PIECE: Final = re.compile(r"(.+)#t=(\d+(?:\.\d+)?)(?:,(\d+(?:\.\d+)?))?")
