@@ -261,8 +261,6 @@ def read_sound(path: Path, sampling_rate: int) -> np.ndarray:
     except (soundfile.SoundFileError, librosa.ParameterError, OSError) as error:
         kind = "unreadable" if _exists(path) else "missing"
         raise Rejected(f"{kind} file: {path}") from error
-    if not np.isfinite(waveform).all():
-        raise Rejected(f"not finite: {path}: NaN or infinity")
     check_scale(waveform, path)
     samples = to_int16(waveform)
     if not samples.any():
@@ -271,11 +269,15 @@ def read_sound(path: Path, sampling_rate: int) -> np.ndarray:
 
 
 def check_scale(waveform: np.ndarray, path: Path) -> None:
-    """Checks that a sound is of full scale 1, not of that of integers, which would be clipped.
+    """Checks that a sound is of finite numbers and full scale 1.
+
+    One at the scale of integers would be clipped to a square wave.
 
     Raises:
       Rejected: it is not.
     """
+    if not np.isfinite(waveform).all():
+        raise Rejected(f"not finite: {path}: its sound holds NaN or infinity")
     loudest = float(np.abs(waveform).max(initial=0))
     if loudest > _LOUDEST:
         raise Rejected(f"wrong scale: {path}: floats up to {loudest:.0f}; divide them by 32768")

@@ -173,9 +173,8 @@ class Judged:
         store = Store(folder / cache.judge)
         if folder != self.own[side] or not judge or not store.exists:
             return
-        seen = {"video": lambda row: row.video, "caption": lambda row: row.caption}
-        has = seen.get(judge.shown, bool)
-        missing = {row.clip_id for row in rows if has(row)} - store.done() - store.unfit().keys()
+        has = {row.clip_id for row in rows if row.video or judge.shown != "video"}
+        missing = has - store.done() - store.unfit().keys()
         if missing:
             raise UserError(
                 f"{judge.title} was stopped before it had seen the {judge.shown} of {len(missing)} "
