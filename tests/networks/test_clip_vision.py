@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from flax import nnx
+from safetensors.torch import save_file
 from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModel
 
 from tests import tiny
@@ -17,6 +18,7 @@ from tests.parity.golden import FORWARD, compare
 from vssflow_jax.interop.import_weights import import_weights
 from vssflow_jax.networks import published
 from vssflow_jax.networks.clip_vision import ClipVision, normalise
+from vssflow_jax.networks.spread import Spread
 from vssflow_jax.utils.errors import UserError
 
 SIDE, PATCH, LAYERS = 32, 8, 2
@@ -143,11 +145,96 @@ def test_openais_program_is_read_in_float16_and_not_run(tmp_path: Path) -> None:
     assert {"visual.proj", "logit_scale", "vocab_size"} <= set(report.names("left over"))
 
 
-def test_a_state_dict_of_openais_names_is_read_too(tmp_path: Path) -> None:
+def test_a_state_dict_of_openais_file_is_read_too(tmp_path: Path) -> None:
     theirs = peer()
     torch.save(openai_tensors(theirs), tmp_path / "clip.pt")
     import_weights("clip", tmp_path / "clip.pt", tmp_path / "imported")
     assert_same(tmp_path / "imported", expected(theirs))
+
+
+OPENCLIP: dict[str, Any] = {
+    "model_cfg": {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": SIDE, "layers": LAYERS, "width": 128, "patch_size": PATCH},
+        "text_cfg": {"width": 16},
+    },
+    "preprocess_cfg": {"mean": [0.5, 0.4, 0.3], "std": [0.5, 0.6, 0.7]},
+}
+
+
+def openclip_folder(model: CLIPVisionModel, folder: Path, config: dict[str, Any]) -> Path:
+    """A folder as OpenCLIP pushes it: OpenAI's names, without what only OpenAI's files hold."""
+    tensors = {
+        name: tensor.contiguous() for name, tensor in openai_tensors(model).items() if tensor.ndim
+    }
+    save_file(tensors, folder / "open_clip_model.safetensors")
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("model", "vision", "peers"),
+    [
+        ({}, {}, {"hidden_act": "gelu"}),
+        (
+            {"quick_gelu": True},
+            {"head_width": 32, "norm_kwargs": {"eps": 1e-3}},
+            {"num_attention_heads": 4, "layer_norm_eps": 1e-3},
+        ),
+    ],
+)
+def test_openclips_folder_tells_what_openais_names_do_not(
+    model: dict[str, Any], vision: dict[str, Any], peers: dict[str, Any], tmp_path: Path
+) -> None:
+    theirs = CLIPVisionModel(CLIPVisionConfig(**VISION | peers)).eval()
+    randomise(theirs)
+    sizes = OPENCLIP["model_cfg"]
+    changed = {**sizes, **model, "vision_cfg": sizes["vision_cfg"] | vision}
+    source = openclip_folder(theirs, tmp_path, OPENCLIP | {"model_cfg": changed})
+    import_weights("clip", source, tmp_path / "imported")
+    assert_same(tmp_path / "imported", expected(theirs))
+    cfg = published.config("clip", tmp_path / "imported")
+    assert (cfg.mean, cfg.std) == ((0.5, 0.4, 0.3), (0.5, 0.6, 0.7))
+
+
+def test_pictures_get_the_scale_of_the_preprocessor(tmp_path: Path) -> None:
+    theirs = peer()
+    theirs.save_pretrained(tmp_path)
+    mean, std = [0.5, 0.4, 0.3], [0.5, 0.6, 0.7]
+    scale = {"image_mean": mean, "image_std": std}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(scale))
+    pixels = torch.from_numpy(((pictures() / 255 - mean) / std).astype(np.float32))
+    with torch.no_grad():
+        states = theirs(pixels.permute(0, 3, 1, 2), output_hidden_states=True).hidden_states
+    wanted = states[-1][:, 0].numpy()
+    row = compare("features", Spread.load("clip", tmp_path)(pictures()), wanted, FORWARD)
+    assert row.ok, row
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        (None, "lack input_resolution.*put OpenCLIP's open_clip_config.json beside"),
+        ({"model_cfg": {"vision_cfg": {"head_width": 80}}}, "head_width is 80, but the width 128"),
+        ({"model_cfg": {"vision_cfg": [1]}}, r"vision_cfg is \[1\], but must be an object"),
+        ({"preprocess_cfg": {"mean": 0.5}}, "mean is 0.5, but must be three numbers"),
+    ],
+)
+def test_openclips_names_without_what_they_compute_are_refused(
+    config: dict[str, Any] | None, says: str, tmp_path: Path
+) -> None:
+    openclip_folder(peer(), tmp_path, config or {})
+    if config is None:
+        (tmp_path / "open_clip_config.json").unlink()
+    with pytest.raises(UserError, match=says):
+        import_weights("clip", tmp_path, tmp_path / "imported")
+
+
+def test_hugging_faces_weights_without_their_config_are_refused(tmp_path: Path) -> None:
+    peer().save_pretrained(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(UserError, match=r"no config\.json lies beside them"):
+        import_weights("clip", tmp_path, tmp_path / "imported")
 
 
 def test_the_command_says_the_licence_and_which_sizes_are_others(tmp_path: Path) -> None:

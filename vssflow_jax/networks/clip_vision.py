@@ -19,15 +19,17 @@ from vssflow_jax.models.layers import LayerNorm, weight, zeros
 from vssflow_jax.networks.layers import Block, BlockConfig, Patches, run_stack, stack
 
 CHANNELS = 3
-# Of the pictures that it was trained on, red, green and blue.
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-STD = (0.26862954, 0.26130258, 0.27577711)
+Colour = tuple[float, float, float]
+"""Red, green and blue, 0 to 1."""
+# Of the pictures that OpenAI's networks were trained on.
+MEAN: Colour = (0.48145466, 0.4578275, 0.40821073)
+STD: Colour = (0.26862954, 0.26130258, 0.27577711)
 _WHITE = 255.0
 
 
 @dataclasses.dataclass(frozen=True)
 class ClipVisionConfig:
-    """Sizes of the network; the defaults are ViT-B/16's."""
+    """Sizes of the network, and the scale of its pictures; the defaults are ViT-B/16's."""
 
     width: int = 768
     layers: int = 12
@@ -37,6 +39,8 @@ class ClipVisionConfig:
     patch_size: int = 16
     activation: str = "quick_gelu"
     epsilon: float = 1e-5
+    mean: Colour = MEAN
+    std: Colour = STD
 
     @property
     def tokens(self) -> int:
@@ -59,6 +63,13 @@ class ClipVision(nnx.Module):
         self.positions_nd = weight(rngs, (cfg.tokens, d), ("tokens", "embed"), zeros)
         self.norm = LayerNorm(d, rngs=rngs, epsilon=cfg.epsilon)
         self.blocks = stack(cfg.layers, lambda rngs: Block(cfg.block, rngs=rngs), rngs)
+        self.scale = (cfg.mean, cfg.std)
+
+    def of_pictures(
+        self, pictures: np.ndarray | jax.Array, dtype: DTypeLike = jnp.float32
+    ) -> jax.Array:
+        """Pictures of 0 to 255 [b, h, w, 3] to features [b, d]."""
+        return self(normalise(pictures, *self.scale), dtype)
 
     def __call__(self, pictures: jax.Array, dtype: DTypeLike = jnp.float32) -> jax.Array:
         """Computes in `dtype`, with a residual stream in float32."""
@@ -71,7 +82,9 @@ class ClipVision(nnx.Module):
         return run_stack(self.blocks, x, lambda block, x: block(x, dtype))[:, 0]
 
 
-def normalise(pictures: np.ndarray | jax.Array) -> jax.Array:
-    """Pictures [..., h, w, 3] of 0 to 255 as the network takes them, float32."""
-    mean, std = jnp.asarray(MEAN), jnp.asarray(STD)
-    return (jnp.asarray(pictures, jnp.float32) / _WHITE - mean) / std
+def normalise(
+    pictures: np.ndarray | jax.Array, mean: Colour = MEAN, std: Colour = STD
+) -> jax.Array:
+    """Pictures [..., h, w, 3] of 0 to 255 less the mean, in units of `std`, float32."""
+    pictures = jnp.asarray(pictures, jnp.float32) / _WHITE
+    return (pictures - jnp.asarray(mean)) / jnp.asarray(std)

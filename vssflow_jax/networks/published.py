@@ -47,6 +47,13 @@ from vssflow_jax.weights import folder as weights
 from vssflow_jax.weights import mapping
 from vssflow_jax.weights.state_dict import CONFIG_FILE, StateDict, read_json, read_state_dict
 
+_OPTIONS = (
+    CONFIG_FILE,
+    convert_rawnet3.CONFIG_FILE,
+    convert_clip.OPENCLIP_FILE,
+    convert_clip.PREPROCESSOR_FILE,
+)
+
 Config = Any
 """Sizes of a network, a dataclass of its module."""
 
@@ -115,7 +122,7 @@ class Published(NamedTuple):
 
     def read_beside(self, source: Path) -> list[Path]:
         """These, and those that sizes and scales are read from."""
-        return _files_beside(source, CONFIG_FILE, convert_rawnet3.CONFIG_FILE, *self.beside)
+        return _files_beside(source, *_OPTIONS, *self.beside)
 
 
 @functools.cache
@@ -194,8 +201,10 @@ def _differences(cfg: Config, other: Config) -> list[str]:
 
 
 def _clip_sizes(tensors: StateDict, source: Path) -> ClipVisionConfig:
-    belongs = convert_clip.is_hugging_face(tensors)
-    return convert_clip.config(tensors, _options_beside(source) if belongs else {})
+    if not convert_clip.is_hugging_face(tensors):
+        return convert_clip.config(tensors, _options_beside(source, convert_clip.OPENCLIP_FILE))
+    scale = _options_beside(source, convert_clip.PREPROCESSOR_FILE)
+    return convert_clip.config(tensors, _options_beside(source), scale)
 
 
 def _clap_sizes(tensors: StateDict, source: Path) -> ClapConfig:
@@ -210,9 +219,9 @@ def _rawnet3_sizes(tensors: StateDict, source: Path) -> RawNet3Config:
     return convert_rawnet3.config(tensors, options)
 
 
-def _options_beside(source: Path) -> Mapping[str, Any]:
-    """Of the `config.json` beside the weights; none if there is none."""
-    found = _files_beside(source, CONFIG_FILE)
+def _options_beside(source: Path, name: str = CONFIG_FILE) -> Mapping[str, Any]:
+    """Of a JSON file beside the weights; none if there is none."""
+    found = _files_beside(source, name)
     return read_json(found[0]) if found else {}
 
 

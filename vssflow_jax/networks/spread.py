@@ -43,7 +43,7 @@ class Use(NamedTuple):
 
 
 USES: Mapping[str, Use] = {
-    "clip": Use("clip", 64, clip_vision.normalise),
+    "clip": Use("clip", 64, method="of_pictures"),
     "synchformer": Use("synchformer", 16, synchformer.normalise),
     "av_hubert": Use("av_hubert", 2, av_hubert.normalise),
     "rawnet3": Use("rawnet3", 20),
