@@ -156,3 +156,9 @@ def test_large_numbers_whose_sum_overflows_are_numbers() -> None:
 def test_a_wrong_shape_names_the_tensor(changes: dict[str, np.ndarray], expected: str) -> None:
     with pytest.raises(UserError, match=expected):
         mapping.convert(RULES, source(**changes), ABSTRACT)
+
+
+def test_quantised_weights_are_refused_where_they_are_used() -> None:
+    integers = np.ones(5, np.int8)
+    with pytest.raises(UserError, match=r"'other.bias' is int8, not floating point; quantised"):
+        mapping.convert(RULES, source(other__bias=integers), ABSTRACT)

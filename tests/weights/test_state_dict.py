@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights.state_dict import (
@@ -140,6 +140,34 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
         read_state_dict(tmp_path)
     (tmp_path / "model-0.safetensors").unlink()
     with pytest.raises(UserError, match=r"model-0\.safetensors is missing"):
+        read_state_dict(tmp_path)
+
+
+def test_a_tensor_is_of_the_shard_that_the_index_names(tmp_path: Path) -> None:
+    index = write_shards(tmp_path)
+    first, last = (tmp_path / f"model-{i}.safetensors" for i in (0, 1))
+    held = load_file(last)
+    save_file(held | {name: 0 * x for name, x in load_file(first).items()}, last)
+    assert_is_tensors(read_state_dict(index))
+
+
+def test_shards_of_torch_are_read(tmp_path: Path) -> None:
+    torch.save({"single": TENSORS["single"]}, tmp_path / "pytorch_model-00001-of-00002.bin")
+    rest = {name: x for name, x in TENSORS.items() if name != "single"}
+    torch.save(rest, tmp_path / "pytorch_model-00002-of-00002.bin")
+    names = {"single": "pytorch_model-00001-of-00002.bin"}
+    places = dict.fromkeys(rest, "pytorch_model-00002-of-00002.bin") | names
+    index = tmp_path / "pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    assert_is_tensors(read_state_dict(tmp_path))
+    index.write_text(json.dumps({"weight_map": {"single": 1}}))
+    with pytest.raises(UserError, match="no 'weight_map' from tensors to files"):
+        read_state_dict(tmp_path)
+
+
+def test_eight_bits_of_floating_point_are_refused(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(3).to(torch.float8_e4m3fn)}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match="'a' is F8_E4M3, quantised numbers, which are not read"):
         read_state_dict(tmp_path)
 
 
@@ -323,6 +351,7 @@ def prefixed(prefix: str, state_dict: dict[str, Any]) -> dict[str, Any]:
         (both("", "model_ema.", dots=False), 2),  # as latent-diffusion does
         (beside("state_dict", "state_dict_ema"), 2),  # as timm does
         (beside("model", "ema"), 2),
+        (beside("params", "params_ema"), 2),  # as BasicSR does
         (parts(lambda sd, twice: {"model": sd, "ema": {"model": twice, "step": 3}}), 2),
         (parts(lambda sd, twice: {"net": sd, "ema": {"shadow": twice, "n": torch.ones(())}}), 2),
         (
@@ -370,6 +399,17 @@ def test_the_average_is_taken_where_there_is_one(
         np.testing.assert_array_equal(found[name], times * value.numpy())
     others = [name for name in read_state_dict(tmp_path) if name.startswith(PLAIN)]
     assert len(others) == (0 if times == 1 else len(NAMES))
+
+
+def test_it_is_said_what_other_state_dicts_are_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "gan.pt"
+    others = {"model_d": {"weight": torch.ones(2)}, "optimizer": {"state": {}, "param_groups": []}}
+    torch.save({"model": TENSORS, **others}, path)
+    assert_is_tensors(read_state_dict(path))
+    line = f"{path}: takes 'model'; other state dicts in it are left out: model_d\n"
+    assert capsys.readouterr().out == line
 
 
 def test_it_is_said_which_copy_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx, traverse_util
 
 from vssflow_jax.utils.errors import UserError
-from vssflow_jax.weights.state_dict import PLAIN, check_finite
+from vssflow_jax.weights.state_dict import PLAIN, check_number
 
 Weights = dict[Any, Any]  # nested
 Initial = Callable[[Sequence[str]], Mapping[str, np.ndarray]]
@@ -147,8 +147,8 @@ def convert(
       float32 weights, nested as `abstract`, and the report.
 
     Raises:
-      UserError: a tensor that is used has a wrong shape, or holds numbers that are not finite; the
-        message names it.
+      UserError: a tensor that is used has a wrong shape, or holds integers or numbers that are
+        not finite; the message names it.
       PartialLoadError: tensors are missing or unknown.
     """
     by_target = {rule.target: rule for rule in rules}
@@ -194,7 +194,7 @@ def _make(
     value = _apply(rule, source)
     if value.shape == shape:
         for name in rule.sources:
-            check_finite(f"'{name}'", source[name])
+            check_number(f"'{name}'", source[name])
         state = FOLDED if len(set(map(_pattern, rule.sources))) > 1 else MAPPED
         return Entry(state, rule.sources, target, size), value.astype(np.float32, copy=False)
     if target not in may_differ:

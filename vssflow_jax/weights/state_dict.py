@@ -31,6 +31,7 @@ CONFIG_FILE = "config.json"
 SAFETENSORS = ".safetensors"
 
 _INDEX = f"*{SAFETENSORS}.index.json"
+_TORCH_INDEX = "*.bin.index.json"
 _TORCH = (".ckpt", ".pt", ".pth", ".bin", ".model", ".tar")
 # What DistributedDataParallel, torch.compile, FSDP and activation checkpointing put into names.
 _WRAPPERS = re.compile(
@@ -52,24 +53,14 @@ def read_state_dict(path: Path) -> StateDict:
     Args:
       path: a `.safetensors` file, a file of torch (`.ckpt`, `.pt`, `.pth`, `.bin`, `.model` or
         `.tar`; a Lightning checkpoint's `state_dict` is taken out), or a folder with one of them
-        or with the shards that a `*.safetensors.index.json` lists.
+        or with the shards that a `*.safetensors.index.json` or `*.bin.index.json` lists.
 
     Raises:
       UserError: names the file, and the key where one is cut off or missing.
     """
     path = _model_file(path)
     check_is_itself(path)
-    if path.suffix == ".json":
-        tensors = _read_shards(path)
-    elif path.suffix == SAFETENSORS:
-        tensors = _read_safetensors(path)
-    elif path.suffix in _TORCH:
-        tensors = read_torch(path)
-    else:
-        known = ", ".join((SAFETENSORS, *_TORCH))
-        raise UserError(
-            f"{path}: weights come in a file of these: {known}, or in a folder with one"
-        )
+    tensors = _read_shards(path) if path.suffix == ".json" else _read_file(path)
     network = unwrapped(path, tensors)
     if distributed.is_main() and any(name.startswith(PLAIN) for name in network):
         print(f"{path}: takes the averaged weights; those that are not averaged are left over")
@@ -124,6 +115,20 @@ def check_finite(what: str, tensor: np.ndarray) -> None:
                 f"{what} holds {wrong} numbers of {tensor.size} that are not finite; get another "
                 "checkpoint"
             )
+
+
+def check_number(what: str, tensor: np.ndarray) -> None:
+    """Check that a weight, `what` in messages, is of finite floating point.
+
+    Raises:
+      UserError: it is not, such as one that was quantised to integers.
+    """
+    if not np.issubdtype(tensor.dtype, np.floating):
+        raise UserError(
+            f"{what} is {tensor.dtype}, not floating point; quantised weights are not read: get "
+            "them in float32, float16 or bfloat16"
+        )
+    check_finite(what, tensor)
 
 
 def unwrapped(path: Path, tensors: Mapping[str, np.ndarray]) -> StateDict:
@@ -260,7 +265,7 @@ def _model_file(path: Path) -> Path:
     _check_exists(path)
     if path.is_file():
         return path
-    for pattern in (_INDEX, f"*{SAFETENSORS}", *(f"*{suffix}" for suffix in _TORCH)):
+    for pattern in (_INDEX, f"*{SAFETENSORS}", _TORCH_INDEX, *(f"*{end}" for end in _TORCH)):
         found = sorted(path.glob(pattern))
         if len(found) > 1:
             names = ", ".join(file.name for file in found)
@@ -272,23 +277,44 @@ def _model_file(path: Path) -> Path:
 
 def _read_shards(index: Path) -> StateDict:
     files = read_json(index).get("weight_map")
-    if not isinstance(files, dict):
-        raise UserError(f"{index} has no 'weight_map'; get it again")
-    tensors: StateDict = {}
+    if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
+        raise UserError(f"{index} has no 'weight_map' from tensors to files; get it again")
+    shards: dict[str, StateDict] = {}
     for file in sorted(set(files.values())):
         shard = index.parent / file
         if not shard.is_file():
             raise UserError(f"{shard} is missing; {index.name} lists it")
-        tensors |= _read_safetensors(shard)
+        shards[file] = _read_file(shard)
     for key, file in files.items():
-        if key not in tensors:
+        if key not in shards[file]:
             raise UserError(f"{index.parent / file} lacks '{key}', which {index.name} lists in it")
-    return tensors
+    return {key: shards[file][key] for key, file in files.items()}
+
+
+def _read_file(path: Path) -> StateDict:
+    check_is_itself(path)
+    if path.suffix == SAFETENSORS:
+        return _read_safetensors(path)
+    if path.suffix in _TORCH:
+        return read_torch(path)
+    known = ", ".join((SAFETENSORS, *_TORCH))
+    raise UserError(f"{path}: weights come in a file of these: {known}, or in a folder with one")
 
 
 def _read_safetensors(path: Path) -> StateDict:
     with open_safetensors(path) as tensors:
-        return {key: _as_float32(tensors.get_tensor(key)) for key in tensors.keys()}  # noqa: SIM118
+        return {key: _tensor(path, tensors, key) for key in tensors.keys()}  # noqa: SIM118
+
+
+def _tensor(path: Path, tensors: Any, key: str) -> np.ndarray:
+    try:
+        return _as_float32(tensors.get_tensor(key))
+    except AttributeError as error:  # of NumPy, which lacks floating point of 8 bits
+        dtype = tensors.get_slice(key).get_dtype()
+        raise UserError(
+            f"{path}: '{key}' is {dtype}, quantised numbers, which are not read; get the weights "
+            "in float32, float16 or bfloat16"
+        ) from error
 
 
 def _as_float32(tensor: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from vssflow_jax.parallel import distributed
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.object_cache import local
 from vssflow_jax.utils.optional import require
@@ -28,8 +29,9 @@ _AVERAGED_KEYS = (
     "ema",
     "model_ema",
     "ema_model",
+    "params_ema",
 )
-_PLAIN_KEYS = ("state_dict", "model_state_dict", "model", "module", "network", "net")
+_PLAIN_KEYS = ("state_dict", "model_state_dict", "model", "module", "network", "net", "params")
 _WITHIN_AVERAGED = (*_AVERAGED_KEYS, *_PLAIN_KEYS, "shadow", "shadow_params")
 _EXTRA_STATE = "_extra_state"  # how PyTorch names what a module adds to its state dict
 _SHOWN = 8
@@ -96,8 +98,15 @@ def _state_dict(path: Path, loaded: Any, tensor: type) -> dict[str, Any]:
     if not isinstance(loaded, Mapping):
         raise UserError(f"{path} holds no state dict but a {type(loaded).__name__}")
     averaged = _averaged(path, loaded, tensor)
-    named = (_weights(loaded.get(key), _PLAIN_KEYS, tensor) for key in _PLAIN_KEYS)
-    plain = next(filter(None, named), None) or ({} if averaged else _unnamed(path, loaded, tensor))
+    held = {key: _weights(loaded.get(key), _PLAIN_KEYS, tensor) for key in _PLAIN_KEYS}
+    taken = next((key for key in _PLAIN_KEYS if held[key]), "")
+    plain = held[taken] if taken else {} if averaged else _unnamed(path, loaded, tensor)
+    known = {taken, *_AVERAGED_KEYS}
+    others = [
+        str(name) for name in loaded if name not in known and not _fault(loaded[name], tensor)
+    ]
+    if taken and others and distributed.is_main():
+        print(f"{path}: takes '{taken}'; other state dicts in it are left out: {', '.join(others)}")
     return plain | {AVERAGED + name: value for name, value in averaged.items()}
 
 
