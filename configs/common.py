@@ -31,6 +31,7 @@ def get_config() -> ml_collections.ConfigDict:
                 # Slices that the devices are of; 0: as many as they say.
                 "mesh": {"data": 0, "fsdp": 0, "tensor": 0, "sequence": 0, "slices": 0},
                 "weights_across_slices": False,  # True lets more than gradients go between them
+                "reduce_dtype": "float32",  # of gradients while they are summed over devices
                 "strategies": {},  # your own: name -> {"rules": {...}, "mesh": {...}}
             },
         }
@@ -85,7 +86,7 @@ def model() -> dict[str, Any]:
             "ffw_multiple": 4,
             "time_features": 256,
             "unroll": 1,  # blocks laid out in each turn of the loop over them
-            "remat": "none",  # what the backward pass computes again
+            "remat": "auto",  # by the devices: what the backward pass computes again
             "attention": "auto",  # by the devices
             "token_multiple": 0,  # by the devices
             "residual_dtype": "float32",  # or "bfloat16", as the reference's

@@ -68,6 +68,7 @@ def get_config(size: str = "demo") -> ml_collections.ConfigDict:
                 "strategy": "dp",
                 "mesh": {"data": -1, "fsdp": 1, "tensor": 1, "sequence": 1, "slices": 0},
                 "weights_across_slices": False,
+                "reduce_dtype": "float32",
                 "strategies": {},
             },
         }

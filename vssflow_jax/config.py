@@ -85,6 +85,7 @@ def choices() -> dict[str, Collection[Any]]:
         "model.dtype": ("float32", "bfloat16"),
         "model.transformer.residual_dtype": ("float32", "bfloat16"),
         "model.transformer.remat": REMAT,
+        "sharding.reduce_dtype": ("float32", "bfloat16"),
         "model.transformer.attention": attention.IMPLEMENTATIONS,
         "model.latent_channels": (LATENT_CHANNELS,),  # miniatures to be imported have others
         "train.init": INITS,

@@ -20,19 +20,21 @@ from flax import nnx
 from jax.experimental import pallas
 
 from tests import tiny
+from vssflow_jax.models import short_attention
 from vssflow_jax.models.attention import Attend, check, fastest
+from vssflow_jax.models.layers import RopeTables, rope_tables
 from vssflow_jax.models.transformer import TransformerConfig
 from vssflow_jax.parallel.sharding import STRATEGIES, MeshRules, make_mesh_rules
 from vssflow_jax.plan.topologies import Topology
 from vssflow_jax.run.experiment import Experiment
 from vssflow_jax.utils.errors import UserError
 
-KERNELS = ("tpu_flash", "tpu_splash")
+KERNELS = ("tpu_flash", "tpu_splash", "tpu_short")
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """Sizes of an attention, by the letters of `vssflow_jax.models.attention`."""
+    """Sizes of an attention, by the letters of `vssflow_jax.models.attention`; what is rotated."""
 
     n: int
     s: int
@@ -42,6 +44,7 @@ class Case:
     k: int
     dtype: str = "float32"
     b: int = 2
+    rotated: str = ""
 
 
 CASES = {
@@ -51,8 +54,13 @@ CASES = {
     "several blocks": Case(n=520, s=600, valid=530, h=2, g=1, k=16),
     "wide heads": Case(n=6, s=7, valid=5, h=2, g=1, k=144),
     "half precision": Case(n=76, s=80, valid=76, h=4, g=2, k=48, dtype="bfloat16"),
+    "whole lanes": Case(n=76, s=76, valid=70, h=8, g=8, k=32, rotated="queries keys"),
+    "whole lanes, shared heads": Case(n=33, s=90, valid=80, h=8, g=2, k=64, rotated="queries"),
+    "whole lanes, half precision": Case(
+        n=32, s=64, valid=64, h=4, g=2, k=64, dtype="bfloat16", rotated="queries keys"
+    ),
 }
-SPREAD = Case(n=6, s=7, valid=5, h=4, g=2, k=16)
+SPREAD = Case(n=6, s=7, valid=5, h=16, g=8, k=32, rotated="queries keys")
 
 
 def attend(
@@ -62,7 +70,7 @@ def attend(
     q, k, v, probe = arrays(case)
 
     def total(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
-        mixed = Attend(implementation, mesh_rules)(q, k, v, case.valid)
+        mixed = Attend(implementation, mesh_rules)(q, k, v, case.valid, *tables(case))
         return jnp.sum(mixed.astype(jnp.float32) * probe), mixed
 
     gradient = jax.jit(jax.grad(total, argnums=(0, 1, 2), has_aux=True))
@@ -70,6 +78,12 @@ def attend(
     assert mixed.dtype == q.dtype
     found = {"mixed": mixed, "dq": dq, "dk": dk, "dv": dv}
     return {name: np.asarray(x, np.float32) for name, x in found.items()}
+
+
+def tables(case: Case) -> list[RopeTables | None]:
+    """By which queries and keys are rotated."""
+    tokens = {"queries": case.n, "keys": case.s}
+    return [rope_tables(n, case.k) if x in case.rotated else None for x, n in tokens.items()]
 
 
 def arrays(case: Case) -> list[jax.Array]:
@@ -160,6 +174,18 @@ def test_kernels_agree_with_xla(saved: Path, kernel: str, name: str):
     assert_close(np.load(saved / f"{kernel}, {name}.npz"), attend(case), tolerance)
 
 
+def test_what_the_short_kernel_is_for():
+    def fits(case: Case) -> bool:
+        q, k, _, _ = arrays(case)
+        return short_attention.fits(q, k)
+
+    assert [name for name, case in CASES.items() if fits(case)] == [
+        name for name in CASES if name.startswith("whole lanes")
+    ]
+    one = CASES["whole lanes"]
+    assert not fits(dataclasses.replace(one, s=513))
+
+
 @pytest.mark.parametrize("implementation", ["xla", *KERNELS])
 def test_devices_share_rows_tokens_and_heads_out(saved: Path, implementation: str):
     assert_close(np.load(saved / f"{implementation}, spread.npz"), attend(SPREAD), 1e-5)
@@ -174,7 +200,14 @@ def devices_of(platform: str, capability: str = "", **rules: tuple[str, ...]) ->
 
 @pytest.mark.parametrize(
     ("implementation", "platform"),
-    [("xla", "cpu"), ("xla", "gpu"), ("cudnn", "gpu"), ("tpu_flash", "tpu"), ("tpu_splash", "tpu")],
+    [
+        ("xla", "cpu"),
+        ("xla", "gpu"),
+        ("cudnn", "gpu"),
+        ("tpu_flash", "tpu"),
+        ("tpu_splash", "tpu"),
+        ("tpu_short", "tpu"),
+    ],
 )
 def test_an_implementation_suits_its_platform(implementation: str, platform: str):
     check(implementation, devices_of(platform), "bfloat16", 64)
@@ -205,7 +238,7 @@ def test_an_implementation_that_cannot_run_is_one_clear_line(
     ("platform", "capability", "dtype", "name"),
     [
         ("cpu", "", "bfloat16", "xla"),
-        ("tpu", "", "float32", "tpu_splash"),
+        ("tpu", "", "float32", "tpu_short"),
         ("gpu", "9.0", "bfloat16", "cudnn"),
         ("gpu", "9.0", "float32", "xla"),
         ("gpu", "7.5", "bfloat16", "xla"),  # before Ampere
@@ -233,7 +266,8 @@ def test_what_is_left_to_tpus_suits_them(strategy: str, tokens: int):
         0,
     )
     chosen = Experiment.from_config(config, devices=topology.devices()).model.transformer
-    assert (chosen.attention, chosen.tokens(75)) == ("tpu_splash", tokens)
+    assert (chosen.attention, chosen.tokens(75)) == ("tpu_short", tokens)
+    assert chosen.remat == "products"
 
 
 @pytest.mark.parametrize(("strategy", "tokens"), [("fsdp", 76), ("sp", 80)])
@@ -243,6 +277,7 @@ def test_what_is_left_to_cpus_suits_them(strategy: str, tokens: int):
     )
     chosen = TransformerConfig().fitted(cast(MeshRules, rules), "bfloat16")
     assert (chosen.attention, chosen.tokens(75)) == ("xla", tokens)
+    assert chosen.remat == "none"
 
 
 def test_clips_taken_by_themselves_are_left_to_the_compiler():

@@ -7,7 +7,14 @@ import pytest
 from flax import nnx
 
 from tests.helpers import layer_norm, randomised, turn, weights_of
-from vssflow_jax.models.layers import LayerNorm, Linear, rope_tables, rotate, weight
+from vssflow_jax.models.layers import (
+    LayerNorm,
+    Linear,
+    product,
+    rope_tables,
+    rotate,
+    weight,
+)
 
 
 def random(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
@@ -48,6 +55,22 @@ def test_linear(bias: bool):
     assert linear(jnp.asarray(x, jnp.bfloat16)).dtype == jnp.bfloat16
 
 
+def test_the_gradient_of_a_map_is_as_fine_as_the_map():
+    x, gradient = (jnp.asarray(random((8, 64, 6), seed), jnp.bfloat16) for seed in (1, 2))
+    matrix = random((6, 6), 3)
+    exact = np.einsum("bni,bno->io", *(np.asarray(x, np.float64) for x in (x, gradient)))
+
+    def error(dtype: str) -> float:
+        found = jax.grad(lambda w: jnp.sum((product(x, w) * gradient).astype(jnp.float32)))(
+            jnp.asarray(matrix, dtype)
+        )
+        assert found.dtype == dtype
+        return float(np.linalg.norm(np.asarray(found, np.float64) - exact) / np.linalg.norm(exact))
+
+    assert error("float32") < 1e-6
+    assert 1e-4 < error("bfloat16") < 2**-8
+
+
 def test_layer_norm():
     norm = randomised(lambda: LayerNorm(16, rngs=nnx.Rngs(0)))
     x = 3 * random((2, 5, 16)) + 2
@@ -78,6 +101,12 @@ def test_layer_norm_computes_in_float32_whatever_comes_in():
     assert norm(x, jnp.float32).dtype == jnp.float32
     expected = layer_norm(weights_of(norm), np.asarray(x, np.float64))
     np.testing.assert_allclose(np.asarray(normed, np.float64), expected, rtol=2**-8)
+
+
+def test_layer_norm_of_rows_that_are_alike_is_a_number():
+    # Mean of squares less square of mean, which rounding makes negative.
+    found = LayerNorm(7, rngs=nnx.Rngs(0))(jnp.full((1, 7), 1234.567), jnp.float32)
+    assert np.abs(found).max() < 0.2
 
 
 def test_rotation_by_definition():

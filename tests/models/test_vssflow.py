@@ -24,8 +24,9 @@ from vssflow_jax.clip import LATENT_CHANNELS
 from vssflow_jax.flow.guidance import guided
 from vssflow_jax.models.conditions import PLACEMENTS, ConditionWidths
 from vssflow_jax.models.transformer import TransformerConfig
-from vssflow_jax.models.vssflow import ModelConfig, VSSFlow
+from vssflow_jax.models.vssflow import ModelConfig, VSSFlow, cast_maps
 from vssflow_jax.utils.errors import UserError
+from vssflow_jax.weights.mapping import flatten
 
 CLIPS = 2
 
@@ -177,6 +178,20 @@ def test_bfloat16_is_near_float32():
     assert rounded.dtype == jnp.float32
     error = np.sqrt(np.mean((rounded - exact) ** 2) / np.mean(exact**2))
     assert 1e-5 < error < 0.03
+
+
+def test_maps_cast_once_compute_the_same():
+    features, (x, t) = random_features(CLIPS), noisy_latent()
+    network = tiny_model(dtype="bfloat16")
+    definition, state = nnx.split(network)
+    weights = nnx.to_pure_dict(state)
+    cast = cast_maps(weights, "bfloat16")
+    dtypes = {name: leaf.dtype for name, leaf in flatten(cast).items()}
+    assert dtypes["transformer.blocks.self_attention.q_dhk"] == "bfloat16"
+    assert dtypes["conditions.inputs.lips.w_io"] == "bfloat16"
+    assert dtypes["output.w_io"] == dtypes["transformer.blocks.norm1.scale_d"] == "float32"
+    found = velocity(nnx.merge(definition, cast), x, t, features)
+    np.testing.assert_array_equal(found, velocity(network, x, t, features))
 
 
 def test_weights_are_float32_in_any_precision():

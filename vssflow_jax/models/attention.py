@@ -1,6 +1,7 @@
 """Attention by the name of an implementation: XLA's own, cuDNN's, or Pallas kernels for TPUs.
 
-All compute the same: softmax of q k / sqrt(head width) over the keys that count, times v.
+All compute the same: softmax of q k / sqrt(head width) over the keys that count, times v, where q
+and maybe k are rotated by their positions first.
 
 Letters: b rows, n query tokens, s key tokens, h query heads, g key/value heads, k head width.
 """
@@ -9,20 +10,29 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu import flash_attention, splash_attention
+from jax.sharding import PartitionSpec
 
+from vssflow_jax.models import short_attention
+from vssflow_jax.models.layers import RopeTables, rotate
 from vssflow_jax.parallel.sharding import MeshRules
 from vssflow_jax.utils.errors import UserError
 
 # q [b, n, h, k], k and v [b, s, g, k], the number of keys that count -> [b, n, h, k]
 Kernel = Callable[..., jax.Array]
 
-_QUERY_AXES = ("batch", "tokens", "heads", None)
+
+Tables = RopeTables | None
+"""By which queries, or keys, are rotated by their positions; None: they are not."""
+
+_QUERY_AXES = ("batch", "tokens", "heads")
 # Every device needs the keys of all tokens for the queries that it has.
-_KEY_AXES = ("batch", None, "kv_heads", None)
+_KEY_AXES = ("batch", None, "kv_heads")
+_QUERY_TABLE, _KEY_TABLE = ("tokens", None), (None, None)
 
 # Tokens that a TPU kernel takes at once: a multiple of a vector's lanes, up to a size whose scores
 # in float32 fit a core's memory several times over.
@@ -108,6 +118,18 @@ def _tpu_splash(q: jax.Array, k: jax.Array, v: jax.Array, valid: int) -> jax.Arr
     return _without_padding(mixed.reshape(queries.shape), q)
 
 
+def _tpu_short(
+    q: jax.Array, k: jax.Array, v: jax.Array, valid: int, of_queries: Tables, of_keys: Tables
+) -> jax.Array:
+    if short_attention.fits(q, k):
+        return short_attention.attention(q, k, v, valid, of_queries, of_keys)
+    return _tpu_splash(_rotated(q, of_queries), _rotated(k, of_keys), v, valid)
+
+
+def _rotated(x: jax.Array, tables: Tables) -> jax.Array:
+    return x if tables is None else rotate(x, tables)
+
+
 def _whole_blocks(x: jax.Array) -> tuple[jax.Array, int]:
     """[b, n, h, k] to [b, h, n', k'], padded to what kernels take; and tokens of a block."""
     _, tokens, _, width = x.shape
@@ -141,10 +163,12 @@ class Implementation:
       kernel: computes it on one device.
       platform: the only one that it is for; None if there is none such, which also means that the
         compiler knows how to spread it over devices.
+      rotates: whether the kernel rotates queries and keys itself, and is given tables.
     """
 
     kernel: Kernel
     platform: str | None
+    rotates: bool = False
 
 
 IMPLEMENTATIONS = {
@@ -153,6 +177,7 @@ IMPLEMENTATIONS = {
     "cudnn": Implementation(_cudnn, "gpu"),
     "tpu_flash": Implementation(_tpu_flash, "tpu"),
     "tpu_splash": Implementation(_tpu_splash, "tpu"),
+    "tpu_short": Implementation(_tpu_short, "tpu", rotates=True),
 }
 
 
@@ -170,40 +195,98 @@ class Attend:
     implementation: str = "xla"
     mesh_rules: MeshRules | None = None
 
-    def __call__(self, q: jax.Array, k: jax.Array, v: jax.Array, valid: int) -> jax.Array:
-        """q [b, n, h, k], k and v [b, s, g, k], whose first `valid` tokens count; [b, n, h, k]."""
-        implementation = IMPLEMENTATIONS[self.implementation]
+    def __call__(
+        self,
+        q: jax.Array,
+        k: jax.Array,
+        v: jax.Array,
+        valid: int,
+        of_queries: Tables = None,
+        of_keys: Tables = None,
+    ) -> jax.Array:
+        """Mixes values by how queries and keys, rotated by their tables, go together.
 
-        def attend(*arrays: jax.Array) -> jax.Array:
-            return implementation.kernel(*arrays, valid)
+        Args:
+          q: [b, n, h, k].
+          k: [b, s, g, k].
+          v: [b, s, g, k].
+          valid: keys that count, the first ones.
+          of_queries: for n tokens.
+          of_keys: for s tokens.
+
+        Returns:
+          [b, n, h, k].
+        """
+        implementation = IMPLEMENTATIONS[self.implementation]
+        tables: tuple[Tables, ...] = (of_queries, of_keys)
+        if not implementation.rotates:
+            q, k, tables = _rotated(q, of_queries), _rotated(k, of_keys), ()
+
+        def attend(*arrays: Any) -> jax.Array:
+            return implementation.kernel(*arrays[:3], valid, *arrays[3:])
 
         if self.mesh_rules is None or self.mesh_rules.mesh.size == 1:
-            return attend(q, k, v)
+            return attend(q, k, v, *tables)
         axes = (_QUERY_AXES, _KEY_AXES, _KEY_AXES)
         if implementation.platform is None:
-            placed = (
-                self.mesh_rules.constrain(x, *on) for x, on in zip((q, k, v), axes, strict=True)
+            q, k, v = (
+                self.mesh_rules.constrain(x, *on, None)
+                for x, on in zip((q, k, v), axes, strict=True)
             )
-            return attend(*placed)
+            return attend(q, k, v)
         # The compiler cannot look into a kernel: each device runs it on its own rows and heads.
-        specs = tuple(self.mesh_rules.sharding(*on).spec for on in axes)
-        return jax.shard_map(
-            attend,
+        specs = tuple(self._spec(*on) for on in (*axes, *(_QUERY_TABLE, _KEY_TABLE)[: len(tables)]))
+
+        # Heads lie beside one another on either side, as maps leave and take them.
+        def alone(*arrays: Any) -> jax.Array:
+            return _beside(attend(*(_apart(x, head_dim) for x in arrays[:3]), *arrays[3:]))
+
+        head_dim = q.shape[-1]
+        mixed = jax.shard_map(
+            alone,
             mesh=self.mesh_rules.mesh,
             in_specs=specs,
             out_specs=specs[0],
             check_vma=False,  # kernels do not say over which axes their results vary
-        )(q, k, v)
+        )(*map(_beside, (q, k, v)), *tables)
+        return _apart(mixed, head_dim)
+
+    def _spec(self, rows: str | None, *others: str | None) -> PartitionSpec:
+        """Of an array for `shard_map`, rows over the axes of the mesh that have one device too.
+
+        Over an axis that is not named gradients are summed, which copies them, if no more.
+        """
+        assert self.mesh_rules
+        mesh = self.mesh_rules.mesh
+        named, *rest = self.mesh_rules.sharding(rows, *others).spec
+        used = {axis for entry in (named, *rest) for axis in _names(entry)}
+        alone = [axis for axis in mesh.axis_names if mesh.shape[axis] == 1 and axis not in used]
+        return PartitionSpec((*_names(named), *alone), *rest)
+
+
+def _beside(x: jax.Array) -> jax.Array:
+    """[b, n, h, k] -> [b, n, h k]."""
+    return x.reshape(*x.shape[:2], -1)
+
+
+def _apart(x: jax.Array, head_dim: int) -> jax.Array:
+    """[b, n, h k] -> [b, n, h, k]."""
+    return x.reshape(*x.shape[:2], -1, head_dim)
+
+
+def _names(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """The axes in an entry of a `PartitionSpec`."""
+    return (entry,) if isinstance(entry, str) else entry or ()
 
 
 def fastest(mesh_rules: MeshRules, dtype: str, head_dim: int) -> str:
     """The name of the implementation to take on the devices of a layout, if none is named.
 
-    Kernels that write no scores to memory come first: `tpu_splash` on TPUs, and `cudnn` on GPUs of
+    Kernels that write no scores to memory come first: `tpu_short` on TPUs, and `cudnn` on GPUs of
     Nvidia from Ampere on, where it can run. Otherwise it is `xla`. Arguments are those of `check`.
     """
     device = mesh_rules.mesh.devices.flat[0]
-    by_platform = {"tpu": "tpu_splash"}
+    by_platform = {"tpu": "tpu_short"}
     # What AMD's GPUs have for it, such as "gfx90a", is no number.
     capability = re.fullmatch(r"\d+\.\d+", getattr(device, "compute_capability", ""))
     if capability and float(capability[0]) >= _CUDNN_OLDEST:

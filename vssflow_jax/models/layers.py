@@ -47,6 +47,33 @@ def weight(
     return nnx.Param(value, sharding_names=axes, eager_sharding=False)
 
 
+@jax.custom_vjp
+def product(x: jax.Array, w_io: jax.Array) -> jax.Array:
+    """A map [i, o] of rows [..., i], in the dtype of x; [..., o].
+
+    The gradient of the map is summed in its own dtype, however coarse that of x is.
+    """
+    return x @ w_io.astype(x.dtype)
+
+
+def _product_fwd(x: jax.Array, w_io: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return x @ w_io.astype(x.dtype), (x, w_io)
+
+
+def _product_bwd(
+    kept: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    x, w_io = kept
+    rows = tuple(range(x.ndim - 1))
+    of_map = jax.lax.dot_general(
+        x, gradient, ((rows, rows), ((), ())), preferred_element_type=w_io.dtype
+    )
+    return gradient @ w_io.astype(x.dtype).T, of_map
+
+
+product.defvjp(_product_fwd, _product_bwd)
+
+
 class Linear(nnx.Module):
     """y = x w (+ b), computed in the dtype of x. [..., i] -> [..., o]."""
 
@@ -63,7 +90,7 @@ class Linear(nnx.Module):
         self.b_o = weight(rngs, shape[1:], axes[1:], zeros) if bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = x @ self.w_io.astype(x.dtype)
+        y = product(x, self.w_io[...])
         return y if self.b_o is None else y + self.b_o.astype(x.dtype)
 
 
@@ -80,8 +107,9 @@ class LayerNorm(nnx.Module):
 
     def __call__(self, x: jax.Array, dtype: DTypeLike) -> jax.Array:
         x32 = x.astype(jnp.float32)
-        centred = x32 - jnp.mean(x32, axis=-1, keepdims=True)
-        variance = jnp.mean(centred**2, axis=-1, keepdims=True)
+        mean = jnp.mean(x32, axis=-1, keepdims=True)
+        variance = jnp.maximum(jnp.mean(x32**2, axis=-1, keepdims=True) - mean**2, 0)
+        centred = x32 - mean
         normed = centred * jax.lax.rsqrt(variance + self.epsilon)
         return (normed * self.scale_d + self.bias_d).astype(dtype)
 

@@ -32,6 +32,11 @@ def part_of(name: str, parts: Mapping[str, str]) -> str:
     return parts[max((start for start in parts if name.startswith(start)), key=len)]
 
 
+def is_map(name: str) -> bool:
+    """Whether a weight of a dotted name is a map, and no adapter of one."""
+    return name.rpartition(".")[2] in MAPS
+
+
 def map_axes(name: str, dims: int) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
     """Axes of a map that come in, and those that go out; None for a weight that is none.
 

@@ -25,17 +25,24 @@ from vssflow_jax.models.layers import (
     Linear,
     RopeTables,
     fan_in_of,
+    product,
     rope_tables,
-    rotate,
     weight,
 )
 from vssflow_jax.parallel.sharding import HOST_MEMORY, MeshRules
 from vssflow_jax.utils.errors import UserError
 
 OFFLOAD = "offload_weight_dots"  # keeps what "weight_dots" does, in the memory of the host
+# Primitives of matrix products and of kernels, of which JAX's cuDNN is the last two.
+_PRODUCTS = ("dot_general", "pallas_call", "dot_product_attention_fwd", "custom_partitioning")
+KEEP_ALL = "everything"  # as "none" does, but across blocks that are laid out too
 # What the backward pass finds kept of a block's forward pass; the rest it computes again.
 REMAT: dict[str, Callable[..., Any] | None] = {
+    attention.AUTO: None,  # by the devices, once these are known
     "none": None,  # no rematerialisation: everything is kept
+    KEEP_ALL: jax.checkpoint_policies.everything_saveable,
+    # Norms and activations, cheap and together larger than all else, are computed again.
+    "products": lambda primitive, *_, **__: primitive.name in _PRODUCTS,
     "dots": jax.checkpoint_policies.dots_saveable,
     "weight_dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,
@@ -55,8 +62,8 @@ class TransformerConfig:
     How it is computed does not change what is: `unroll` blocks are laid out in each turn of the
     loop over blocks (all of them: no loop), which takes longer to compile and, on CPUs, less to
     run; `remat` is one of `REMAT`; `attention` one of `attention.IMPLEMENTATIONS`; tokens are
-    padded to a multiple of `token_multiple`. An attention of "auto" and a `token_multiple` of 0
-    are chosen by `fitted`.
+    padded to a multiple of `token_multiple`. What is "auto", and a `token_multiple` of 0, is chosen
+    by `fitted`.
 
     The sum that the branches of all blocks add to is kept in `residual_dtype` if that is finer than
     the dtype of the computation: in bfloat16, sums of many rounded branches lose more than any one
@@ -74,7 +81,7 @@ class TransformerConfig:
     ffw_multiple: int = 4
     time_features: int = 256
     unroll: int = 1
-    remat: str = "none"
+    remat: str = attention.AUTO
     attention: str = attention.AUTO
     token_multiple: int = 0
     residual_dtype: str = "float32"
@@ -113,7 +120,10 @@ class TransformerConfig:
             chosen = attention.fastest(mesh_rules, dtype, self.head_dim)
         tile = _TOKEN_TILES.get(mesh_rules.mesh.devices.flat[0].platform, 1)
         multiple = self.token_multiple or math.lcm(tile, mesh_rules.axis_size("tokens"))
-        return dataclasses.replace(self, attention=chosen, token_multiple=multiple)
+        remat = self.remat
+        if remat == attention.AUTO:
+            remat = "none" if tile == 1 else "products"
+        return dataclasses.replace(self, attention=chosen, token_multiple=multiple, remat=remat)
 
     @property
     def ffw_width(self) -> int:
@@ -173,18 +183,15 @@ class Attention(nnx.Module):
         v = self._into_heads(source, self.v_egk, "kv_heads")  # [b, s, g, k]
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
-        q = rotate(q, tables)
-        if rotate_keys:
-            k = rotate(k, tables)
-        mixed = self.attend(q, k, v, valid)  # [b, n, h, k]
-        out = self._matrix(self.out_hkd.astype(x.dtype).reshape(-1, x.shape[-1]), "heads", "embed")
-        return mixed.reshape(*x.shape[:-1], -1) @ out
+        mixed = self.attend(q, k, v, valid, tables, tables if rotate_keys else None)  # [b, n, h, k]
+        out = self._matrix(self.out_hkd[...].reshape(-1, x.shape[-1]), "heads", "embed")
+        return product(mixed.reshape(*x.shape[:-1], -1), out)
 
     def _into_heads(self, x: jax.Array, weight_dhk: nnx.Param, heads: str) -> jax.Array:
         """[b, n, d] -> [b, n, h, k]."""
         width, *out = weight_dhk.shape
-        matrix = self._matrix(weight_dhk.astype(x.dtype).reshape(width, -1), "embed", heads)
-        return (x @ matrix).reshape(*x.shape[:-1], *out)
+        matrix = self._matrix(weight_dhk[...].reshape(width, -1), "embed", heads)
+        return product(x, matrix).reshape(*x.shape[:-1], *out)
 
     def _matrix(self, matrix: jax.Array, *axes: str) -> jax.Array:
         """A weight as a matrix, told to lie on the mesh where the weight does.
@@ -310,6 +317,8 @@ class Transformer(nnx.Module):
             return nnx.merge(definition, weights)(x, valid, context, tables, dtype), None
 
         policy = REMAT[self.cfg.remat]
-        run = run if policy is None else jax.checkpoint(run, policy=policy, prevent_cse=False)
+        if policy:  # Only a loop keeps the compiler from undoing it.
+            laid_out = self.cfg.unroll > 1
+            run = jax.checkpoint(run, policy=policy, prevent_cse=laid_out)
         x, _ = jax.lax.scan(run, x, stacked, unroll=self.cfg.unroll)
         return x[:, 1:valid]

@@ -2,11 +2,13 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
-from flax import nnx
+from flax import nnx, traverse_util
+from jax.typing import DTypeLike
 
 from vssflow_jax.clip import LATENT_CHANNELS
 from vssflow_jax.models.conditions import (
@@ -18,9 +20,12 @@ from vssflow_jax.models.conditions import (
     context_width,
 )
 from vssflow_jax.models.layers import Linear, zeros
+from vssflow_jax.models.parts import is_map
 from vssflow_jax.models.transformer import Transformer, TransformerConfig
 from vssflow_jax.parallel.sharding import MeshRules
 from vssflow_jax.utils.errors import UserError
+
+Weights = Any  # nested dicts
 
 # Fields of a `model` section that say how the network is computed, not what.
 COMPUTED_ALIKE = (
@@ -71,6 +76,26 @@ class ModelConfig:
         """The same with what is left to the devices chosen for those of a layout."""
         transformer = self.transformer.fitted(mesh_rules, self.dtype)
         return dataclasses.replace(self, transformer=transformer)
+
+
+_OUTPUT = "output."
+"""How the name of the map begins that multiplies the residual, which may be finer than the rest."""
+
+
+def cast_maps(weights: Weights, dtype: DTypeLike) -> Weights:
+    """Weights of a `VSSFlow`, nested, with the maps that compute in `dtype` in that dtype.
+
+    What is computed is the same, for they would be cast one by one. Cast once, they are read in
+    that dtype by each of many evaluations, sent to other devices in it, and so are their gradients.
+    """
+    leaves = traverse_util.flatten_dict(weights, sep=".")
+    return traverse_util.unflatten_dict(
+        {
+            name: leaf.astype(dtype) if is_map(name) and not name.startswith(_OUTPUT) else leaf
+            for name, leaf in leaves.items()
+        },
+        sep=".",
+    )
 
 
 class VSSFlow(nnx.Module):

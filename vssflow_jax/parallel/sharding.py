@@ -97,10 +97,17 @@ STRATEGIES = {
 
 @dataclasses.dataclass(frozen=True)
 class MeshRules:
-    """A mesh and the strategy that places arrays on it."""
+    """A mesh and the strategy that places arrays on it.
+
+    Attributes:
+      mesh: of all devices.
+      rules: mesh axes of each logical axis.
+      reduce_dtype: that gradients of maps are summed over devices in, if the model's is no finer.
+    """
 
     mesh: Mesh
     rules: Rules
+    reduce_dtype: str = "float32"
 
     @property
     def replicated(self) -> NamedSharding:
@@ -170,7 +177,8 @@ def make_mesh_rules(
       config: the `sharding` section: `strategy`, a key of `STRATEGIES` or of its own `strategies`;
         `mesh`, devices along each of `MESH_AXES`, where one may be -1 for all that are left and 0
         leaves it to the strategy, and `slices` that they are of, 0 to find it;
-        `weights_across_slices`, whether more than gradients may go from slice to slice.
+        `weights_across_slices`, whether more than gradients may go from slice to slice;
+        `reduce_dtype`, see `MeshRules`.
       devices: devices to lay out; those that JAX sees, if None.
 
     Raises:
@@ -192,7 +200,8 @@ def make_mesh_rules(
     across = _slices_along(config, strategy, sizes, num_slices)
     placed = slices.lay_out(sizes, across, devices)
     types = (AxisType.Auto,) * len(MESH_AXES)
-    return MeshRules(Mesh(placed, MESH_AXES, axis_types=types), strategy.rules)
+    mesh = Mesh(placed, MESH_AXES, axis_types=types)
+    return MeshRules(mesh, strategy.rules, config.reduce_dtype)
 
 
 def _find_strategy(config: ml_collections.ConfigDict) -> Strategy:

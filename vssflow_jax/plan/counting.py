@@ -14,8 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 import ml_collections
 
+from vssflow_jax.models.transformer import KEEP_ALL
 from vssflow_jax.plan.collectives import KINDS, find_collectives
 from vssflow_jax.plan.programs import Program, changed
+from vssflow_jax.run.experiment import Experiment
 
 FLOPS, BYTES, COMPILER_SEC = "flops", "bytes_accessed", "compiler_sec"
 
@@ -37,12 +39,17 @@ def count_step(config: ml_collections.ConfigDict, devices: Sequence[jax.Device])
     """
     rounds = config.train.accumulation_steps
     clips = config.train.batch_size // rounds
+    # What a loop keeps for the backward pass the compiler would else compute again as it likes.
+    looped = config.model.transformer.unroll < config.model.transformer.layers
+    chosen = Experiment.from_config(config, devices=devices).model.transformer.remat
+    remat = KEEP_ALL if looped and chosen == "none" else chosen
 
     def totals(layers: int, rounds: int) -> Totals:
         part = changed(
             config,
             model__transformer__layers=layers,
             model__transformer__unroll=layers,
+            model__transformer__remat=remat,
             train__accumulation_steps=rounds,
             train__batch_size=rounds * clips,
         )

@@ -17,7 +17,7 @@ from vssflow_jax.input_pipeline.streams import STREAMS
 from vssflow_jax.models import attention
 from vssflow_jax.models.lora import Lora
 from vssflow_jax.models.transformer import OFFLOAD
-from vssflow_jax.models.vssflow import ModelConfig, VSSFlow
+from vssflow_jax.models.vssflow import ModelConfig, VSSFlow, cast_maps
 from vssflow_jax.parallel.sharding import (
     MeshRules,
     like_weights,
@@ -279,15 +279,27 @@ class Experiment:
             recent={name: jnp.full(RECENT_STEPS, jnp.nan) for name in WATCHED},
         )
 
-    def merge(self, params: Params, frozen: Params, network: Network | None = None) -> VSSFlow:
-        """The network with weights.
+    def merge(
+        self,
+        params: Params,
+        frozen: Params,
+        network: Network | None = None,
+        *,
+        to_train: bool = False,
+    ) -> VSSFlow:
+        """The network with weights, its maps in the dtype that they are multiplied in.
 
         Args:
           params: those of a `TrainState` or an `InferenceState`, or `TrainState.ema`.
           frozen: `frozen` of the same.
           network: `unplaced_network`, if that is wanted.
+          to_train: whether gradients are taken. They are of the dtype of the maps, so that these
+            stay as fine as `sharding.reduce_dtype` asks for.
         """
-        return nnx.merge((network or self.network).definition, self.weights(params, frozen))
+        finest = self.mesh_rules.reduce_dtype if to_train else self.model.dtype
+        dtype = jnp.promote_types(self.model.dtype, finest)
+        weights = cast_maps(self.weights(params, frozen), dtype)
+        return nnx.merge((network or self.network).definition, weights)
 
     def weights(self, params: Params, frozen: Params) -> Params:
         """All weights of the network, nested, adapters added to what they are for."""

@@ -28,7 +28,11 @@ CHECKPOINTS = "checkpoints"
 # Fields that configs of earlier versions lack, with what they did: those of any network, and those
 # of VSSFlow's.
 _ADDED_TO_ALL: dict[str, Any] = {
-    "sharding": {"mesh": {"slices": 0}, "weights_across_slices": False}
+    "sharding": {
+        "mesh": {"slices": 0},
+        "weights_across_slices": False,
+        "reduce_dtype": "bfloat16",
+    }
 }
 _ADDED: dict[str, Any] = {
     "plugins": "",

@@ -100,7 +100,7 @@ def make_train_step(
     def loss_sum(
         params: Params, frozen: Params, latent: jax.Array, batch: Batch, draws: Draws
     ) -> tuple[jax.Array, jax.Array]:
-        model = experiment.merge(params, frozen)
+        model = experiment.merge(params, frozen, to_train=True)
         conditioning = model.encode(batch, frame_masks=draws.frame_masks, keep=draws.keep)
         own_frames = batch["frames"] if train.loss_mask == "clip" else None
         losses = path.loss(
