@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import librosa
 import numpy as np
 import pytest
 
@@ -62,6 +63,13 @@ def noise() -> np.ndarray:
 
 def test_filterbank():
     np.testing.assert_allclose(mel.filterbank(), bank(), atol=1e-7)
+
+
+def test_filterbank_and_window_are_those_of_librosa():
+    bank = librosa.filters.mel(sr=RATE, n_fft=WINDOW, n_mels=BANDS, fmin=0.0, fmax=8000.0)
+    np.testing.assert_array_equal(mel.filterbank(), bank)
+    hann = librosa.filters.get_window("hann", WINDOW, fftbins=True)
+    np.testing.assert_array_equal(mel.window(), hann.astype(np.float32))
 
 
 def test_log_mel(noise: np.ndarray):
