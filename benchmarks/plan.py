@@ -18,8 +18,7 @@ from vssflow_jax.parallel.sharding import STRATEGIES
 from vssflow_jax.plan.collectives import KINDS
 from vssflow_jax.plan.counting import count, count_step
 from vssflow_jax.plan.memory import measure_memory
-from vssflow_jax.plan.programs import Program
-from vssflow_jax.plan.tasks import random_batch
+from vssflow_jax.plan.programs import Program, random_batch
 from vssflow_jax.train.step import jit_train_step
 
 CLIPS = 32

@@ -12,7 +12,7 @@ import ml_collections
 import numpy as np
 
 from configs import demo
-from vssflow_jax.plan.tasks import random_batch
+from vssflow_jax.plan.programs import random_batch
 from vssflow_jax.run.experiment import Experiment
 from vssflow_jax.train.step import make_train_step
 

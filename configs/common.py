@@ -4,38 +4,45 @@ A config file takes this and says what it changes.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
-
-import ml_collections
+from typing import TYPE_CHECKING, Any
 
 from vssflow_jax.utils.errors import UserError
 
+if TYPE_CHECKING:
+    import ml_collections
 
-def get_config() -> ml_collections.ConfigDict:
+
+def get_config() -> "ml_collections.ConfigDict":
     """The base model, before a size is chosen."""
-    return ml_collections.ConfigDict(
-        {
-            "seed": 0,
-            "plugins": "",  # modules of your own to import first, with commas (docs/extending.md)
-            "profile": (),  # (first, last) step of an XProf trace
-            "clip": {"duration_sec": 10.0},
-            "data": data(),
-            "codec": {"kind": "audioldm_vae", "path": "", "latents": "online"},
-            "vocoder": {"kind": "hifigan", "path": ""},
-            "model": model(),
-            "train": train(),
-            "eval": evaluation(),
-            "sharding": {
-                "strategy": "fsdp",
-                # Devices along each axis; -1: all that are left, 0: as suits the strategy.
-                # Slices that the devices are of; 0: as many as they say.
-                "mesh": {"data": 0, "fsdp": 0, "tensor": 0, "sequence": 0, "slices": 0},
-                "weights_across_slices": False,  # True lets more than gradients go between them
-                "reduce_dtype": "float32",  # of gradients while they are summed over devices
-                "strategies": {},  # your own: name -> {"rules": {...}, "mesh": {...}}
-            },
-        }
-    )
+    # Imported here: the values can be had where the package is not.
+    import ml_collections
+
+    return ml_collections.ConfigDict(values())
+
+
+def values() -> dict[str, Any]:
+    """The same, nested."""
+    return {
+        "seed": 0,
+        "plugins": "",  # modules of your own to import first, with commas (docs/extending.md)
+        "profile": (),  # (first, last) step of an XProf trace
+        "clip": {"duration_sec": 10.0},
+        "data": data(),
+        "codec": {"kind": "audioldm_vae", "path": "", "latents": "online"},
+        "vocoder": {"kind": "hifigan", "path": ""},
+        "model": model(),
+        "train": train(),
+        "eval": evaluation(),
+        "sharding": {
+            "strategy": "fsdp",
+            # Devices along each axis; -1: all that are left, 0: as suits the strategy.
+            # Slices that the devices are of; 0: as many as they say.
+            "mesh": {"data": 0, "fsdp": 0, "tensor": 0, "sequence": 0, "slices": 0},
+            "weights_across_slices": False,  # True lets more than gradients go between them
+            "reduce_dtype": "float32",  # of gradients while they are summed over devices
+            "strategies": {},  # your own: name -> {"rules": {...}, "mesh": {...}}
+        },
+    }
 
 
 def data() -> dict[str, Any]:

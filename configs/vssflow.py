@@ -11,12 +11,13 @@ Audio Open: import them (docs/weights.md) and name their folder by --config.trai
 
 import runpy
 from pathlib import Path
-from typing import Any
-
-import ml_collections
+from typing import TYPE_CHECKING, Any
 
 from vssflow_jax.models.conditions import PLACEMENTS
 from vssflow_jax.run.experiment import INITS
+
+if TYPE_CHECKING:
+    import ml_collections
 
 # Blocks, query heads and key/value heads. The first three are the paper's, xl has all the blocks
 # of Stable Audio Open; 3b is ours, to compare strategies on.
@@ -81,7 +82,12 @@ DEFAULTS = {
 }
 
 
-def get_config(argument: str = "base") -> ml_collections.ConfigDict:
+def blocks(size: str) -> dict[str, int]:
+    """What one of `SIZES` changes of the transformer."""
+    return dict(zip(("layers", "heads", "kv_heads"), SIZES[size], strict=True))
+
+
+def get_config(argument: str = "base") -> "ml_collections.ConfigDict":
     """The model and recipe that `argument` names.
 
     Raises:
@@ -90,10 +96,9 @@ def get_config(argument: str = "base") -> ml_collections.ConfigDict:
     common = runpy.run_path(COMMON)
     known = {"size": SIZES, "placement": PLACEMENTS, "recipe": RECIPES, "init": INITS}
     chosen = common["words"]("configs/vssflow.py", argument, known, DEFAULTS)
-    layers, heads, kv_heads = SIZES[chosen["size"]]
     config = common["get_config"]()
     config.model.placement = chosen["placement"]
-    config.model.transformer.update({"layers": layers, "heads": heads, "kv_heads": kv_heads})
+    config.model.transformer.update(blocks(chosen["size"]))
     # As in the paper; setting the rate by hand is fine too.
     config.train.learning_rate = (
         config.train.get_oneway_ref("batch_size").to_float() * RATE_PER_CLIP

@@ -29,7 +29,7 @@ ALLOWED = {
     "cli": "parallel run utils",
     "generate": "audio cli clip config features flow input_pipeline media networks parallel run "
     "utils",
-    "train": "audio config flow generate input_pipeline models parallel run utils",
+    "train": "audio clip config flow generate input_pipeline models parallel run utils",
     "evaluate": "audio cli clip config features flow generate html input_pipeline media "
     "networks parallel run utils weights",
     "duration": "clip config input_pipeline models parallel run utils weights",

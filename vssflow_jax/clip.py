@@ -4,7 +4,9 @@ Nobody else writes 250. Source: REFERENCE section 2 (audio) and section 3 (condi
 """
 
 import dataclasses
+import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -74,6 +76,25 @@ class ClipSpec:
     def phoneme_frames(self, duration_sec: float) -> int:
         """Latent frames over which the phonemes of a clip of `duration_sec` are stretched."""
         return int(self.latent_rate * duration_sec)
+
+
+def windows(spec: ClipSpec, bucket_sec: Sequence[float]) -> list[ClipSpec]:
+    """The windows of batches, the shortest first; the last is `spec`.
+
+    Raises:
+      UserError: one is no multiple of a latent frame, or they do not grow.
+    """
+    try:
+        found = [dataclasses.replace(spec, duration_sec=seconds) for seconds in bucket_sec]
+    except UserError as error:
+        raise UserError(f"data.bucket_sec: {error}") from error
+    for shorter, longer in itertools.pairwise([*found, spec]):
+        if shorter.duration_sec >= longer.duration_sec:
+            raise UserError(
+                f"data.bucket_sec is {tuple(bucket_sec)}; give seconds that grow and stay below "
+                f"clip.duration_sec, {spec.duration_sec}"
+            )
+    return [*found, spec]
 
 
 def nearest(num_in: int, num_out: int) -> np.ndarray:

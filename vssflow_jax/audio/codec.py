@@ -7,18 +7,20 @@ import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 from flax import nnx
 
 from vssflow_jax.audio import autoencoder, patch_dct
-from vssflow_jax.audio.autoencoder import Posterior
+from vssflow_jax.audio.autoencoder import AutoencoderConfig, Posterior
 from vssflow_jax.audio.pretrained import AUTOENCODER, folder_of
 from vssflow_jax.clip import LATENT_CHANNELS
 from vssflow_jax.utils.errors import UserError
+
+if TYPE_CHECKING:
+    import ml_collections
 
 CodecParams = Any  # a tree of arrays
 LatentStats = Mapping[str, Sequence[float]]
@@ -84,29 +86,19 @@ class PatchDct:
         return patch_dct.decode(params, latent)
 
 
-class AudioldmVae:
-    """AudioLDM's autoencoder, from a folder of its weights.
-
-    Raises:
-      UserError: the folder is not one.
-    """
+class AutoencoderCodec:
+    """An autoencoder of AudioLDM's kind, whatever its weights."""
 
     fitted = False
 
-    def __init__(self, folder: Path):
-        self._folder = folder
-        self._cfg = AUTOENCODER.read_config(folder)
-        self._definition = nnx.graphdef(nnx.eval_shape(lambda: AUTOENCODER.make(self._cfg)))
-        _warn(folder)
+    def __init__(self, cfg: AutoencoderConfig):
+        self._cfg = cfg
+        self._definition = nnx.graphdef(nnx.eval_shape(lambda: AUTOENCODER.make(cfg)))
 
     @property
     def abstract(self) -> CodecParams:
         """See `Codec`."""
         return AUTOENCODER.abstract(self._cfg)
-
-    def load(self, stats: LatentStats | None) -> CodecParams:
-        """See `Codec`."""
-        return AUTOENCODER.load(self._folder)
 
     def encode(self, params: CodecParams, log_mel: jax.Array) -> Posterior:
         """See `Codec`."""
@@ -117,14 +109,31 @@ class AudioldmVae:
         return nnx.merge(self._definition, params).decode(latent)
 
 
-CODECS: dict[str, Callable[[ml_collections.ConfigDict], Codec]] = {
+class AudioldmVae(AutoencoderCodec):
+    """AudioLDM's autoencoder, from a folder of its weights.
+
+    Raises:
+      UserError: the folder is not one.
+    """
+
+    def __init__(self, folder: Path):
+        super().__init__(AUTOENCODER.read_config(folder))
+        self._folder = folder
+        _warn(folder)
+
+    def load(self, stats: LatentStats | None) -> CodecParams:
+        """See `Codec`."""
+        return AUTOENCODER.load(self._folder)
+
+
+CODECS: dict[str, Callable[["ml_collections.ConfigDict"], Codec]] = {
     "patch_dct": lambda section: PatchDct(),
     "audioldm_vae": lambda section: AudioldmVae(folder_of("codec", section)),
 }
 """Kind -> the codec of a config's `codec` section."""
 
 
-def make_codec(config: ml_collections.ConfigDict) -> Codec:
+def make_codec(config: "ml_collections.ConfigDict") -> Codec:
     """The codec of a config's `codec` section.
 
     Raises:
@@ -133,7 +142,7 @@ def make_codec(config: ml_collections.ConfigDict) -> Codec:
     return CODECS[config.kind](config)
 
 
-def latents_digest(config: ml_collections.ConfigDict) -> str:
+def latents_digest(config: "ml_collections.ConfigDict") -> str:
     """Tells the weights of a `codec` section's autoencoder, and so its latents, from others."""
     return AUTOENCODER.digest(folder_of("codec", config))
 

@@ -3,11 +3,10 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from flax import nnx
 
@@ -22,6 +21,9 @@ from vssflow_jax.utils.files import as_path
 from vssflow_jax.weights import folder as weights
 from vssflow_jax.weights import mapping
 from vssflow_jax.weights.state_dict import read_config_beside, read_state_dict
+
+if TYPE_CHECKING:
+    import ml_collections
 
 
 class Pretrained(NamedTuple):
@@ -144,7 +146,7 @@ HIFIGAN = Pretrained(
 )
 
 
-def folder_of(section: str, config: ml_collections.ConfigDict) -> Path:
+def folder_of(section: str, config: "ml_collections.ConfigDict") -> Path:
     if not config.path:
         raise UserError(
             f"{section}.kind is '{config.kind}', which has weights: name their folder by "

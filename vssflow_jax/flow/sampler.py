@@ -1,13 +1,15 @@
 """How a latent is drawn from the flow: solver, guidance, and what is hidden."""
 
 import dataclasses
-
-import ml_collections
+from typing import TYPE_CHECKING
 
 from vssflow_jax.flow.guidance import ALWAYS
 from vssflow_jax.flow.solvers import ADAPTIVE, TABLEAUS, Solver, make_solver
 from vssflow_jax.utils.checks import check_choice, check_within
 from vssflow_jax.utils.errors import UserError
+
+if TYPE_CHECKING:
+    import ml_collections
 
 _SECTION = "eval.sampler"
 
@@ -33,7 +35,7 @@ class Sampler:
     mask_ratio: float = 0.0
 
     @classmethod
-    def from_config(cls, section: ml_collections.ConfigDict) -> "Sampler":
+    def from_config(cls, section: "ml_collections.ConfigDict") -> "Sampler":
         """The sampler of a config's section.
 
         Raises:

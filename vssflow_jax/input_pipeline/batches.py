@@ -5,14 +5,13 @@ or hosts, and the position in the data is one number.
 """
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import grain
 import numpy as np
 
-from vssflow_jax.clip import ClipSpec
+from vssflow_jax.clip import ClipSpec, windows
 from vssflow_jax.input_pipeline import joint
 from vssflow_jax.input_pipeline.collate import conditions, cut, stacked, waveforms, without_video
 from vssflow_jax.input_pipeline.dataset import BadRecord, ClipSource, Dataset
@@ -104,25 +103,6 @@ def train_batches(
         made.append(batches(examples, spec))
         weights.append(sum(shares))
     return Batches(grain.MapDataset.mix(made, weights=weights), read_options)
-
-
-def windows(spec: ClipSpec, bucket_sec: Sequence[float]) -> list[ClipSpec]:
-    """The windows of batches, the shortest first; the last is `spec`.
-
-    Raises:
-      UserError: one is no multiple of a latent frame, or they do not grow.
-    """
-    try:
-        found = [dataclasses.replace(spec, duration_sec=seconds) for seconds in bucket_sec]
-    except UserError as error:
-        raise UserError(f"data.bucket_sec: {error}") from error
-    for shorter, longer in itertools.pairwise([*found, spec]):
-        if shorter.duration_sec >= longer.duration_sec:
-            raise UserError(
-                f"data.bucket_sec is {tuple(bucket_sec)}; give seconds that grow and stay below "
-                f"clip.duration_sec, {spec.duration_sec}"
-            )
-    return [*found, spec]
 
 
 Share = tuple[float, grain.MapDataset]  # of all examples drawn, and endless examples

@@ -11,17 +11,19 @@ import dataclasses
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 from flax import traverse_util
 from jax.sharding import NamedSharding, PartitionSpec
 
 from vssflow_jax.models.parts import BLOCKS, LORA_A, LORA_B, MAPS
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.weights.state_dict import open_safetensors, write_state_dict
+
+if TYPE_CHECKING:
+    import ml_collections
 
 Weights = dict[Any, Any]  # nested
 
@@ -50,7 +52,7 @@ class Lora:
             )
 
     @classmethod
-    def from_config(cls, section: ml_collections.ConfigDict) -> "Lora | None":
+    def from_config(cls, section: "ml_collections.ConfigDict") -> "Lora | None":
         """By `train.lora` of a config; None where it asks for none.
 
         Raises:

@@ -2,11 +2,10 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 from flax import nnx, traverse_util
 from jax.typing import DTypeLike
 
@@ -24,6 +23,9 @@ from vssflow_jax.models.parts import is_map
 from vssflow_jax.models.transformer import Transformer, TransformerConfig
 from vssflow_jax.parallel.sharding import MeshRules
 from vssflow_jax.utils.errors import UserError
+
+if TYPE_CHECKING:
+    import ml_collections
 
 Weights = Any  # nested dicts
 
@@ -53,7 +55,7 @@ class ModelConfig:
         return {name: w.features for name, w in self.widths.items() if name != "phonemes"}
 
     @classmethod
-    def from_config(cls, config: ml_collections.ConfigDict) -> "ModelConfig":
+    def from_config(cls, config: "ml_collections.ConfigDict") -> "ModelConfig":
         """From the `model` section of a config file.
 
         Raises:

@@ -9,17 +9,19 @@ collectives.
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from flax import nnx, traverse_util
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from vssflow_jax.parallel import slices
 from vssflow_jax.utils.errors import UserError
+
+if TYPE_CHECKING:
+    import ml_collections
 
 MESH_AXES = ("data", "fsdp", "tensor", "sequence")
 
@@ -169,7 +171,7 @@ class MeshRules:
 
 
 def make_mesh_rules(
-    config: ml_collections.ConfigDict, devices: Sequence[jax.Device] | None = None
+    config: "ml_collections.ConfigDict", devices: Sequence[jax.Device] | None = None
 ) -> MeshRules:
     """The mesh over all devices, and the rules of a strategy.
 
@@ -204,8 +206,8 @@ def make_mesh_rules(
     return MeshRules(mesh, strategy.rules, config.reduce_dtype)
 
 
-def _find_strategy(config: ml_collections.ConfigDict) -> Strategy:
-    own = config.strategies.to_dict()
+def _find_strategy(config: "ml_collections.ConfigDict") -> Strategy:
+    own = dict(config.strategies)
     if config.strategy not in STRATEGIES | own:
         known = ", ".join(STRATEGIES | own)
         raise UserError(f"sharding.strategy is '{config.strategy}'; choose one of: {known}")
@@ -222,7 +224,10 @@ def _find_strategy(config: ml_collections.ConfigDict) -> Strategy:
 
 
 def _slices_along(
-    config: ml_collections.ConfigDict, strategy: Strategy, sizes: Mapping[str, int], num_slices: int
+    config: "ml_collections.ConfigDict",
+    strategy: Strategy,
+    sizes: Mapping[str, int],
+    num_slices: int,
 ) -> Mapping[str, int]:
     """Slices along each mesh axis."""
     cutting = {name for axis, on in strategy.rules.items() if axis != "batch" for name in on}

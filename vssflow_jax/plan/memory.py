@@ -3,12 +3,14 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
-import ml_collections
 
 from vssflow_jax.plan.programs import Program, TooLarge, changed
+
+if TYPE_CHECKING:
+    import ml_collections
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +59,7 @@ def measure_memory(program: Program) -> tuple[Memory, bool]:
         compiled = program.compile()
     except TooLarge as error:
         return dataclasses.replace(memory, temporaries=error.temporary_bytes), False
-    temporaries = max(0, _peak(compiled, program.platform) - memory.arguments)
+    temporaries = max(0, peak_bytes(compiled, program.platform) - memory.arguments)
     return dataclasses.replace(memory, temporaries=temporaries), True
 
 
@@ -70,7 +72,7 @@ def device_bytes(tree: Any) -> int:
 
 
 def largest_batch(
-    config: ml_collections.ConfigDict, devices: Sequence[jax.Device], memory: Memory, limit: float
+    config: "ml_collections.ConfigDict", devices: Sequence[jax.Device], memory: Memory, limit: float
 ) -> int | None:
     """Clips per device of the largest batch that fits.
 
@@ -103,7 +105,7 @@ def largest_batch(
     return max(0, math.floor(clips + (limit - memory.peak) / per_clip))
 
 
-def _peak(compiled: jax.stages.Compiled, platform: str) -> int:
+def peak_bytes(compiled: jax.stages.Compiled, platform: str) -> int:
     """Bytes in use at once, arguments included."""
     found = compiled.memory_analysis()
     assert found

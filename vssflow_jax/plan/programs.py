@@ -2,18 +2,23 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import jax
-import ml_collections
+import jax.numpy as jnp
+import numpy as np
 
 from vssflow_jax.audio.codec import Codec
+from vssflow_jax.features.phonemes import NUM_IDS
 from vssflow_jax.parallel import slices
 from vssflow_jax.plan.topologies import compile_options
 from vssflow_jax.run.experiment import Batch, Experiment
 from vssflow_jax.train.step import jit_train_step
+
+if TYPE_CHECKING:
+    import ml_collections
 
 # In place of one whose weights are not at hand: steps with offline latents encode nothing.
 _NO_CODEC = cast(Codec, SimpleNamespace(abstract={}))
@@ -33,7 +38,7 @@ class Program:
 
     @classmethod
     def from_config(
-        cls, config: ml_collections.ConfigDict, devices: Sequence[jax.Device]
+        cls, config: "ml_collections.ConfigDict", devices: Sequence[jax.Device]
     ) -> "Program":
         """The step as training would run it; with offline latents where the codec has no folder.
 
@@ -86,7 +91,21 @@ class TooLarge(Exception):
         self.temporary_bytes = temporary_bytes
 
 
-def changed(config: ml_collections.ConfigDict, **changes: Any) -> ml_collections.ConfigDict:
+def random_batch(abstract: Mapping[str, Any]) -> dict[str, jax.Array]:
+    """Noise in the shapes and places of an abstract batch; integers are ids of phonemes."""
+    rng = np.random.default_rng(0)
+    return {
+        name: jax.device_put(
+            rng.integers(0, NUM_IDS, leaf.shape, leaf.dtype)
+            if jnp.issubdtype(leaf.dtype, jnp.integer)
+            else rng.standard_normal(leaf.shape, np.float32).astype(leaf.dtype),
+            leaf.sharding,
+        )
+        for name, leaf in abstract.items()
+    }
+
+
+def changed(config: "ml_collections.ConfigDict", **changes: Any) -> "ml_collections.ConfigDict":
     """A copy with other values; names have `__` for the dot."""
     copy = config.copy_and_resolve_references()
     copy.update_from_flattened_dict(

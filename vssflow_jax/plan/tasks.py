@@ -3,20 +3,18 @@
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
 
-from vssflow_jax.features.phonemes import NUM_IDS
 from vssflow_jax.models.flops import step_flops
 from vssflow_jax.parallel import chips, slices
 from vssflow_jax.plan.counting import count_step
 from vssflow_jax.plan.memory import largest_batch, measure_memory
-from vssflow_jax.plan.programs import Program, TooLarge, changed
+from vssflow_jax.plan.programs import Program, TooLarge, changed, random_batch
 from vssflow_jax.plan.topologies import Topology
 from vssflow_jax.run.run_config import resolved_values
 from vssflow_jax.train.step import jit_train_step
@@ -89,20 +87,6 @@ def find_measured(config: ml_collections.ConfigDict, devices: Sequence[jax.Devic
         "limit_bytes": memory.get("bytes_limit"),
     }
     return {"measured": measured}
-
-
-def random_batch(abstract: Mapping[str, Any]) -> dict[str, jax.Array]:
-    """Noise in the shapes and places of an abstract batch; integers are ids of phonemes."""
-    rng = np.random.default_rng(0)
-    return {
-        name: jax.device_put(
-            rng.integers(0, NUM_IDS, leaf.shape, leaf.dtype)
-            if jnp.issubdtype(leaf.dtype, jnp.integer)
-            else rng.standard_normal(leaf.shape, np.float32).astype(leaf.dtype),
-            leaf.sharding,
-        )
-        for name, leaf in abstract.items()
-    }
 
 
 TASKS: dict[str, Task] = {

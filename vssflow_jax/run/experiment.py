@@ -3,11 +3,10 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import optax
 from flax import nnx, traverse_util
 
@@ -26,6 +25,9 @@ from vssflow_jax.parallel.sharding import (
 )
 from vssflow_jax.run.optimizer import keeps_mean, make_optimizer
 from vssflow_jax.utils.errors import UserError
+
+if TYPE_CHECKING:
+    import ml_collections
 
 Leaf = Any  # an array, or its shape, or its sharding
 Params = Any  # nested dicts of arrays, as nnx.to_pure_dict makes them
@@ -126,14 +128,14 @@ class Experiment:
     spec: ClipSpec
     model: ModelConfig
     codec: Codec
-    train: ml_collections.ConfigDict
+    train: "ml_collections.ConfigDict"
     seed: int
     mesh_rules: MeshRules
 
     @classmethod
     def from_config(
         cls,
-        config: ml_collections.ConfigDict,
+        config: "ml_collections.ConfigDict",
         *,
         devices: Sequence[jax.Device] | None = None,
         codec: Codec | None = None,
@@ -185,7 +187,7 @@ class Experiment:
         experiment._check_mesh()
         return experiment
 
-    def trained_by(self, train: ml_collections.ConfigDict) -> "Experiment":
+    def trained_by(self, train: "ml_collections.ConfigDict") -> "Experiment":
         """The same network by the `train` section of another config."""
         return self._of_same_network(train=train)
 

@@ -7,17 +7,19 @@ is for the maps within blocks, and leaves the rest to AdamW.
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
-import ml_collections
 import optax
 
 from vssflow_jax.models.parts import BLOCKS, map_axes
 from vssflow_jax.utils.errors import UserError
 
+if TYPE_CHECKING:
+    import ml_collections
+
 Params = Any  # nested dicts
-Schedule = Callable[[ml_collections.ConfigDict, int], optax.Schedule]
+Schedule = Callable[["ml_collections.ConfigDict", int], optax.Schedule]
 
 _EPSILON = 1e-8
 _MUON, _REST = "muon", "rest"
@@ -31,12 +33,12 @@ _LARGEST_UPDATE = 1.0  # root mean square of an update of Adafactor
 
 
 # ------------------------------------------------------------------------------------- optimizers
-def adamw(train: ml_collections.ConfigDict) -> optax.GradientTransformation:
+def adamw(train: "ml_collections.ConfigDict") -> optax.GradientTransformation:
     """AdamW, decaying all weights."""
     return _adamw(train, mask=None)
 
 
-def _adamw(train: ml_collections.ConfigDict, mask: Any) -> optax.GradientTransformation:
+def _adamw(train: "ml_collections.ConfigDict", mask: Any) -> optax.GradientTransformation:
     return optax.adamw(
         make_schedule(train),
         b1=train.beta1,
@@ -47,7 +49,7 @@ def _adamw(train: ml_collections.ConfigDict, mask: Any) -> optax.GradientTransfo
     )
 
 
-def lion(train: ml_collections.ConfigDict) -> optax.GradientTransformation:
+def lion(train: "ml_collections.ConfigDict") -> optax.GradientTransformation:
     """Lion (Chen et al. 2023, arXiv 2302.06675): one moment, steps of one size."""
     return optax.lion(
         make_schedule(train),
@@ -58,7 +60,7 @@ def lion(train: ml_collections.ConfigDict) -> optax.GradientTransformation:
     )
 
 
-def muon(train: ml_collections.ConfigDict) -> optax.GradientTransformation:
+def muon(train: "ml_collections.ConfigDict") -> optax.GradientTransformation:
     """Muon (Jordan 2024) for the maps within blocks, each of each block by itself; else AdamW."""
     hidden = optax.chain(
         optax.contrib.scale_by_muon(beta=_MUON_MOMENTUM, weight_dimension_numbers=_axes),
@@ -69,7 +71,7 @@ def muon(train: ml_collections.ConfigDict) -> optax.GradientTransformation:
     return optax.partition({_MUON: hidden, _REST: _adamw(train, _are_maps)}, _groups)
 
 
-def schedule_free_adamw(train: ml_collections.ConfigDict) -> optax.GradientTransformation:
+def schedule_free_adamw(train: "ml_collections.ConfigDict") -> optax.GradientTransformation:
     """Schedule-free AdamW (Defazio et al. 2024, arXiv 2405.15682), which averages by itself.
 
     Weights that are trained lie between that average and those that the steps lead to.
@@ -83,7 +85,7 @@ def schedule_free_adamw(train: ml_collections.ConfigDict) -> optax.GradientTrans
     return optax.contrib.schedule_free(base, rate, b1=train.beta1)
 
 
-def adafactor(train: ml_collections.ConfigDict) -> optax.GradientTransformation:
+def adafactor(train: "ml_collections.ConfigDict") -> optax.GradientTransformation:
     """Adafactor (Shazeer and Stern 2018, arXiv 1804.04235), second moments in rows and columns.
 
     The learning rate is that of a step, not of the size of the weights. With a `beta1` of 0 there
@@ -99,7 +101,7 @@ def adafactor(train: ml_collections.ConfigDict) -> optax.GradientTransformation:
     )
 
 
-OPTIMIZERS: dict[str, Callable[[ml_collections.ConfigDict], optax.GradientTransformation]] = {
+OPTIMIZERS: dict[str, Callable[["ml_collections.ConfigDict"], optax.GradientTransformation]] = {
     "adamw": adamw,
     "muon": muon,
     "lion": lion,
@@ -109,7 +111,7 @@ OPTIMIZERS: dict[str, Callable[[ml_collections.ConfigDict], optax.GradientTransf
 """`train.optimizer` -> the optimizer of a `train` section, without clipping."""
 
 
-def make_optimizer(train: ml_collections.ConfigDict) -> optax.GradientTransformation:
+def make_optimizer(train: "ml_collections.ConfigDict") -> optax.GradientTransformation:
     """One of `OPTIMIZERS`, after clipping by global norm if `train.grad_clip_norm` is not 0."""
     optimizer, limit = OPTIMIZERS[train.optimizer](train), train.grad_clip_norm
     return optax.chain(optax.clip_by_global_norm(limit), optimizer) if limit else optimizer
@@ -163,7 +165,7 @@ AVERAGING = ("schedule_free_adamw",)
 """Optimizers whose own average of the weights takes the place of the running mean."""
 
 
-def keeps_mean(train: ml_collections.ConfigDict) -> bool:
+def keeps_mean(train: "ml_collections.ConfigDict") -> bool:
     """Whether a mean of the weights is kept beside those that are trained."""
     return bool(train.ema_decay) or train.optimizer in AVERAGING
 
@@ -176,7 +178,7 @@ def own_mean(opt_state: optax.OptState, params: Params) -> Params:
     return optax.contrib.schedule_free_eval_params(state, params)
 
 
-def check(train: ml_collections.ConfigDict) -> None:
+def check(train: "ml_collections.ConfigDict") -> None:
     """Checks that an optimizer and other fields of a `train` section go together.
 
     Raises:
@@ -199,22 +201,22 @@ def check(train: ml_collections.ConfigDict) -> None:
 
 
 # -------------------------------------------------------------------------------------- schedules
-def constant(train: ml_collections.ConfigDict, end: int) -> optax.Schedule:
+def constant(train: "ml_collections.ConfigDict", end: int) -> optax.Schedule:
     """The peak, for ever."""
     return optax.constant_schedule(train.learning_rate)
 
 
-def linear(train: ml_collections.ConfigDict, end: int) -> optax.Schedule:
+def linear(train: "ml_collections.ConfigDict", end: int) -> optax.Schedule:
     """Linear decay to zero at step `end`."""
     return optax.linear_schedule(train.learning_rate, 0.0, max(1, end - train.warmup_steps))
 
 
-def cosine(train: ml_collections.ConfigDict, end: int) -> optax.Schedule:
+def cosine(train: "ml_collections.ConfigDict", end: int) -> optax.Schedule:
     """Half a cosine down to zero at step `end`."""
     return optax.cosine_decay_schedule(train.learning_rate, max(1, end - train.warmup_steps))
 
 
-def wsd(train: ml_collections.ConfigDict, end: int) -> optax.Schedule:
+def wsd(train: "ml_collections.ConfigDict", end: int) -> optax.Schedule:
     """The peak, and then, for a share `cooldown` of all steps, linear decay to zero at step `end`.
 
     Warm-up, stable, decay: Hu et al. 2024, "MiniCPM", arXiv 2404.06395.
@@ -235,14 +237,14 @@ SCHEDULES: dict[str, Schedule] = {
 """`train.schedule` -> the learning rate after warm-up, of a `train` section and the last step."""
 
 
-def make_schedule(train: ml_collections.ConfigDict) -> optax.Schedule:
+def make_schedule(train: "ml_collections.ConfigDict") -> optax.Schedule:
     """The learning rate by steps done: linear warm-up, then one of `SCHEDULES`."""
     after = SCHEDULES[train.schedule](train, train.decay_steps or train.steps)
     rise = optax.linear_schedule(0.0, train.learning_rate, train.warmup_steps)
     return optax.join_schedules([rise, after], [train.warmup_steps])
 
 
-def ends_at_zero(train: ml_collections.ConfigDict, end: int) -> bool:
+def ends_at_zero(train: "ml_collections.ConfigDict", end: int) -> bool:
     """Whether the learning rate is 0 from step `end` on, if that is where the schedule ends."""
     after = SCHEDULES[train.schedule](train, end)
     return float(after(max(1, end - train.warmup_steps))) == 0.0

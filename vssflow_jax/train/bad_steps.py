@@ -15,17 +15,19 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
-import tqdm
 
 from vssflow_jax.parallel import distributed
 from vssflow_jax.run.experiment import REWIND, SKIP, STOP, TrainState
 from vssflow_jax.run.workdir import BAD_STEPS, MetricsLog, rows
 from vssflow_jax.utils.errors import UserError
+
+if TYPE_CHECKING:
+    import ml_collections
 
 Watched = Mapping[str, jax.Array]
 
@@ -85,7 +87,7 @@ class BadSteps(contextlib.ExitStack):
     def __init__(
         self,
         workdir: Path,
-        train: ml_collections.ConfigDict,
+        train: "ml_collections.ConfigDict",
         clips_of: Callable[[int], Sequence[str]],
     ):
         super().__init__()
@@ -159,6 +161,9 @@ class BadSteps(contextlib.ExitStack):
         self.batches.add(batch)
         if distributed.is_main():
             done = "dropped" if then == SKIP else f"going back to step {last_saved or 0} without it"
+            # Imported here: the step itself needs no bar.
+            import tqdm
+
             tqdm.tqdm.write(f"{what}; {done}", file=sys.stderr)
         if then == REWIND:
             raise Rewind

@@ -16,8 +16,8 @@ from flax import traverse_util
 from vssflow_jax.audio import mel
 from vssflow_jax.audio.autoencoder import Posterior
 from vssflow_jax.audio.codec import CodecParams
+from vssflow_jax.clip import windows
 from vssflow_jax.flow import path
-from vssflow_jax.input_pipeline.batches import windows
 from vssflow_jax.input_pipeline.streams import maskable
 from vssflow_jax.models.flops import step_flops
 from vssflow_jax.models.parts import GROUPS, part_of

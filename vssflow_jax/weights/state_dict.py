@@ -9,18 +9,19 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp  # which also teaches NumPy the bfloat16 that safetensors asks it for
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from vssflow_jax.parallel import distributed
 from vssflow_jax.utils.errors import UserError
 from vssflow_jax.utils.files import whole
 from vssflow_jax.utils.object_cache import local
 from vssflow_jax.weights.torch_files import AVERAGED, read_torch, read_torch_entries
+
+if TYPE_CHECKING:
+    from safetensors import SafetensorError
 
 StateDict = dict[str, np.ndarray]
 
@@ -200,6 +201,10 @@ def write_state_dict(
       tensors: tensors by name.
       metadata: texts by name, kept in the head of the file.
     """
+    # Imported here and below: networks are trained where no such file is read or written.
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
     # safetensors writes an array's memory as it lies, so a transposed view would come out wrong.
     arrays = {name: np.asarray(value, np.float32, order="C") for name, value in tensors.items()}
     try:
@@ -247,6 +252,8 @@ def open_safetensors(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise UserError(f"{path} is missing")
     check_is_itself(path)
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(local(path), framework="numpy") as tensors:
             yield tensors
@@ -322,7 +329,7 @@ def _as_float32(tensor: np.ndarray) -> np.ndarray:
     return tensor.astype(np.float32, copy=False) if floating else tensor
 
 
-def _damage(path: Path, error: SafetensorError) -> str:
+def _damage(path: Path, error: "SafetensorError") -> str:
     """What is wrong with a safetensors file; where its end is cut off, the first tensor cut."""
     size = path.stat().st_size
     with path.open("rb") as file, contextlib.suppress(ValueError, AttributeError):
