@@ -74,7 +74,10 @@ def command(script: str, data: Path, workdir: Path, **changes: Any) -> list[str]
 
 
 def run(
-    arguments: list[str], env: Mapping[str, str] | None = None, cwd: Path = ROOT
+    arguments: list[str],
+    env: Mapping[str, str] | None = None,
+    cwd: Path = ROOT,
+    timeout_sec: float = 300,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command, from the root of the repository by default, and keep what it prints."""
     return subprocess.run(
@@ -83,6 +86,6 @@ def run(
         env={**os.environ, **(env or {})},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=timeout_sec,
         check=False,
     )

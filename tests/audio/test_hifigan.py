@@ -30,6 +30,7 @@ AUDIOLDM = {
 
 def test_audioldm_fits_the_front_end() -> None:
     cfg = HifiGanConfig.from_hugging_face(AUDIOLDM)
+    assert cfg == HifiGanConfig()
     assert (cfg.hop, cfg.model_in_dim, cfg.sampling_rate) == (mel.HOP, mel.BANDS, mel.SAMPLING_RATE)
     model = nnx.eval_shape(lambda: HifiGan(cfg, rngs=nnx.Rngs(0)))
     log_mel = jax.ShapeDtypeStruct((2, 1000, mel.BANDS), jnp.float32)

@@ -30,17 +30,20 @@ _SAME_LENGTHS = (
 
 @dataclasses.dataclass(frozen=True)
 class HifiGanConfig:
-    """Sizes of the vocoder, under their names in a Hugging Face `config.json`."""
+    """Sizes of the vocoder, under their names in a Hugging Face `config.json`.
 
-    model_in_dim: int
-    sampling_rate: int
-    upsample_initial_channel: int
-    upsample_rates: tuple[int, ...]
-    upsample_kernel_sizes: tuple[int, ...]
-    resblock_kernel_sizes: tuple[int, ...]
-    resblock_dilation_sizes: tuple[tuple[int, ...], ...]
-    leaky_relu_slope: float
-    normalize_before: bool
+    The defaults are those of AudioLDM and of AudioLDM 2.
+    """
+
+    model_in_dim: int = 64
+    sampling_rate: int = 16_000
+    upsample_initial_channel: int = 1024
+    upsample_rates: tuple[int, ...] = (5, 4, 2, 2, 2)
+    upsample_kernel_sizes: tuple[int, ...] = (16, 16, 8, 4, 4)
+    resblock_kernel_sizes: tuple[int, ...] = (3, 7, 11)
+    resblock_dilation_sizes: tuple[tuple[int, ...], ...] = ((1, 3, 5),) * 3
+    leaky_relu_slope: float = 0.1
+    normalize_before: bool = False
 
     @property
     def hop(self) -> int:

@@ -18,7 +18,8 @@ from vssflow_jax.models.transformer import TransformerConfig
 from vssflow_jax.models.vssflow import ModelConfig
 
 _PER_MULTIPLY_ADD = 2
-_PASSES = 3  # forward; backward to the inputs of each product, and to its weights
+PASSES = 3
+"""Of training: forward; backward to the inputs of each product, and to its weights."""
 
 
 def step_flops(model: ModelConfig, frames: int, clips: int) -> int:
@@ -29,16 +30,21 @@ def step_flops(model: ModelConfig, frames: int, clips: int) -> int:
       frames: latent frames of a clip, `t`.
       clips: clips of the whole batch, over all devices.
     """
-    return _PASSES * clips * forward_flops(model, frames)
+    return PASSES * clips * forward_flops(model, frames)
 
 
 def forward_flops(model: ModelConfig, frames: int) -> int:
     """Model FLOPs of the network for one clip of `frames` latent frames at one flow time."""
-    cfg, tokens = model.transformer, 1 + frames
+    cfg = model.transformer
     latent_maps = 2 * frames * model.latent_channels * cfg.width  # input and output
+    maps = _PER_MULTIPLY_ADD * (_conditions(model, frames) + latent_maps)
+    return maps + transformer_flops(cfg, frames)
+
+
+def transformer_flops(cfg: TransformerConfig, frames: int) -> int:
+    """What `forward_flops` counts of the transformer alone, without the maps on either side."""
     time_token = cfg.time_features * cfg.width + cfg.width**2
-    blocks = cfg.layers * _block(cfg, tokens)
-    return _PER_MULTIPLY_ADD * (_conditions(model, frames) + latent_maps + time_token + blocks)
+    return _PER_MULTIPLY_ADD * (time_token + cfg.layers * _block(cfg, 1 + frames))
 
 
 def _conditions(model: ModelConfig, frames: int) -> int:

@@ -1,0 +1,1 @@
+"""The standing benchmark of one accelerator: `python -m benchmarks.accelerator`."""
