@@ -3,6 +3,7 @@
 `tests/test_attention.py` shows that what is compiled here computes the right thing.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ CLIPS = 8
 SAMPLER_KERNELS = 2 * 1
 # JAX's flash attention is not seen to be a kernel, and so run again for the backward pass.
 STEP_KERNELS = {"xla": 0, "tpu_flash": 2 * 4, "tpu_splash": 2 * 3, "tpu_short": 2 * 2}
+
+CUDNN_CALLS = ("__cudnn$fmhaSoftmax", "__cudnn$fmhaSoftmaxBackward")
 
 FSDP = ("fsdp", {})
 FSDP_TP = ("fsdp_tp", {"fsdp": 2, "tensor": 2})
@@ -133,11 +136,23 @@ def test_train_step_and_sampler_lower_for_cuda(chips):
         assert exported.nr_devices == len(chips)
 
 
-@pytest.mark.parametrize("spread", [False, True])
-def test_cudnn_lowers_where_its_library_is(chips, monkeypatch: pytest.MonkeyPatch, spread: bool):
-    # A stand-in for the library, which is only asked for its version.
+@pytest.fixture
+def cudnn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for the library, which is only asked for its version."""
     asks = "jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version"
     monkeypatch.setattr(asks, lambda: 91000)
+
+
+def for_cuda_with_cudnn(function: Any, inputs: tuple[Any, ...]) -> str:
+    """What a function is lowered to for CUDA."""
+    checks = [jax.export.DisabledSafetyCheck.custom_call(call) for call in CUDNN_CALLS]
+    export = jax.export.export(function, platforms=["cuda"], disabled_checks=checks)
+    return export(*inputs).mlir_module()
+
+
+@pytest.mark.usefixtures("cudnn")
+@pytest.mark.parametrize("spread", [False, True])
+def test_cudnn_lowers_where_its_library_is(chips, spread: bool):
     strategy, mesh = SP
     mesh_rules = make_mesh_rules(tiny.sharding_config(strategy, **mesh), chips) if spread else None
     q, k = (
@@ -150,14 +165,32 @@ def test_cudnn_lowers_where_its_library_is(chips, monkeypatch: pytest.MonkeyPatc
     def total(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
         return jnp.sum(Attend("cudnn", mesh_rules)(q, k, v, 251).astype(jnp.float32))
 
-    calls = ("__cudnn$fmhaSoftmax", "__cudnn$fmhaSoftmaxBackward")
-    exported = jax.export.export(
-        jax.jit(jax.grad(total, argnums=(0, 1, 2))),
-        platforms=["cuda"],
-        disabled_checks=[jax.export.DisabledSafetyCheck.custom_call(call) for call in calls],
-    )(q, k, k)
-    for call in calls:
-        assert f"custom_call @{call}(" in exported.mlir_module()
+    text = for_cuda_with_cudnn(jax.jit(jax.grad(total, argnums=(0, 1, 2))), (q, k, k))
+    for call in CUDNN_CALLS:
+        assert f"custom_call @{call}(" in text
+
+
+@pytest.mark.usefixtures("cudnn")
+@pytest.mark.parametrize("remat", ["none", "dots", "full"])
+def test_train_step_with_cudnn_lowers_for_cuda(chips, remat: str):
+    step, inputs = step_and_inputs(with_cudnn(demo_recipe("xla", *FSDP, chips), remat), "offline")
+    text = for_cuda_with_cudnn(step, inputs)
+    for call in CUDNN_CALLS:
+        assert f"custom_call @{call}(" in text
+
+
+@pytest.mark.usefixtures("cudnn")
+def test_sampler_with_cudnn_lowers_for_cuda(chips):
+    experiment = with_cudnn(demo_recipe("xla", *FSDP, chips), "none")
+    assert f"custom_call @{CUDNN_CALLS[0]}(" in for_cuda_with_cudnn(*sampler_and_inputs(experiment))
+
+
+def with_cudnn(experiment: Experiment, remat: str) -> Experiment:
+    """The same in bfloat16 and with cuDNN's attention, whatever the devices."""
+    model = experiment.model
+    transformer = dataclasses.replace(model.transformer, attention="cudnn", remat=remat)
+    model = dataclasses.replace(model, transformer=transformer, dtype="bfloat16")
+    return dataclasses.replace(experiment, model=model)
 
 
 def test_kernels_of_other_devices_are_refused(chips):
