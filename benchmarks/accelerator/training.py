@@ -38,7 +38,7 @@ def variants(scale: Scale) -> Iterator[Item]:
     plain = make_experiment(scale, "base", scale.middle).model.transformer
     changes: list[dict[str, Any]] = [
         *({"attention": name} for name in kernels(jax.devices()[0].platform)),
-        *({"remat": name} for name in ("dots", "full")),
+        *({"remat": name} for name in ("none", "dots", "full")),
         *({"token_multiple": multiple} for multiple in (1, 256)),
         *({"unroll": blocks} for blocks in sorted({2, plain.layers})),
         {"ema": True},

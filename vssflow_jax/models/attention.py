@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu import flash_attention, splash_attention
 from jax.sharding import PartitionSpec
 
-from vssflow_jax.models import short_attention
+from vssflow_jax.models import short_attention, xla_attention
 from vssflow_jax.models.layers import RopeTables, rotate
 from vssflow_jax.parallel.sharding import MeshRules
 from vssflow_jax.utils.errors import UserError
@@ -46,11 +46,6 @@ _CUDNN_DTYPE = "bfloat16"
 _CUDNN_OLDEST = 8.0  # compute capability: Ampere
 _CUDNN_HEAD_MULTIPLE = 8
 _CUDNN_LARGEST_HEAD = 128
-
-
-def _xla(q: jax.Array, k: jax.Array, v: jax.Array, valid: int) -> jax.Array:
-    mask = None if valid == k.shape[1] else (jnp.arange(k.shape[1]) < valid)[None, None, None]
-    return jax.nn.dot_product_attention(q, k, v, mask=mask)
 
 
 def _cudnn(q: jax.Array, k: jax.Array, v: jax.Array, valid: int) -> jax.Array:
@@ -172,8 +167,8 @@ class Implementation:
 
 
 IMPLEMENTATIONS = {
-    AUTO: Implementation(_xla, None),
-    "xla": Implementation(_xla, None),
+    AUTO: Implementation(xla_attention.attention, None),
+    "xla": Implementation(xla_attention.attention, None),
     "cudnn": Implementation(_cudnn, "gpu"),
     "tpu_flash": Implementation(_tpu_flash, "tpu"),
     "tpu_splash": Implementation(_tpu_splash, "tpu"),
