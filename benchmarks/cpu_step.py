@@ -35,7 +35,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     experiment = make_experiment(FULL, "base", given.clips, dtype="float32")
-    cfg = dataclasses.replace(experiment.model.transformer, layers=given.layers)
+    cfg = dataclasses.replace(
+        experiment.model.transformer, layers=given.layers, unroll=given.layers
+    )
     frames = experiment.spec.latent_frames
     steps = {
         f"jax {jax.__version__}": in_jax(cfg, given.clips, frames),
@@ -52,7 +54,9 @@ def main() -> None:
     ours, theirs = (statistics.median(values) for values in seconds.values())
     print(f"{given.layers} blocks of base, {given.clips} clips, {os.cpu_count()} cores, float32")
     for name, values in seconds.items():
-        print(f"{name}: {statistics.median(values):.2f} s, of {min(values):.2f} to {max(values):.2f}")
+        print(
+            f"{name}: {statistics.median(values):.2f} s, of {min(values):.2f} to {max(values):.2f}"
+        )
     print(f"ratio {ours / theirs:.3f}")
 
 

@@ -92,7 +92,7 @@ def model() -> dict[str, Any]:
             "head_dim": 64,
             "ffw_multiple": 4,
             "time_features": 256,
-            "unroll": 1,  # blocks laid out in each turn of the loop over them
+            "unroll": 0,  # by the devices: blocks laid out in each turn of the loop over them
             "remat": "auto",  # by the devices: what the backward pass computes again
             "attention": "auto",  # by the devices
             "token_multiple": 0,  # by the devices

@@ -81,7 +81,6 @@ def changes(placement: str, streams: str) -> dict[str, Any]:
                 "head_dim": 48,
                 "ffw_multiple": 2,
                 "time_features": 128,
-                "unroll": 8,
             },
             "dtype": "float32",
         },

@@ -39,7 +39,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "model.widths.phonemes.features": (NUM_IDS, INFINITY),
     "model.transformer.layers": (1, INFINITY),
     "model.transformer.ffw_multiple": (1, INFINITY),
-    "model.transformer.unroll": (1, INFINITY),
+    "model.transformer.unroll": (0, INFINITY),
     "model.transformer.token_multiple": (0, INFINITY),
     "train.steps": (1, INFINITY),
     "train.batch_size": (1, INFINITY),

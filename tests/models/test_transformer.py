@@ -119,6 +119,18 @@ def test_how_it_is_computed_does_not_change_what_is(network: Transformer, how: d
         np.testing.assert_allclose(found, wanted, atol=1e-5 * float(jnp.abs(wanted).max()))
 
 
+def test_blocks_taken_apart_compute_the_same(network: Transformer):
+    config = tiny_transformer_config(unroll=SIZES["layers"])
+    other = randomised(lambda: Transformer(config, rngs=nnx.Rngs(0)))
+    other.take_apart()
+    assert other.apart is not None
+    assert len(other.apart) == SIZES["layers"]
+    given = inputs(clips=2)
+    np.testing.assert_allclose(run(other, *given), run(network, *given), atol=1e-5)
+    network.take_apart()
+    assert network.apart is None, "in a loop they stay together"
+
+
 def test_a_residual_in_float32_makes_bfloat16_finer(network: Transformer):
     frames, times, context = inputs(clips=4)
     exact = np.asarray(run(network, frames, times, context))

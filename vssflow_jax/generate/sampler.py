@@ -80,6 +80,7 @@ def make_generate(experiment: Experiment, sampler: Sampler) -> Generate:
         clips = len(start.noise)
         features, start = jax.tree.map(experiment.mesh_rules.spread, (features, start))
         model = experiment.merge(state.params, state.frozen, network)
+        model.transformer.take_apart()
 
         def latents(features: Batch, start: Start) -> jax.Array:
             conditioning = model.encode(features, frame_masks=start.frame_masks)
@@ -131,6 +132,7 @@ def make_generate_long(
     @functools.partial(jax.jit, out_shardings=experiment.mesh_rules.replicated)
     def generate(state: InferenceState, features: Batch, start: Start) -> jax.Array:
         model = experiment.merge(state.params, state.frozen)
+        model.transformer.take_apart()
         features = jax.tree.map(experiment.mesh_rules.spread, features)
         rows = len(features["phonemes"])
         conditioning = model.encode(features, frame_masks=jax.tree.map(cut, start.frame_masks))

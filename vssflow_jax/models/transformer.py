@@ -11,6 +11,7 @@ width, l layers.
 
 import dataclasses
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -62,8 +63,8 @@ class TransformerConfig:
     How it is computed does not change what is: `unroll` blocks are laid out in each turn of the
     loop over blocks (all of them: no loop), which takes longer to compile and, on CPUs, less to
     run; `remat` is one of `REMAT`; `attention` one of `attention.IMPLEMENTATIONS`; tokens are
-    padded to a multiple of `token_multiple`. What is "auto", and a `token_multiple` of 0, is chosen
-    by `fitted`.
+    padded to a multiple of `token_multiple`. What is "auto", and an `unroll` or `token_multiple` of
+    0, is chosen by `fitted`.
 
     The sum that the branches of all blocks add to is kept in `residual_dtype` if that is finer than
     the dtype of the computation: in bfloat16, sums of many rounded branches lose more than any one
@@ -80,7 +81,7 @@ class TransformerConfig:
     context_width: int = 768
     ffw_multiple: int = 4
     time_features: int = 256
-    unroll: int = 1
+    unroll: int = 0
     remat: str = attention.AUTO
     attention: str = attention.AUTO
     token_multiple: int = 0
@@ -120,10 +121,23 @@ class TransformerConfig:
             chosen = attention.fastest(mesh_rules, dtype, self.head_dim)
         tile = _TOKEN_TILES.get(mesh_rules.mesh.devices.flat[0].platform, 1)
         multiple = self.token_multiple or math.lcm(tile, mesh_rules.axis_size("tokens"))
+        on_cpu = tile == 1
         remat = self.remat
         if remat == attention.AUTO:
-            remat = "none" if tile == 1 else "products"
-        return dataclasses.replace(self, attention=chosen, token_multiple=multiple, remat=remat)
+            remat = "none" if on_cpu else "products"
+        return dataclasses.replace(
+            self,
+            attention=chosen,
+            token_multiple=multiple,
+            remat=remat,
+            # A loop on a CPU copies the weights of each block, and what it keeps of it.
+            unroll=self.unroll or (self.layers if on_cpu else 1),
+        )
+
+    @property
+    def laid_out(self) -> bool:
+        """Whether there is no loop over blocks."""
+        return self.unroll >= self.layers
 
     @property
     def ffw_width(self) -> int:
@@ -286,6 +300,19 @@ class Transformer(nnx.Module):
             return Block(cfg, mesh_rules, rngs=rngs)
 
         self.blocks = stack(rngs)
+        self.apart: nnx.List[Block] | None = nnx.data(None)
+
+    def take_apart(self) -> None:
+        """Take the weights of blocks apart, once for many calls, if blocks are laid out.
+
+        Otherwise each call does, which on a CPU copies them all.
+        """
+        if self.cfg.laid_out:
+            definition, stacked = nnx.split(self.blocks)
+            self.apart = nnx.List(
+                nnx.merge(definition, jax.tree.map(operator.itemgetter(number), stacked))
+                for number in range(self.cfg.layers)
+            )
 
     def __call__(
         self,
@@ -309,16 +336,23 @@ class Transformer(nnx.Module):
         x = x.astype(jnp.promote_types(dtype, self.cfg.residual_dtype))
         tables = rope_tables(x.shape[1], self.cfg.head_dim)
 
+        def through(block: Block, x: jax.Array) -> jax.Array:
+            x = self.mesh_rules.constrain(x, "batch", "tokens", None) if self.mesh_rules else x
+            return block(x, valid, context, tables, dtype)
+
+        if self.apart is not None:
+            for block in self.apart:
+                x = through(block, x)
+            return x[:, 1:valid]
+
         # A plain scan over the stacked weights: unlike `nnx.scan` it may run inside other loops.
         definition, stacked = nnx.split(self.blocks)
 
         def run(x: jax.Array, weights: nnx.State) -> tuple[jax.Array, None]:
-            x = self.mesh_rules.constrain(x, "batch", "tokens", None) if self.mesh_rules else x
-            return nnx.merge(definition, weights)(x, valid, context, tables, dtype), None
+            return through(nnx.merge(definition, weights), x), None
 
         policy = REMAT[self.cfg.remat]
         if policy:  # Only a loop keeps the compiler from undoing it.
-            laid_out = self.cfg.unroll > 1
-            run = jax.checkpoint(run, policy=policy, prevent_cse=laid_out)
-        x, _ = jax.lax.scan(run, x, stacked, unroll=self.cfg.unroll)
+            run = jax.checkpoint(run, policy=policy, prevent_cse=self.cfg.unroll > 1)
+        x, _ = jax.lax.scan(run, x, stacked, unroll=self.cfg.unroll or 1)
         return x[:, 1:valid]

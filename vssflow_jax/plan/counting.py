@@ -40,9 +40,8 @@ def count_step(config: ml_collections.ConfigDict, devices: Sequence[jax.Device])
     rounds = config.train.accumulation_steps
     clips = config.train.batch_size // rounds
     # What a loop keeps for the backward pass the compiler would else compute again as it likes.
-    looped = config.model.transformer.unroll < config.model.transformer.layers
-    chosen = Experiment.from_config(config, devices=devices).model.transformer.remat
-    remat = KEEP_ALL if looped and chosen == "none" else chosen
+    chosen = Experiment.from_config(config, devices=devices).model.transformer
+    remat = chosen.remat if chosen.laid_out or chosen.remat != "none" else KEEP_ALL
 
     def totals(layers: int, rounds: int) -> Totals:
         part = changed(
