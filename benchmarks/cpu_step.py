@@ -1,6 +1,6 @@
 """Seconds of a training step of the base model's blocks on CPUs, beside PyTorch's:
 
-python -m benchmarks.cpu_step [--clips=2] [--layers=10] [--rounds=3]
+python -m benchmarks.cpu_step [--clips=2] [--layers=4] [--rounds=3]
 
 Float32, AdamW, offline latents: the blocks of `benchmarks.accelerator.in_torch`, eager, with as
 many threads as there are cores. Turn by turn in one run; the last line is `ratio R`, our median
@@ -31,7 +31,7 @@ from vssflow_jax.models.transformer import Transformer, TransformerConfig
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--clips", type=int, default=2)
-    parser.add_argument("--layers", type=int, default=10)
+    parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     experiment = make_experiment(FULL, "base", given.clips, dtype="float32")
