@@ -104,14 +104,20 @@ def test_time_by_what_a_chip_can_do():
     nothing = {f"{link}{kind}.wire_bytes": 0.0 for kind in KINDS for link in LINKS}
     totals = {counting.FLOPS: 50.0, counting.BYTES: 12.0, **nothing, "all-gather.wire_bytes": 6.0}
     found = roofline.estimate(totals, 40.0, chip)
-    within = {"compute_sec": 5, "memory_sec": 3, "network_sec": 3}
-    assert found == {**within, "dcn_sec": 0, "step_sec": 8}
+    within = {"compute_sec": 5, "memory_sec": 3, "network_sec": 3, "network_exposed_sec": 3}
+    assert found == {**within, "dcn_sec": 0, "dcn_exposed_sec": 0, "step_sec": 8}
     # What a kernel computes is not counted, but it is computed.
     assert roofline.estimate(totals, 80.0, chip)["compute_sec"] == 8
     # Between slices.
     totals[f"{counting.BETWEEN_SLICES}all-reduce.wire_bytes"] = 2.0
     network = dataclasses.replace(chip, dcn_bytes_per_sec=0.5)
-    assert roofline.estimate(totals, 40.0, network) == {**within, "dcn_sec": 4, "step_sec": 12}
+    between = {"dcn_sec": 4, "dcn_exposed_sec": 4}
+    assert roofline.estimate(totals, 40.0, network) == {**within, **between, "step_sec": 12}
+    # By a schedule, what it says is exposed.
+    schedule = {"work_sec": 5, "network_sec": 2, "network_exposed_sec": 1} | between
+    exposed = {**schedule, "compute_sec": 5, "memory_sec": 3, "step_sec": 10}
+    del exposed["work_sec"]
+    assert roofline.estimate(totals, 40.0, network, schedule) == exposed
 
 
 @pytest.mark.parametrize(

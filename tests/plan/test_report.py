@@ -7,7 +7,7 @@ import pytest
 
 from vssflow_jax.plan import picture, report
 from vssflow_jax.plan.collectives import KINDS
-from vssflow_jax.plan.counting import BETWEEN_SLICES, BYTES, FLOPS
+from vssflow_jax.plan.counting import BETWEEN_SLICES, BYTES, COMPILER_SEC, FLOPS
 
 GB = 1e9
 
@@ -74,7 +74,53 @@ def test_one_slice_has_no_word_of_others():
         assert words not in text
 
 
+def scheduled() -> dict[str, Any]:
+    """Of one slice, with what XLA estimates."""
+    parts = {"network_sec": 0.02, "dcn_sec": 0.0, "dcn_exposed_sec": 0.0}
+    schedule = {
+        "by_roofline": {**parts, "work_sec": 0.005, "network_exposed_sec": 0.004},
+        "by_cycles": {**parts, "work_sec": 0.015, "network_exposed_sec": 0.001},
+    }
+    one = found(1)
+    return {**one, "totals": {**one["totals"], COMPILER_SEC: 0.012}, "schedule": schedule}
+
+
+def test_all_estimates_stand_side_by_side():
+    row = report.summarise("dp", scheduled())
+    # 1 TFLOP at 197 TFLOP/s, then what a chip waits for.
+    assert row["estimate"]["step_sec"] == pytest.approx(1 / 197 + 0.004)
+    assert row["compiler"]["step_sec"] == 0.012
+    assert row["cycles"]["step_sec"] == pytest.approx(0.016)
+    for group in ("estimate", "compiler", "cycles"):
+        expected = 1e12 / 197e12 / row[group]["step_sec"]
+        assert row[group]["mfu"] == pytest.approx(expected)
+    (line,) = (
+        line
+        for line in report.markdown("Plan", [row]).split("## Estimated step")[1].splitlines()
+        if line.startswith("| `dp`")
+    )
+    assert line == (
+        "| `dp` | 5.1 | 1.2 | 20.0 | 4.0 | **9.1** | 56% | 7051 | 12.0 | 42% | 16.0 | 32% |"
+    )
+
+
+def test_an_estimate_that_xla_does_not_make_is_a_dash():
+    row, text = page(1)
+    assert "compiler" not in row
+    assert "cycles" not in row
+    assert text.split("## Estimated step")[1].splitlines()[4].endswith("| - | - | - | - |")
+    assert row["estimate"]["network_exposed_sec"] == row["estimate"]["network_sec"]
+
+
 @pytest.mark.parametrize("slices", [1, 2])
 def test_a_picture_is_drawn(tmp_path: Path, slices: int):
     picture.draw(tmp_path / "plan.png", "Plan", [page(slices)[0]])
     assert (tmp_path / "plan.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_estimates_of_xla_are_in_the_picture(tmp_path: Path):
+    row = report.summarise("dp", scheduled())
+    picture.draw(tmp_path / "plan.png", "Plan", [row])
+    without = page(1)[0]
+    picture.draw(tmp_path / "without.png", "Plan", [without])
+    assert (tmp_path / "plan.png").stat().st_size > (tmp_path / "without.png").stat().st_size

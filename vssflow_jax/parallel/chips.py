@@ -3,7 +3,9 @@
 Peaks are those of dense bfloat16 matrix products. Links count all of a chip's together in one
 direction, half of what is sold as bidirectional. The data centre's network, between slices, is a
 chip's share of its host's or pod's. Memory is what a program may have: of TPUs what
-the compiler of libtpu 0.0.42 grants of the 16, 32 and 95 GB that are published.
+the compiler of libtpu 0.0.42 grants of the 16, 32 and 95 GB that are published. Clocks are the peak
+over what the matrix units of a device do in a cycle: 4 (v4, v5e) or 8 (v5p) of 128 x 128, 4 of
+256 x 256 (v6e), two operations each.
 
 Sources:
   TPU v4: https://cloud.google.com/tpu/docs/v4; links: arXiv 2304.01433, table 4. JAX sees the two
@@ -36,6 +38,7 @@ class Chip:
       link_bytes_per_sec: to other chips of the slice or node, one way, all links together.
       source: where the figures are from.
       dcn_bytes_per_sec: to other slices, one way; None where the maker does not say.
+      cycles_per_sec: clock of a TPU, by which its compiler counts; None of others.
     """
 
     name: str
@@ -46,13 +49,23 @@ class Chip:
     link_bytes_per_sec: float
     source: str
     dcn_bytes_per_sec: float | None = None
+    cycles_per_sec: float | None = None
 
 
 _TPU_DOCS = "https://cloud.google.com/tpu/docs/"
 _NVIDIA_DOCS = "https://www.nvidia.com/en-us/data-center/"
 
 CHIPS = (
-    Chip("v4", ("TPU v4",), 137.5e12, 15.25 * _GIB, 600e9, 150e9, _TPU_DOCS + "v4"),
+    Chip(
+        "v4",
+        ("TPU v4",),
+        137.5e12,
+        15.25 * _GIB,
+        600e9,
+        150e9,
+        _TPU_DOCS + "v4",
+        cycles_per_sec=1.05e9,
+    ),
     Chip(
         "v5e",
         ("TPU v5 lite", "TPU v5e"),
@@ -62,9 +75,18 @@ CHIPS = (
         200e9,
         _TPU_DOCS + "v5e",
         3.125e9,
+        1.5e9,
     ),
     Chip(
-        "v5p", ("TPU v5", "TPU v5p"), 459e12, 95.74 * _GIB, 2765e9, 600e9, _TPU_DOCS + "v5p", 6.25e9
+        "v5p",
+        ("TPU v5", "TPU v5p"),
+        459e12,
+        95.74 * _GIB,
+        2765e9,
+        600e9,
+        _TPU_DOCS + "v5p",
+        6.25e9,
+        1.75e9,
     ),
     Chip(
         "v6e",
@@ -75,6 +97,7 @@ CHIPS = (
         400e9,
         _TPU_DOCS + "v6e",
         12.5e9,
+        1.75e9,
     ),
     Chip("A100", ("NVIDIA A100",), 312e12, 80 * _GIB, 2039e9, 300e9, _NVIDIA_DOCS + "a100/"),
     Chip("H100", ("NVIDIA H100",), 989e12, 80 * _GIB, 3350e9, 450e9, _NVIDIA_DOCS + "h100/"),

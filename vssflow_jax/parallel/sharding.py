@@ -187,7 +187,7 @@ def make_mesh_rules(
       UserError: an unknown strategy or axis, sizes that do not make up the devices or the slices
         there are, or ones that would gather weights across slices.
     """
-    strategy = _find_strategy(config)
+    strategy = find_strategy(config)
     devices = jax.devices() if devices is None else devices
     num_slices = slices.find(config.mesh.slices, devices)
     shape = mesh_shape(config.mesh, strategy, len(devices), num_slices)
@@ -206,7 +206,12 @@ def make_mesh_rules(
     return MeshRules(mesh, strategy.rules, config.reduce_dtype)
 
 
-def _find_strategy(config: "ml_collections.ConfigDict") -> Strategy:
+def find_strategy(config: "ml_collections.ConfigDict") -> Strategy:
+    """The strategy that the `sharding` section of a config names.
+
+    Raises:
+      UserError: there is none of that name, or its own entry names an unknown axis.
+    """
     own = dict(config.strategies)
     if config.strategy not in STRATEGIES | own:
         known = ", ".join(STRATEGIES | own)

@@ -12,7 +12,8 @@ what goes on between slices. There payload and wire are those of a ring of slice
 import dataclasses
 import math
 import re
-from collections.abc import Iterator
+
+from vssflow_jax.plan.hlo import Program, result_bytes
 
 KINDS = (
     "all-gather",
@@ -22,17 +23,10 @@ KINDS = (
     "collective-permute",
 )
 
-_COMPUTATION = re.compile(r"^(?:ENTRY )?%?(\S+) \(.*\{$")
 _INSTRUCTION = re.compile(
     rf"^\s+(?:ROOT )?%?\S+ = (.+?) ({'|'.join(KINDS)}|ragged-all-to-all|collective-broadcast)"
     r"(-start)?\("
 )
-_ARRAY = re.compile(r"\b(pred|[a-z]+(\d+)\w*)\[([\d,]*)\]")
-_CALLED = re.compile(
-    r"\b(?:calls|to_apply|body|condition|branch_computations|true_computation|"
-    r"false_computation|called_computations)=(?:%?([\w.-]+)|\{([^}]*)\})"
-)
-_LOOP = re.compile(r" while\(.*\bcondition=%?([\w.-]+), body=%?([\w.-]+)")
 _GROUPS = re.compile(r"replica_groups=(.*)")
 _PAIRS = re.compile(r"source_target_pairs=\{(.*?)\}\}")
 # On hosts, by the runtime that connects slices.
@@ -88,105 +82,67 @@ def find_collectives(hlo: str, devices: int) -> list[Collective]:
       AssertionError: one is in a loop, where it would run more often than it is written, or is of
         a kind that is not known.
     """
-    computations = _computations(hlo)
-    looped = _looped(computations)
+    program = Program.parse(hlo)
+    looped = program.looped()
     found: list[Collective] = []
-    for name, lines in computations.items():
+    for name, lines in program.computations.items():
         for line in lines:
-            if sent := _SEND.match(line):
+            if collective := collective_of(line, name, devices):
                 assert name not in looped, f"a collective in a loop: {line}"
-                found += _between_slices(sent[1], line)
-            match = _INSTRUCTION.match(line)
-            if not match:
-                continue
-            result, kind, start = match.groups()
-            assert kind in KINDS, f"unknown collective: {line}"
-            group = _group_size(kind, line, devices)
-            if group == 1:
-                continue
-            assert name not in looped, f"a collective in a loop: {line}"
-            if kind == "all-reduce" and name.startswith(_SCATTERING):
-                kind, payload = "reduce-scatter", _bytes(result)
-            else:
-                payload = _payload(kind, result, bool(start), group)
-            found.append(Collective(kind, payload, group))
+                found.append(collective)
     return found
 
 
-def _between_slices(result: str, line: str) -> list[Collective]:
+def collective_of(line: str, computation: str, devices: int) -> Collective | None:
+    """The collective that a line of a program begins, if it is one among more than one device.
+
+    Args:
+      line: line of the program.
+      computation: name of the computation that it is in.
+      devices: number of devices of a slice.
+
+    Raises:
+      AssertionError: it is of a kind that is not known.
+    """
+    if sent := _SEND.match(line):
+        return _between_slices(sent[1], line)
+    match = _INSTRUCTION.match(line)
+    if not match:
+        return None
+    result, kind, start = match.groups()
+    assert kind in KINDS, f"unknown collective: {line}"
+    group = _group_size(kind, line, devices)
+    if group == 1:
+        return None
+    if kind == "all-reduce" and computation.startswith(_SCATTERING):
+        return Collective("reduce-scatter", result_bytes(result), group)
+    return Collective(kind, _payload(kind, result, bool(start), group), group)
+
+
+def _between_slices(result: str, line: str) -> Collective | None:
     """The collective that a send on the host begins, if it is to other slices."""
     if _MEGASCALE not in line:
-        return []
+        return None
     transfer, target = _TRANSFER.search(line), _TARGET.search(line)
     kind = _TRANSFERS.get(transfer[1]) if transfer else None
     assert kind, f"unknown transfer between slices: {line}"
     if kind == "collective-permute":
-        return [Collective(kind, _bytes(result), 2, between_slices=True)]
+        return Collective(kind, result_bytes(result), 2, between_slices=True)
     assert target, f"unknown target of a transfer between slices: {line}"
     # Device 100007 is of slice 1.
     slices = len({place[:-5] or place for place in target[1].split(",")})
-    payload = _bytes(result) * (slices if kind == "all-gather" else 1)
-    return [Collective(kind, payload, slices, between_slices=True)]
-
-
-def _computations(hlo: str) -> dict[str, list[str]]:
-    """The lines of each computation, by its name."""
-    computations: dict[str, list[str]] = {}
-    lines: list[str] = []
-    for line in hlo.splitlines():
-        header = _COMPUTATION.match(line)
-        if header:
-            lines = computations.setdefault(header[1], [])
-        else:
-            lines.append(line)
-    return computations
-
-
-def _looped(computations: dict[str, list[str]]) -> set[str]:
-    """Names of the computations that a loop runs, by itself or by others that it calls."""
-    looped: set[str] = set()
-    waiting = [
-        name
-        for lines in computations.values()
-        for line in lines
-        for loop in _LOOP.finditer(line)
-        for name in loop.groups()
-    ]
-    while waiting:
-        name = waiting.pop()
-        if name not in looped:
-            looped.add(name)
-            waiting += _called(computations.get(name, []))
-    return looped
-
-
-def _called(lines: list[str]) -> Iterator[str]:
-    for line in lines:
-        for one, several in _CALLED.findall(line):
-            yield from [one] if one else re.findall(r"[\w.-]+", several)
+    payload = result_bytes(result) * (slices if kind == "all-gather" else 1)
+    return Collective(kind, payload, slices, between_slices=True)
 
 
 def _payload(kind: str, result: str, start: bool, group: int) -> int:
     """Bytes of the whole array, from the type of the result."""
-    size = _bytes(result)
+    size = result_bytes(result)
     if start and kind != "all-reduce":
         # The result of a start holds what went in beside what comes out.
         into_out = {"all-gather": group, "reduce-scatter": 1 / group}.get(kind, 1)
         size = round(size * into_out / (1 + into_out))
     return size * group if kind == "reduce-scatter" else size
-
-
-def _bytes(result: str) -> int:
-    """Bytes of all arrays in a type, but for the scalars by which a start is awaited."""
-    arrays = _ARRAY.findall(result)
-    if len(arrays) > 1:
-        arrays = [array for array in arrays if array[0] != "u32" or array[2]]
-    return sum(_array_bytes(bits, shape) for _, bits, shape in arrays)
-
-
-def _array_bytes(bits: str, shape: str) -> int:
-    size = math.prod(int(length) for length in shape.split(",") if length)
-    return -(-size * int(bits or 8) // 8)  # pred has a byte
 
 
 def _group_size(kind: str, line: str, devices: int) -> int:

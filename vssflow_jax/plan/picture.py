@@ -14,9 +14,10 @@ _COLOURS = ("#33608c", "#5b9bd5", "#a5c8e4", "#7f7f7f", "#b9b9b9", "#f0a04b")
 _TIME_COLOURS = {
     "compute_sec": "#33608c",
     "memory_sec": "#f0a04b",
-    "network_sec": "#7aa95c",
-    "dcn_sec": "#b0413e",
+    "network_exposed_sec": "#7aa95c",
+    "dcn_exposed_sec": "#b0413e",
 }
+_BY_XLA = {"compiler": "|", "cycles": "x"}  # markers
 _GB, _MS = 1e9, 1e-3
 
 
@@ -73,28 +74,35 @@ def _draw_memory(axes: Any, rows: Sequence[Row]) -> None:
 
 
 def _draw_times(axes: Any, rows: Sequence[Row]) -> None:
-    """Computing and memory at once, side by side in a bar; then the networks."""
+    """Computing and memory at once, side by side in a bar; then what is exposed of the networks."""
     names = [row["strategy"] for row in rows]
     if all("estimate" in row for row in rows):
         times = {part: [row["estimate"][part] / _MS for row in rows] for part in TIME_PARTS}
         positions, at_once = np.arange(len(rows)), [0.0] * len(rows)
         longer = [*map(max, times["compute_sec"], times["memory_sec"])]
-        network = np.add(longer, times["network_sec"])
+        network = np.add(longer, times["network_exposed_sec"])
         bars = zip(TIME_PARTS, (-0.15, 0.15, 0.0, 0.0), (0.3, 0.3, 0.6, 0.6), strict=True)
         starts = (at_once, at_once, longer, network)
         for (part, offset, height), left in zip(bars, starts, strict=True):
-            if part == "dcn_sec" and rows[0]["slices"] == 1:
+            if part == "dcn_exposed_sec" and rows[0]["slices"] == 1:
                 continue
             axes.barh(
                 positions + offset,
                 times[part],
                 left=left,
                 color=_TIME_COLOURS[part],
-                label=part.removesuffix("_sec"),
+                label=part.removesuffix("_sec").replace("_", " "),
                 height=height,
             )
         axes.set_yticks(positions, names)
-        axes.set_xlabel("ms of a step, estimated: the longer of compute and memory, then networks")
+        axes.set_xlabel(
+            "ms of a step, estimated: the longer of compute and memory, then what is exposed"
+        )
+        for group, marker in _BY_XLA.items():
+            if all(group in row for row in rows):
+                by_xla = [row[group]["step_sec"] / _MS for row in rows]
+                label = f"XLA: {group}"
+                axes.plot(by_xla, positions, marker, color="k", markersize=9, label=label)
     if all("measured" in row for row in rows):
         seconds = [row["measured"]["step_sec"] / _MS for row in rows]
         axes.plot(seconds, names, "kD", markersize=5, label="measured")

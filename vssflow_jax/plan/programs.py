@@ -63,16 +63,17 @@ class Program:
     def abstract_batch(self) -> Batch:
         return self.experiment.abstract_batch(self.experiment.train.batch_size, self.latents)
 
-    def compile(self, *, counting: bool = False) -> jax.stages.Compiled:
-        """Compile it, to measure or to count.
+    def compile(self, *, counting: bool = False, effort: bool = False) -> jax.stages.Compiled:
+        """Compile it, to measure, to count, or with all the effort that training has it done.
 
         Raises:
           TooLarge: the compiler finds that it does not fit the device's memory.
         """
         step = jit_train_step(self.experiment)
         lowered = step.lower(self.experiment.abstract_state, self.abstract_batch())
+        options = {} if effort else compile_options(self.platform, counting=counting)
         try:
-            return lowered.compile(compile_options(self.platform, counting=counting))
+            return lowered.compile(options)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise

@@ -17,7 +17,7 @@ Row = dict[str, Any]
 Cell = Callable[[Row], str]
 
 MEMORY_PARTS = tuple(field.name for field in dataclasses.fields(Memory))
-TIME_PARTS = ("compute_sec", "memory_sec", "network_sec", "dcn_sec")
+TIME_PARTS = ("compute_sec", "memory_sec", "network_exposed_sec", "dcn_exposed_sec")
 
 
 def summarise(strategy: str, found: Mapping[str, Any], dcn_bytes_per_sec: float = 0.0) -> Row:
@@ -37,9 +37,16 @@ def summarise(strategy: str, found: Mapping[str, Any], dcn_bytes_per_sec: float 
     if chip and found["slices"] > 1:
         row["dcn_bytes_per_sec"] = chip.dcn_bytes_per_sec
     row["flops_over_model"] = found["totals"][FLOPS] / flops
+    schedule = found.get("schedule", {})
     times = {"measured": found["measured"]} if "measured" in found else {}
     if chip:
-        times = {"estimate": roofline.estimate(found["totals"], flops, chip), **times}
+        estimate = roofline.estimate(found["totals"], flops, chip, schedule.get("by_roofline"))
+        times = {"estimate": estimate, **times}
+    if COMPILER_SEC in found["totals"]:
+        times["compiler"] = {"step_sec": found["totals"][COMPILER_SEC]}
+    if by_cycles := schedule.get("by_cycles"):
+        waited = by_cycles["network_exposed_sec"] + by_cycles["dcn_exposed_sec"]
+        times["cycles"] = {"step_sec": by_cycles["work_sec"] + waited}
     for name, parts in times.items():
         step_sec = parts["step_sec"]
         row[name] = {
@@ -67,7 +74,7 @@ def markdown(title: str, rows: Sequence[Row]) -> str:
         text += ["## Collectives of a step between slices"]
         text += [_table(planned, _kinds(planned, BETWEEN_SLICES)), _BETWEEN_WORDS]
     if "estimate" in planned[0]:
-        estimate = {name: cell for name, cell in _ESTIMATE.items() if several or name != "dcn"}
+        estimate = _ESTIMATE | (_ESTIMATE_BETWEEN if several else {}) | _STEP
         words = _ESTIMATE_WORDS + (_DCN_WORDS if several else "")
         text += ["## Estimated step", _table(planned, estimate), words]
     if "measured" in planned[0]:
@@ -107,16 +114,32 @@ _BETWEEN_WORDS = """
 
 _ESTIMATE_WORDS = """
 - Milliseconds. *compute*: FLOPs at the chip's peak. *memory*: bytes accessed at its memory's
-  bandwidth. *network*: bytes sent, over all of its links at once.
-- *step*: the longer of compute and memory, then network. Nothing of the network is taken to be
-  hidden, and all else to run at its peak.
-- *compiler*: XLA's own estimate, operation by operation, where it makes one.
-- *MFU*: the model's FLOPs by what the chips could do in that time.
+  bandwidth. *network*: bytes sent, over all of its links at once; *exposed*: what the chip waits
+  for of that.
+- What is exposed follows from the step as training compiles it: a collective that XLA begins in one
+  place and awaits in another is hidden by the work between, of which all together lasts as long as
+  compute or memory. Without such a schedule (`plan.json` has none) all is exposed.
+- *step*: the longer of compute and memory, then what is exposed.
+- *compiler*: XLA's own estimate of the programs that are counted, operation by operation, where it
+  makes one.
+- *cycles*: those that XLA estimates for each instruction of the step as training compiles it, loops
+  as often as they run, at the chip's clock, with what is then exposed.
+- *MFU*: the model's FLOPs by what the chips could do in that time, of each of the three.
+"""
+
+SEARCH_WORDS = """
+- *clips*: the most that fit a chip. *GB*: memory of a chip at the peak. The rest is as in a plan:
+  milliseconds, *exposed* of the network, *step* and *MFU* by the roofline, *compiler* and *cycles*
+  by XLA.
+- These batches were compiled, and what the network hides is taken from the schedule. Of those below
+  clips follow from a line through two batches, and nothing of the network is hidden.
+- The best gets through most examples a second by the roofline. How well so large a batch trains is
+  another question.
 """
 
 _DCN_WORDS = """
-- *dcn*: bytes sent to other slices, over the chip's share of the data centre's network. It adds to
-  the step as the network does.
+- *dcn*: bytes sent to other slices, over the chip's share of the data centre's network. What is
+  exposed of it adds to the step as that of the network does.
 """
 
 _MEASURED_WORDS = """
@@ -148,7 +171,7 @@ def _about(first: Row) -> str:
 
 def _of(group: str, name: str, unit: float, digits: int) -> Cell:
     """A figure of a group in a row, in a unit."""
-    return lambda row: _number(row[group].get(name), unit, digits)
+    return lambda row: _number(row.get(group, {}).get(name), unit, digits)
 
 
 def _bold(cell: Cell) -> Cell:
@@ -156,7 +179,11 @@ def _bold(cell: Cell) -> Cell:
 
 
 def _mfu(group: str) -> Cell:
-    return lambda row: "-" if row[group]["mfu"] is None else f"{row[group]['mfu']:.0%}"
+    def cell(row: Row) -> str:
+        mfu = row.get(group, {}).get("mfu")
+        return "-" if mfu is None else f"{mfu:.0%}"
+
+    return cell
 
 
 def _mesh(row: Row) -> str:
@@ -206,11 +233,23 @@ _WORK_BETWEEN: dict[str, Cell] = {
     ),
 }
 _ESTIMATE: dict[str, Cell] = {
-    **{part.removesuffix("_sec"): _of("estimate", part, _MS, 1) for part in TIME_PARTS},
+    "compute": _of("estimate", "compute_sec", _MS, 1),
+    "memory": _of("estimate", "memory_sec", _MS, 1),
+    "network": _of("estimate", "network_sec", _MS, 1),
+    "exposed": _of("estimate", "network_exposed_sec", _MS, 1),
+}
+_ESTIMATE_BETWEEN: dict[str, Cell] = {
+    "dcn": _of("estimate", "dcn_sec", _MS, 1),
+    "dcn exposed": _of("estimate", "dcn_exposed_sec", _MS, 1),
+}
+_STEP: dict[str, Cell] = {
     "step": _bold(_of("estimate", "step_sec", _MS, 1)),
-    "compiler": _of("totals", COMPILER_SEC, _MS, 1),
     "MFU": _mfu("estimate"),
     "examples/s": _of("estimate", "examples_per_sec", 1, 0),
+    "compiler": _of("compiler", "step_sec", _MS, 1),
+    "MFU by it": _mfu("compiler"),
+    "cycles": _of("cycles", "step_sec", _MS, 1),
+    "MFU by them": _mfu("cycles"),
 }
 _MEASURED: dict[str, Cell] = {
     "step, ms": _of("measured", "step_sec", _MS, 1),
@@ -219,6 +258,23 @@ _MEASURED: dict[str, Cell] = {
     "peak, GB": _of("measured", "peak_bytes", _GB, 2),
     "loss": _of("measured", "loss", 1, 3),
 }
+
+
+_SEARCHED: dict[str, Cell] = {
+    "topology": lambda row: row["topology"],
+    "mesh": _mesh,
+    "remat": lambda row: row["remat"],
+    "attention": lambda row: row["attention"],
+    "clips": lambda row: str(row["clips_per_device"]),
+    "GB": _of("memory", "peak", _GB, 2),
+    "exposed": _of("estimate", "network_exposed_sec", _MS, 1),
+    **_STEP,
+}
+
+
+def search_table(rows: Sequence[Row]) -> str:
+    """Rows of a search, of one topology or several."""
+    return _table(rows, _SEARCHED)
 
 
 def _table(rows: Sequence[Row], columns: Mapping[str, Cell]) -> str:

@@ -15,6 +15,7 @@ from vssflow_jax.parallel import chips, slices
 from vssflow_jax.plan.counting import count_step
 from vssflow_jax.plan.memory import largest_batch, measure_memory
 from vssflow_jax.plan.programs import Program, TooLarge, changed, random_batch
+from vssflow_jax.plan.schedule import follow
 from vssflow_jax.plan.topologies import Topology
 from vssflow_jax.run.run_config import resolved_values
 from vssflow_jax.train.step import jit_train_step
@@ -24,7 +25,7 @@ from vssflow_jax.utils.errors import UserError
 STEPS = 3  # that are timed
 
 Found = dict[str, Any]  # JSON values
-Task = Callable[[ml_collections.ConfigDict, Sequence[jax.Device]], Found]
+Task = Callable[..., Found]  # of a config, devices, and what else the job says
 
 
 def find_memory(config: ml_collections.ConfigDict, devices: Sequence[jax.Device]) -> Found:
@@ -62,6 +63,33 @@ def find_totals(config: ml_collections.ConfigDict, devices: Sequence[jax.Device]
     return {"totals": dict(count_step(config, devices))}
 
 
+def find_schedule(
+    config: ml_collections.ConfigDict,
+    devices: Sequence[jax.Device],
+    work_sec: float,
+    dcn_bytes_per_sec: float,
+) -> Found:
+    """What the step, compiled as training does, hides of its collectives by its schedule.
+
+    Twice: by the cycles that XLA estimates for each instruction, and with these scaled to what a
+    roofline has for all work, `work_sec`. Nothing where the compiler finds that it does not fit.
+    """
+    chip = chips.find(devices[0].device_kind)
+    assert chip, f"unknown device: {devices[0].device_kind}"
+    chip = dataclasses.replace(chip, dcn_bytes_per_sec=dcn_bytes_per_sec)
+    program = Program.from_config(config, devices)
+    try:
+        text = program.compile(effort=True).as_text()
+    except TooLarge:
+        return {}
+    assert text
+    by_cycles, by_roofline = (
+        dataclasses.asdict(follow(text, program.devices_of_slice, chip, sec))
+        for sec in (None, work_sec)
+    )
+    return {"schedule": {"by_cycles": by_cycles, "by_roofline": by_roofline}}
+
+
 def find_measured(config: ml_collections.ConfigDict, devices: Sequence[jax.Device]) -> Found:
     """What a step of random clips shows on the devices that there are.
 
@@ -92,8 +120,12 @@ def find_measured(config: ml_collections.ConfigDict, devices: Sequence[jax.Devic
 TASKS: dict[str, Task] = {
     "memory": find_memory,
     "totals": find_totals,
+    "schedule": find_schedule,
     "measured": find_measured,
 }
+
+PARTS, MEASURED = ("memory", "totals"), ("measured",)
+"""The tasks that make up any plan, and where steps can be run."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,12 +138,14 @@ class Job:
       topology: topology to plan for.
       clips_per_device: clips of a batch, on average: `tp` and `sp` put the clips of a group on each
         of its devices. None: the batch is that of the config.
+      arguments: what else the task takes.
     """
 
     task: str
     config: ml_collections.ConfigDict
     topology: Topology
     clips_per_device: int | None
+    arguments: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def strategy(self) -> str:
@@ -121,7 +155,8 @@ class Job:
     def key(self) -> list[Any]:
         """All that the result depends on, beside sources and packages, as JSON values."""
         config = resolved_values(self.config)
-        return [self.task, self.topology.name, self.clips_per_device, config]
+        arguments = dict(self.arguments)
+        return [self.task, self.topology.name, self.clips_per_device, arguments, config]
 
     def run(self) -> Found:
         """What is found, or {"error": ...} where the config does not go with the devices."""
@@ -132,7 +167,7 @@ class Job:
             if self.clips_per_device:
                 clips = self.clips_per_device * len(devices)
                 config = changed(config, train__batch_size=clips)
-            return TASKS[self.task](config, devices)
+            return TASKS[self.task](config, devices, **self.arguments)
         except UserError as error:
             return {"error": str(error)}
         except TooLarge:

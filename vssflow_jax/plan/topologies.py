@@ -112,7 +112,7 @@ class Topology:
 
 
 def compile_options(platform: str, *, counting: bool) -> dict[str, str | float | bool]:
-    """Compiler options for a platform, to measure or to count a program."""
+    """Compiler options for a platform, to measure or to count a program with little effort."""
     if platform == "tpu":
         return _TPU_OPTIONS | (_TPU_COUNTING_OPTIONS if counting else {})
     return _CPU_OPTIONS if platform == "cpu" else {}
