@@ -20,10 +20,11 @@ from vssflow_jax.plan.topologies import Topology
 from vssflow_jax.utils.errors import UserError
 
 # Of each way: clips a chip that fit, and TFLOP that one clip takes.
-WAYS: dict[tuple[str, int, str, str], tuple[int, float]] = {
+WAYS: dict[tuple[str, int, str, str], tuple[int | None, float]] = {
     ("dp", 0, "auto", "none"): (4, 3.0),
     ("hsdp", 0, "auto", "none"): (6, 2.0),
     ("tp", 0, "auto", "none"): (0, 1.0),
+    ("sp", 0, "auto", "none"): (None, 1.0),
     ("hsdp", 2, "auto", "none"): (9, 1.5),
     ("hsdp", 2, "xla", "none"): (5, 1.8),
     ("hsdp", 2, "auto", "dots"): (12, 1.4),
@@ -86,7 +87,7 @@ class FakePlanner(Planner):
         found |= {"clips": 8 * clips, "model_flops": 1e12 * clips, "fits": clips <= self.too_many}
         found |= {"mesh": {"data": 2, "fsdp": config.sharding.mesh.fsdp or 4}}
         first = clips == search.START_CLIPS
-        found["largest_clips_per_device"] = largest if first else min(largest, self.too_many)
+        found["largest_clips_per_device"] = largest if first else min(largest or 0, self.too_many)
         found["totals"] = {**found["totals"], FLOPS: flops * clips * 1e12}
         left_out = {"memory": (), "totals": ("totals",)}
         return {
@@ -154,6 +155,11 @@ def test_where_nothing_fits_more_is_computed_again(monkeypatch: pytest.MonkeyPat
     assert names(best) == ("tp", "", "auto", "full")
     errors = [row["error"] for row in tried if "error" in row]
     assert errors[:2] == ["not one clip a chip fits", "refused"]
+
+
+def test_what_the_compiler_does_not_say_is_not_taken_for_no_room():
+    _, _, tried = searched("dp", "sp", remats=("none",))
+    assert "the compiler does not say how many would" in tried[1]["error"]
 
 
 def test_no_room_at_all_is_one_clear_line():

@@ -28,6 +28,7 @@ from vssflow_jax.utils.errors import UserError
 START_CLIPS = 8  # a chip: the first point of the line
 GROUPS = (2, 4, 8, 16)  # sizes of the axis that a strategy has groups on
 _TRIES = 3  # batches of the best candidate that are compiled
+_UNKNOWN = f"{START_CLIPS} clips a chip do not fit, and the compiler does not say how many would"
 _FEWER = 32  # of as many clips one is left out, where a batch turns out too large
 
 
@@ -126,7 +127,8 @@ class _Search:
             if index in totals and "error" not in found:
                 found = _of_batch(found, clips[index])
             elif "error" not in found:
-                found = {"error": "not one clip a chip fits"}
+                unknown = found["largest_clips_per_device"] is None
+                found = {"error": _UNKNOWN if unknown else "not one clip a chip fits"}
             self.tried[candidate] = self._row(candidate, found)
 
     def _verified(self, best: Candidate) -> report.Row | None:
