@@ -181,6 +181,11 @@ def test_what_other_devices_have_no_part_in_takes_no_time():
     assert followed(alone, work(1), DONE) == Schedule(1, 0, 0, 0, 0)
 
 
+def test_what_is_awaited_has_to_have_begun():
+    with pytest.raises(KeyError, match="'s'"):
+        followed(DONE)
+
+
 def test_a_chip_without_a_clock_is_refused():
     with pytest.raises(AssertionError, match="no clock"):
         follow("", DEVICES, schedule.Chip("c", ("C",), 1.0, 1.0, 1.0, 10.0, ""))

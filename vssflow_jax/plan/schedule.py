@@ -146,8 +146,8 @@ class _Run:
     ) -> None:
         kind = one.opcode.removesuffix("-start").removesuffix("-done")
         if one.opcode == "send":
-            if sent := collective_of(one.line, name, self._devices):
-                self._begin(_name(_TRANSFER, one.line), sent)
+            sent = collective_of(one.line, name, self._devices)
+            self._begin(_name(_TRANSFER, one.line), sent)
         elif one.opcode == "recv-done":
             self._await(_name(_TRANSFER, by_name[one.operands[0]].line))
         elif one.opcode == "async-update":
@@ -155,8 +155,7 @@ class _Run:
         elif one.opcode.endswith("-done") and kind in (*KINDS, "async"):
             self._await(one.operands[0])
         elif kind in KINDS:
-            if collective := collective_of(one.line, name, self._devices):
-                self._begin(one.name, collective)
+            self._begin(one.name, collective_of(one.line, name, self._devices))
             if kind == one.opcode:
                 self._await(one.name)
         elif one.opcode in ("async-start", "fusion"):
@@ -173,6 +172,8 @@ class _Run:
             for line in lines
             if (found := collective_of(line, called, self._devices)) is not None
         ]
+        if not within and one.opcode == "async-start":
+            self._begin(one.name, None)
         if not within:
             self._work(one, by_name)
             return
@@ -190,7 +191,11 @@ class _Run:
             self._begin(one.name, collective)
             self._await(one.name)
 
-    def _begin(self, name: str, collective: Collective) -> None:
+    def _begin(self, name: str, collective: Collective | None) -> None:
+        """Begin a collective by a name; None is one that no other device has a part in."""
+        if collective is None:
+            self._begun[name] = self.now.sec, self.networks[False]
+            return
         network = self.networks[collective.between_slices]
         sec = collective.wire_bytes / network.bytes_per_sec
         network.busy.sec += sec
@@ -198,8 +203,8 @@ class _Run:
         self._begun[name] = network.free.sec, network
 
     def _await(self, name: str) -> None:
-        """Wait for what has begun by a name; for nothing, if no other device takes part in it."""
-        done, network = self._begun.pop(name, (0.0, self.networks[0]))
+        """Wait for what has begun by a name."""
+        done, network = self._begun.pop(name)
         waited = max(0.0, done - self.now.sec)
         network.exposed.sec += waited
         self.now.sec += waited
