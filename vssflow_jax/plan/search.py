@@ -27,9 +27,9 @@ from vssflow_jax.utils.errors import UserError
 
 START_CLIPS = 8  # a chip: the first point of the line
 GROUPS = (2, 4, 8, 16)  # sizes of the axis that a strategy has groups on
-_TRIES = 3  # batches of the best candidate that are compiled
+_TRIES = 4  # batches of the best candidate that are compiled
 _UNKNOWN = f"{START_CLIPS} clips a chip do not fit, and the compiler does not say how many would"
-_FEWER = 32  # of as many clips one is left out, where a batch turns out too large
+_FEWER = 32  # of as many clips one is left out, where a batch turns out too large; then two, four
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,14 +134,15 @@ class _Search:
     def _verified(self, best: Candidate) -> report.Row | None:
         """The row of a candidate whose batch was compiled, and its schedule; None if none fits."""
         config, clips = best.apply(self.config), self.tried[best]["clips_per_device"]
-        for _ in range(_TRIES):
+        for attempt in range(_TRIES):
             case = Case(config, clips)
             found = self.planner.with_schedules([case], self.planner.find([case], PARTS))[0]
             if "schedule" in found:
                 return self._row(best, found)
-            # Too large for the compiler with little effort, which says by how much, or with all.
-            fewer = clips if found.get("fits") else found.get("largest_clips_per_device") or 0
-            clips = min(clips - max(1, clips // _FEWER), fewer)
+            # Too large for the compiler with all effort, or with little, which may say by how much.
+            smaller = clips - max(1, clips // _FEWER) * 2**attempt
+            largest = None if found.get("fits") else found.get("largest_clips_per_device")
+            clips = smaller if largest is None else min(smaller, largest)
             if clips < 1:
                 return None
         return None
