@@ -35,6 +35,13 @@ def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     patch.undo()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs() -> Iterator[None]:
+    """Programs of other test files are of no use: without this a worker keeps gigabytes of them."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def stores_there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Emulated stores, which this process and those that it starts reach from now on."""

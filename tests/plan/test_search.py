@@ -192,7 +192,7 @@ def command(out: Path, *given: str) -> list[str]:
     [
         (["--search", "--topology=cpu:8"], "--search is of TPUs whose speed is known, v4, v5e, "),
         (["--search", "--topology=v5e:2x4,gpu:8"], "--topology is 'gpu:8'; give one such as"),
-        (["--search", "--remats=some"], "--remats has 'some'; choose from: none, dots, "),
+        (["--search", "--remats=some"], "--remats has 'some'; choose from: auto, none, "),
         (["--search", "--attentions="], "--attentions is empty; choose from: auto, xla, "),
         (["--search", "--strategies=zero"], "--strategies has 'zero'; choose from: dp, fsdp"),
         (["--search", "--clips_per_device=4"], "--search finds the batch by itself"),

@@ -221,7 +221,7 @@ def define_flags() -> None:
     flags.DEFINE_string("topology", "v5e:2x4", "what to plan for; of a search, one or several")
     flags.DEFINE_list("strategies", list(STRATEGIES), "of sharding")
     flags.DEFINE_bool("search", False, "find the fastest way to train on each topology")
-    flags.DEFINE_list("remats", ["none", "dots", "full"], "rematerialisations that a search tries")
+    flags.DEFINE_list("remats", ["auto", "none", "full"], "rematerialisations that a search tries")
     flags.DEFINE_list("attentions", ["auto", "xla"], "ways to attend that a search tries")
     flags.DEFINE_integer(
         "clips_per_device",
