@@ -15,9 +15,10 @@ import jax
 import ml_collections
 
 from vssflow_jax.models.transformer import KEEP_ALL
+from vssflow_jax.models.vssflow import ModelConfig
+from vssflow_jax.parallel.sharding import make_mesh_rules
 from vssflow_jax.plan.collectives import KINDS, find_collectives
 from vssflow_jax.plan.programs import Program, changed
-from vssflow_jax.run.experiment import Experiment
 
 FLOPS, BYTES, COMPILER_SEC = "flops", "bytes_accessed", "compiler_sec"
 
@@ -40,7 +41,8 @@ def count_step(config: ml_collections.ConfigDict, devices: Sequence[jax.Device])
     rounds = config.train.accumulation_steps
     clips = config.train.batch_size // rounds
     # What a loop keeps for the backward pass the compiler would else compute again as it likes.
-    chosen = Experiment.from_config(config, devices=devices).model.transformer
+    mesh_rules = make_mesh_rules(config.sharding, devices)
+    chosen = ModelConfig.from_config(config.model).fitted(mesh_rules).transformer
     remat = chosen.remat if chosen.laid_out or chosen.remat != "none" else KEEP_ALL
 
     def totals(layers: int, rounds: int) -> Totals:
