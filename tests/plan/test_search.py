@@ -210,7 +210,7 @@ def test_what_does_not_go_together_is_one_clear_line(tmp_path: Path, given: list
     assert why in error
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # in short: the searches above, of a planner that is made up
 def test_a_search_of_a_real_topology(tmp_path: Path):
     """Of the demo's network with one block, for four chips that are not there."""
     chosen = ("--strategies=dp,tp", "--attentions=xla", "--remats=none")
