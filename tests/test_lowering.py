@@ -86,13 +86,19 @@ def compiled_text(function: Any, inputs: tuple[Any, ...]) -> str:
     return function.lower(*inputs).compile(compiler_options=options).as_text()
 
 
+def kernels_in(text: str) -> int:
+    """Kernels but XLA's own, which takes a softmax between two products for one."""
+    calls = (line for line in text.splitlines() if "tpu_custom_call" in line)
+    return sum("online-softmax" not in line for line in calls)
+
+
 @pytest.mark.parametrize(("attention", "strategy", "mesh"), COMBINATIONS)
 def test_train_step_compiles_for_tpus(chips, attention: str, strategy: str, mesh: dict[str, int]):
     experiment = demo_recipe(attention, strategy, mesh, chips)
     # With the sounds once; their spectra take longer to compile than all the rest.
     latents = "online" if attention == "xla" else "offline"
     text = compiled_text(*step_and_inputs(experiment, latents))
-    assert text.count("tpu_custom_call") == STEP_KERNELS[attention]
+    assert kernels_in(text) == STEP_KERNELS[attention]
     assert " all-gather(" in text  # weights
     assert "reduce-scatter" in text  # their gradients
 
@@ -101,7 +107,7 @@ def test_train_step_compiles_for_tpus(chips, attention: str, strategy: str, mesh
 def test_sampler_compiles_for_tpus(chips, attention: str, strategy: str, mesh: dict[str, int]):
     experiment = demo_recipe(attention, strategy, mesh, chips)
     text = compiled_text(*sampler_and_inputs(experiment))
-    assert text.count("tpu_custom_call") == (0 if attention == "xla" else SAMPLER_KERNELS)
+    assert kernels_in(text) == (0 if attention == "xla" else SAMPLER_KERNELS)
     assert " all-gather(" in text
 
 
@@ -124,7 +130,7 @@ def test_the_largest_blocks_fit_a_core(chips, kernel: str, tokens: tuple[int, in
         return jnp.sum(Attend(kernel)(q, k, v, tokens[1] - 24))
 
     text = compiled_text(jax.jit(jax.grad(total, argnums=(0, 1, 2))), (q, k, k))
-    assert text.count("tpu_custom_call") == kernels
+    assert kernels_in(text) == kernels
 
 
 def test_train_step_and_sampler_lower_for_cuda(chips):
