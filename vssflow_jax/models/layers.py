@@ -107,9 +107,8 @@ class LayerNorm(nnx.Module):
 
     def __call__(self, x: jax.Array, dtype: DTypeLike) -> jax.Array:
         x32 = x.astype(jnp.float32)
-        mean = jnp.mean(x32, axis=-1, keepdims=True)
-        variance = jnp.maximum(jnp.mean(x32**2, axis=-1, keepdims=True) - mean**2, 0)
-        centred = x32 - mean
+        centred = x32 - jnp.mean(x32, axis=-1, keepdims=True)
+        variance = jnp.mean(centred**2, axis=-1, keepdims=True)
         normed = centred * jax.lax.rsqrt(variance + self.epsilon)
         return (normed * self.scale_d + self.bias_d).astype(dtype)
 
