@@ -9,7 +9,6 @@ over theirs.
 
 import argparse
 import dataclasses
-import functools
 import os
 import statistics
 import time
@@ -18,14 +17,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 import torch
-from flax import nnx
 
 from benchmarks.accelerator.in_torch import make_stack
 from benchmarks.accelerator.sizes import FULL, make_experiment
-from benchmarks.accelerator.training import LEARNING_RATE
-from vssflow_jax.models.transformer import Transformer, TransformerConfig
+from benchmarks.accelerator.training import LEARNING_RATE, blocks_step
+from vssflow_jax.models.transformer import TransformerConfig
 
 
 def main() -> None:
@@ -39,8 +36,10 @@ def main() -> None:
         experiment.model.transformer, layers=given.layers, unroll=given.layers
     )
     frames = experiment.spec.latent_frames
-    steps = {
-        f"jax {jax.__version__}": in_jax(cfg, given.clips, frames),
+    whole = experiment.mesh_rules.replicated
+    _, ours = blocks_step(cfg, frames, given.clips, jnp.dtype("float32"), whole)
+    steps: dict[str, Callable[[], Any]] = {
+        f"jax {jax.__version__}": lambda: jax.block_until_ready(ours()),
         f"torch {torch.__version__}": in_torch(cfg, given.clips, frames),
     }
     seconds: dict[str, list[float]] = {name: [] for name in steps}
@@ -51,42 +50,13 @@ def main() -> None:
             started = time.perf_counter()
             step()
             seconds[name].append(time.perf_counter() - started)
-    ours, theirs = (statistics.median(values) for values in seconds.values())
+    mine, theirs = (statistics.median(values) for values in seconds.values())
     print(f"{given.layers} blocks of base, {given.clips} clips, {os.cpu_count()} cores, float32")
     for name, values in seconds.items():
         print(
             f"{name}: {statistics.median(values):.2f} s, of {min(values):.2f} to {max(values):.2f}"
         )
-    print(f"ratio {ours / theirs:.3f}")
-
-
-def in_jax(cfg: TransformerConfig, clips: int, frames: int) -> Callable[[], None]:
-    """A function that runs one step of ours."""
-    params = nnx.to_pure_dict(nnx.state(Transformer(cfg, rngs=nnx.Rngs(0))))
-    definition = nnx.graphdef(nnx.eval_shape(lambda: Transformer(cfg, rngs=nnx.Rngs(0))))
-    keys = jax.random.split(jax.random.key(1), 4)
-    x, target = (jax.random.normal(key, (clips, frames, cfg.width)) for key in keys[:2])
-    context = jax.random.normal(keys[2], (clips, 1 + frames, cfg.context_width))
-    t = jax.random.uniform(keys[3], (clips,))
-    optimizer = optax.adamw(LEARNING_RATE)
-
-    @functools.partial(jax.jit, donate_argnums=(0, 1))
-    def step(params: Any, state: Any) -> tuple[Any, Any, jax.Array]:
-        def loss(params: Any) -> jax.Array:
-            return jnp.mean((nnx.merge(definition, params)(x, t, context) - target) ** 2)
-
-        value, grads = jax.value_and_grad(loss)(params)
-        updates, state = optimizer.update(grads, state, params)
-        return optax.apply_updates(params, updates), state, value
-
-    state = optimizer.init(params)
-
-    def call() -> None:
-        nonlocal params, state
-        params, state, value = step(params, state)
-        assert jnp.isfinite(value)
-
-    return call
+    print(f"ratio {mine / theirs:.3f}")
 
 
 def in_torch(cfg: TransformerConfig, clips: int, frames: int) -> Callable[[], None]:

@@ -1,7 +1,7 @@
 """Steps of training: whole ones, and the blocks alone that PyTorch's are held against."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -18,7 +18,7 @@ from benchmarks.accelerator.sizes import (
     random_weights,
 )
 from vssflow_jax.models.flops import PASSES, transformer_flops
-from vssflow_jax.models.transformer import Transformer
+from vssflow_jax.models.transformer import Transformer, TransformerConfig
 from vssflow_jax.parallel.chips import peak_flops
 from vssflow_jax.plan.memory import peak_bytes
 from vssflow_jax.plan.programs import random_batch
@@ -106,19 +106,45 @@ def blocks(scale: Scale) -> Iterator[Item]:
 def _measure_blocks(scale: Scale, clips: int) -> Row:
     experiment = make_experiment(scale, "base", clips)
     cfg, frames = experiment.model.transformer, experiment.spec.latent_frames
+    dtype = jnp.dtype(experiment.model.dtype)
+    compiled, call = blocks_step(cfg, frames, clips, dtype, experiment.mesh_rules.replicated)
+    assert jnp.isfinite(call())
+    row = _timed(scale, call, PASSES * clips * transformer_flops(cfg, frames), clips)
+    memory = peak_bytes(compiled, jax.devices()[0].platform) / 1e9
+    return {
+        "result": f"JAX, {cfg.attention}, {dtype}",
+        **row,
+        "gb": memory,
+        "pair": blocks_pair(clips),
+    }
+
+
+def blocks_step(
+    cfg: TransformerConfig,
+    frames: int,
+    clips: int,
+    dtype: jnp.dtype,
+    sharding: jax.sharding.Sharding,
+) -> tuple[jax.stages.Compiled, Callable[[], jax.Array]]:
+    """A step of AdamW of the blocks alone, compiled, and a function that runs one for its loss.
+
+    Args:
+      cfg: sizes.
+      frames: t, of a clip.
+      clips: b.
+      dtype: that it computes in.
+      sharding: where weights lie.
+    """
     made = nnx.eval_shape(lambda: Transformer(cfg, rngs=nnx.Rngs(0)))
     definition, abstract = nnx.split(made)
     params = random_weights(
         jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(
-                leaf.shape, leaf.dtype, sharding=experiment.mesh_rules.replicated
-            ),
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
             nnx.to_pure_dict(abstract),
         )
     )
     optimizer = optax.adamw(LEARNING_RATE)
     keys = jax.random.split(jax.random.key(1), 4)
-    dtype = jnp.dtype(experiment.model.dtype)
     x, target = (jax.random.normal(key, (clips, frames, cfg.width), dtype) for key in keys[:2])
     context = jax.random.normal(keys[2], (clips, 1 + frames, cfg.context_width), dtype)
     t = jax.random.uniform(keys[3], (clips,))
@@ -142,15 +168,7 @@ def _measure_blocks(scale: Scale, clips: int) -> Row:
         params, state, value = compiled(params, state, x, t, context, target)
         return value
 
-    assert jnp.isfinite(call())
-    row = _timed(scale, call, PASSES * clips * transformer_flops(cfg, frames), clips)
-    memory = peak_bytes(compiled, jax.devices()[0].platform) / 1e9
-    return {
-        "result": f"JAX, {cfg.attention}, {dtype}",
-        **row,
-        "gb": memory,
-        "pair": blocks_pair(clips),
-    }
+    return compiled, call
 
 
 def blocks_pair(clips: int) -> str:

@@ -60,7 +60,6 @@ def read_state_dict(path: Path) -> StateDict:
       UserError: names the file, and the key where one is cut off or missing.
     """
     path = _model_file(path)
-    check_is_itself(path)
     tensors = _read_shards(path) if path.suffix == ".json" else _read_file(path)
     network = unwrapped(path, tensors)
     if distributed.is_main() and any(name.startswith(PLAIN) for name in network):
